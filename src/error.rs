@@ -1,0 +1,93 @@
+//! The one error type of the library: every message says what is wrong, where, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Operands whose shapes do not fit an operation.
+    #[error("{op}: {why}; shapes are {shapes} (at {at})")]
+    Shape {
+        /// The operation's name.
+        op: &'static str,
+        /// What does not fit.
+        why: String,
+        /// The shapes of all operands, in order.
+        shapes: String,
+        /// The caller's file and line.
+        at: String,
+    },
+    /// A file or folder that cannot be read or written.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{path}: {what}", path = path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        what: String,
+    },
+    /// A setting that does not exist or cannot be.
+    #[error("setting {key}: {what}")]
+    Config {
+        /// The setting's name.
+        key: String,
+        /// What is wrong with it and what is possible.
+        what: String,
+    },
+    /// A download that did not succeed.
+    #[error("download of {url}: {what}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What happened and what to do.
+        what: String,
+    },
+    /// A parameter that takes part in training but that the loss does not reach.
+    #[error("no gradient reached {parameter}: the loss does not depend on it; use it in the forward pass or leave it out of the model")]
+    MissingGradient {
+        /// The parameter's full name.
+        parameter: String,
+    },
+    /// NaN or infinity during training.
+    #[error("step {step}: {what}; lower lr or set clip_norm, then start again from the last checkpoint")]
+    NonFinite {
+        /// The optimiser step, counted from 1.
+        step: u64,
+        /// Where it appeared: loss or parameter, and the op that first produced it.
+        what: String,
+    },
+    /// The user asked to stop (Ctrl-C).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`, for use in `map_err`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// An [`Error::Data`] for `path`.
+    pub fn data(path: &Path, what: impl Into<String>) -> Error {
+        Error::Data { path: path.to_path_buf(), what: what.into() }
+    }
+
+    /// An [`Error::Config`] for `key`.
+    pub fn config(key: impl Into<String>, what: impl Into<String>) -> Error {
+        Error::Config { key: key.into(), what: what.into() }
+    }
+}

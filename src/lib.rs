@@ -1,0 +1,4 @@
+//! dynamoe: a CPU tensor engine that trains mixture-of-experts networks, reproducible to the bit.
+pub mod data;
+pub mod error;
+pub use error::{Error, Result};

@@ -1,4 +1,10 @@
 //! dynamoe: a CPU tensor engine that trains mixture-of-experts networks, reproducible to the bit.
+pub mod arr;
 pub mod data;
 pub mod error;
+pub mod gradcheck;
+pub mod kernels;
+pub mod ops;
+pub mod tape;
 pub use error::{Error, Result};
+pub use tape::{Mode, Op, Tape, Var};

@@ -1,0 +1,119 @@
+//! The number types the engine computes with: f32 to train, f64 to check gradients.
+
+use std::fmt::{Debug, Display};
+use std::ops::{AddAssign, Neg};
+
+use super::{gemm, math, pool};
+
+/// f32 or f64 with the functions that results may depend on.
+///
+/// The transcendental functions are this crate's own (f32) or `libm`'s (f64), never the
+/// platform's: those differ in the last bit from one system to the next.
+pub trait Elem:
+    ndarray::LinalgScalar
+    + ndarray::ScalarOperand
+    + Send
+    + Sync
+    + PartialOrd
+    + Debug
+    + Display
+    + Default
+    + Neg<Output = Self>
+    + AddAssign
+    + gemm::Gemm
+    + pool::Pooled
+{
+    /// `f32` or `f64`.
+    const NAME: &'static str;
+    /// The value nearest to `x`.
+    fn of(x: f64) -> Self;
+    /// The value as f64 (exact).
+    fn f64(self) -> f64;
+    /// `self * a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Square root, correctly rounded.
+    fn sqrt(self) -> Self;
+    /// e to the power of self.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+
+    /// The larger of two; the second if they are unordered.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+
+    /// The smaller of two; the second if they are unordered.
+    #[inline(always)]
+    fn smaller(self, other: Self) -> Self {
+        if self < other { self } else { other }
+    }
+
+    /// `1 / (1 + e^-x)`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self::one() / (Self::one() + (-self).exp())
+    }
+
+    /// `self` to a whole power, by squaring in a fixed order.
+    #[inline(always)]
+    fn power(self, exponent: i32) -> Self {
+        let (mut base, mut left, mut result) = (self, exponent.unsigned_abs(), Self::one());
+        while left > 0 {
+            if left & 1 == 1 {
+                result = result * base;
+            }
+            base = base * base;
+            left >>= 1;
+        }
+        if exponent < 0 { Self::one() / result } else { result }
+    }
+}
+
+macro_rules! elem {
+    ($t:ident, $exp:path, $ln:path, $tanh:path) => {
+        impl Elem for $t {
+            const NAME: &'static str = stringify!($t);
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                $t::mul_add(self, a, b)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                $ln(self)
+            }
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                $tanh(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+        }
+    };
+}
+
+elem!(f32, math::exp, math::ln, math::tanh);
+elem!(f64, libm::exp, libm::log, libm::tanh);

@@ -1,0 +1,386 @@
+//! Dispatch of tokens to experts and back: gather, two products, weighted combination, and the reverse.
+//!
+//! Assignments (token, expert) are grouped by expert, in token order. An expert's tokens are worked on
+//! in blocks that fit in cache, so no gathered copy of the batch is ever written out. Sums over a
+//! token's experts run in rising expert order, sums over an expert's tokens in rising token order.
+
+use super::gemm::{self, Mat};
+use super::{elem::Elem, par, pool, reduce, simd::fast};
+
+/// Assignments of one task.
+const BLOCK: usize = 64;
+/// Tokens whose expert outputs are combined by one task.
+const TOKENS: usize = 32;
+
+/// Who goes where: the assignments of a batch of tokens to experts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// Token of each assignment, grouped by expert, rising within an expert.
+    pub tokens: Vec<u32>,
+    /// Assignments of expert e are `starts[e] .. starts[e + 1]`.
+    pub starts: Vec<usize>,
+    /// Assignments of each token, in rising expert order.
+    slots: Vec<u32>,
+    /// Slots of token t are `slot_starts[t] .. slot_starts[t + 1]`.
+    slot_starts: Vec<u32>,
+}
+
+impl Routes {
+    /// From a mask of `tokens` rows and `experts` columns, by a counting sort.
+    pub fn new(mask: &[bool], experts: usize) -> Routes {
+        let count = mask.len() / experts;
+        let mut starts = vec![0; experts + 1];
+        for row in mask.chunks_exact(experts) {
+            for (e, &chosen) in row.iter().enumerate() {
+                starts[e + 1] += usize::from(chosen);
+            }
+        }
+        for e in 0..experts {
+            starts[e + 1] += starts[e];
+        }
+        let total = starts[experts];
+        let (mut tokens, mut slots) = (vec![0; total], Vec::with_capacity(total));
+        let mut slot_starts = Vec::with_capacity(count + 1);
+        let mut next = starts.clone();
+        slot_starts.push(0);
+        for (t, row) in mask.chunks_exact(experts).enumerate() {
+            for (e, _) in row.iter().enumerate().filter(|(_, chosen)| **chosen) {
+                tokens[next[e]] = t as u32;
+                slots.push(next[e] as u32);
+                next[e] += 1;
+            }
+            slot_starts.push(slots.len() as u32);
+        }
+        Routes { tokens, starts, slots, slot_starts }
+    }
+
+    /// How many experts there are.
+    pub fn experts(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// How many tokens were routed (with or without an expert).
+    pub fn token_count(&self) -> usize {
+        self.slot_starts.len() - 1
+    }
+
+    /// How many assignments there are in all.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// No token has an expert.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// How many tokens each expert serves.
+    pub fn counts(&self) -> impl Iterator<Item = usize> {
+        self.starts.windows(2).map(|w| w[1] - w[0])
+    }
+
+    fn slots_of(&self, token: usize) -> &[u32] {
+        &self.slots[self.slot_starts[token] as usize..self.slot_starts[token + 1] as usize]
+    }
+
+    /// Blocks of assignments of one expert each: (expert, first, count).
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..self.experts()).flat_map(|e| {
+            let range = self.starts[e]..self.starts[e + 1];
+            let end = range.end;
+            range.step_by(BLOCK).map(move |first| (e, first, BLOCK.min(end - first)))
+        })
+    }
+}
+
+/// The experts' parameters, stacked: `w1` (E, d, h), `b1` (E, h), `w2` (E, h, d), `b2` (E, d).
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a, E> {
+    /// First layer's weights.
+    pub w1: &'a [E],
+    /// First layer's biases.
+    pub b1: &'a [E],
+    /// Second layer's weights.
+    pub w2: &'a [E],
+    /// Second layer's biases.
+    pub b2: &'a [E],
+    /// Width d of a token.
+    pub width: usize,
+    /// Width h of the hidden layer.
+    pub hidden: usize,
+}
+
+impl<'a, E> Weights<'a, E> {
+    fn w1(&self, e: usize) -> Mat<'a, E> {
+        Mat::new(&self.w1[e * self.width * self.hidden..], self.width, self.hidden)
+    }
+    fn b1(&self, e: usize) -> &'a [E] {
+        &self.b1[e * self.hidden..][..self.hidden]
+    }
+    fn w2(&self, e: usize) -> Mat<'a, E> {
+        Mat::new(&self.w2[e * self.width * self.hidden..], self.hidden, self.width)
+    }
+    fn b2(&self, e: usize) -> &'a [E] {
+        &self.b2[e * self.width..][..self.width]
+    }
+}
+
+/// Cuts `data` into consecutive pieces of the given lengths.
+fn split<E>(mut data: &mut [E], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [E]> {
+    lengths.map(move |length| {
+        let (piece, rest) = std::mem::take(&mut data).split_at_mut(length);
+        data = rest;
+        piece
+    })
+}
+
+fn gather<E: Copy>(out: &mut [E], x: &[E], tokens: &[u32], width: usize) {
+    for (row, &t) in out.chunks_exact_mut(width).zip(tokens) {
+        row.copy_from_slice(&x[t as usize * width..][..width]);
+    }
+}
+
+/// `hidden = relu(x W1 + b1)` and `output = hidden W2 + b2` for each assignment, in dispatch order.
+pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, hidden: &mut [E], output: &mut [E]) {
+    let (d, h) = (weights.width, weights.hidden);
+    let blocks = || routes.blocks();
+    let tasks = blocks()
+        .zip(split(hidden, blocks().map(|(_, _, n)| n * h)))
+        .zip(split(output, blocks().map(|(_, _, n)| n * d)))
+        .collect();
+    par::each(tasks, |(((e, first, n), hidden), output): ((_, &mut [E]), &mut [E])| {
+        pool::scratch(n * d, |tokens| {
+            gather(tokens, x, &routes.tokens[first..][..n], d);
+            bias(hidden, weights.b1(e));
+            E::gemm(hidden, Mat::new(tokens, n, d), weights.w1(e));
+        });
+        fast(
+            #[inline(always)]
+            || hidden.iter_mut().for_each(|v| *v = v.larger(E::zero())),
+        );
+        bias(output, weights.b2(e));
+        E::gemm(output, Mat::new(hidden, n, h), weights.w2(e));
+    });
+}
+
+fn bias<E: Copy>(out: &mut [E], bias: &[E]) {
+    for row in out.chunks_exact_mut(bias.len()) {
+        row.copy_from_slice(bias);
+    }
+}
+
+/// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` is (T, E).
+pub fn combine<E: Elem>(y: &mut [E], output: &[E], gates: &[E], routes: &Routes, width: usize) {
+    let experts = routes.experts();
+    sum_slots(y, output, routes, width, |slot, token| gates[token * experts + routes.expert_of(slot)]);
+}
+
+impl Routes {
+    fn expert_of(&self, slot: usize) -> usize {
+        self.starts.partition_point(|&start| start <= slot) - 1
+    }
+}
+
+/// `y_t = sum over the token's assignments of scale * rows[assignment]`.
+fn sum_slots<E: Elem>(
+    y: &mut [E],
+    rows: &[E],
+    routes: &Routes,
+    width: usize,
+    scale: impl Fn(usize, usize) -> E + Sync,
+) {
+    par::chunks(y, TOKENS * width, |i, y| {
+        for (j, y) in y.chunks_exact_mut(width).enumerate() {
+            let token = i * TOKENS + j;
+            y.fill(E::zero());
+            for &slot in routes.slots_of(token) {
+                let row = &rows[slot as usize * width..][..width];
+                let scale = scale(slot as usize, token);
+                fast(
+                    #[inline(always)]
+                    || {
+                        for (y, &v) in y.iter_mut().zip(row) {
+                            *y = scale.mul_add(v, *y);
+                        }
+                    },
+                );
+            }
+        }
+    });
+}
+
+/// Where the gradients of the experts' inputs go; shapes as in [`Weights`], `x` (T, d), `gates` (T, E).
+pub struct Gradients<'a, E> {
+    /// Of the tokens; left out when nobody asks for it.
+    pub x: Option<&'a mut [E]>,
+    /// Of the gates; zero where an expert was not chosen.
+    pub gates: &'a mut [E],
+    /// Of the first layer's weights.
+    pub w1: &'a mut [E],
+    /// Of the first layer's biases.
+    pub b1: &'a mut [E],
+    /// Of the second layer's weights.
+    pub w2: &'a mut [E],
+    /// Of the second layer's biases.
+    pub b2: &'a mut [E],
+}
+
+/// What the forward pass leaves for the backward pass.
+#[derive(Clone, Copy)]
+pub struct Forward<'a, E> {
+    /// The tokens, (T, d).
+    pub x: &'a [E],
+    /// The gates, (T, E).
+    pub gates: &'a [E],
+    /// Hidden activations of each assignment.
+    pub hidden: &'a [E],
+    /// Outputs of each assignment.
+    pub output: &'a [E],
+}
+
+/// Gradients of everything that went into `y = combine(forward(x))`, from the gradient `gy` of y.
+pub fn backward<E: Elem>(
+    gy: &[E],
+    saved: Forward<E>,
+    weights: Weights<E>,
+    routes: &Routes,
+    out: Gradients<E>,
+) {
+    let (d, h, experts, total) = (weights.width, weights.hidden, routes.experts(), routes.len());
+    let (mut g_out, mut g_hidden) = (pool::take(total * d), pool::take(total * h));
+    let (mut g_gate, mut g_x) = (pool::take(total), pool::take(if out.x.is_some() { total * d } else { 0 }));
+
+    // 1. For each block of assignments: gradients of gate, output, hidden layer and gathered token.
+    let blocks = || routes.blocks();
+    let tasks = blocks()
+        .zip(split(&mut g_out, blocks().map(|(_, _, n)| n * d)))
+        .zip(split(&mut g_hidden, blocks().map(|(_, _, n)| n * h)))
+        .zip(split(&mut g_gate, blocks().map(|(_, _, n)| n)))
+        .zip(split(&mut g_x, blocks().map(|(_, _, n)| if out.x.is_some() { n * d } else { 0 })))
+        .collect();
+    type Task<'a, E> = ((((BlockOf, &'a mut [E]), &'a mut [E]), &'a mut [E]), &'a mut [E]);
+    type BlockOf = (usize, usize, usize);
+    par::each(tasks, |((((block, g_out), g_hidden), g_gate), g_x): Task<E>| {
+        let (e, first, n) = block;
+        for i in 0..n {
+            let token = routes.tokens[first + i] as usize;
+            let (gy, output) = (&gy[token * d..][..d], &saved.output[(first + i) * d..][..d]);
+            let (gate, g_out) = (saved.gates[token * experts + e], &mut g_out[i * d..][..d]);
+            g_gate[i] = fast(
+                #[inline(always)]
+                || {
+                    for (o, &g) in g_out.iter_mut().zip(gy) {
+                        *o = gate * g;
+                    }
+                    reduce::dot_lanes(gy, output)
+                },
+            );
+        }
+        g_hidden.fill(E::zero());
+        E::gemm(g_hidden, Mat::new(g_out, n, d), weights.w2(e).t());
+        let hidden = &saved.hidden[first * h..][..n * h];
+        fast(
+            #[inline(always)]
+            || {
+                for (g, &v) in g_hidden.iter_mut().zip(hidden) {
+                    *g = if v > E::zero() { *g } else { E::zero() };
+                }
+            },
+        );
+        if !g_x.is_empty() {
+            g_x.fill(E::zero());
+            E::gemm(g_x, Mat::new(g_hidden, n, h), weights.w1(e).t());
+        }
+    });
+
+    // 2. Back to the tokens.
+    if let Some(x) = out.x {
+        sum_slots(x, &g_x, routes, d, |_, _| E::one());
+    }
+    out.gates.fill(E::zero());
+    for e in 0..experts {
+        for slot in routes.starts[e]..routes.starts[e + 1] {
+            out.gates[routes.tokens[slot] as usize * experts + e] = g_gate[slot];
+        }
+    }
+
+    // 3. The parameters: products over each expert's tokens, in strips of rows.
+    let mut tasks = Vec::new();
+    for (e, (w1, w2)) in out.w1.chunks_exact_mut(d * h).zip(out.w2.chunks_exact_mut(d * h)).enumerate() {
+        strips(&mut tasks, w1, h, e, Layer::First);
+        strips(&mut tasks, w2, d, e, Layer::Second);
+    }
+    par::each(tasks, |Strip { layer, expert, first_row, out }| {
+        out.fill(E::zero());
+        let range = routes.starts[expert]..routes.starts[expert + 1];
+        // Blocks of the length of the products' own chunks: the split moves no bit.
+        for first in range.clone().step_by(gemm::CHUNK) {
+            let n = gemm::CHUNK.min(range.end - first);
+            match layer {
+                Layer::First => {
+                    let rows = out.len() / h;
+                    pool::scratch(n * rows, |part| {
+                        for (part, &t) in part.chunks_exact_mut(rows).zip(&routes.tokens[first..]) {
+                            part.copy_from_slice(&saved.x[t as usize * d + first_row..][..rows]);
+                        }
+                        E::gemm(out, Mat::new(part, n, rows).t(), Mat::new(&g_hidden[first * h..], n, h));
+                    });
+                }
+                Layer::Second => {
+                    let hidden =
+                        Mat::new(&saved.hidden[first * h..], n, h).t().rows(first_row, out.len() / d);
+                    E::gemm(out, hidden, Mat::new(&g_out[first * d..], n, d));
+                }
+            }
+        }
+    });
+    out.b1.fill(E::zero());
+    out.b2.fill(E::zero());
+    for (e, (b1, b2)) in out.b1.chunks_exact_mut(h).zip(out.b2.chunks_exact_mut(d)).enumerate() {
+        let (first, end) = (routes.starts[e], routes.starts[e + 1]);
+        reduce::add_rows(b1, &g_hidden[first * h..end * h]);
+        reduce::add_rows(b2, &g_out[first * d..end * d]);
+    }
+    [g_out, g_hidden, g_gate, g_x].into_iter().for_each(pool::give);
+}
+
+/// Which of an expert's two weight matrices.
+enum Layer {
+    First,
+    Second,
+}
+
+/// A strip of rows of one weight gradient.
+struct Strip<'a, E> {
+    layer: Layer,
+    expert: usize,
+    first_row: usize,
+    out: &'a mut [E],
+}
+
+fn strips<'a, E>(tasks: &mut Vec<Strip<'a, E>>, out: &'a mut [E], width: usize, expert: usize, layer: Layer) {
+    const ROWS: usize = 128;
+    let first = matches!(layer, Layer::First);
+    for (i, out) in out.chunks_mut(ROWS * width).enumerate() {
+        let layer = if first { Layer::First } else { Layer::Second };
+        tasks.push(Strip { layer, expert, first_row: i * ROWS, out });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_grouped_by_expert_in_token_order() {
+        let (t, f) = (true, false);
+        let routes = Routes::new(&[t, f, t, f, f, f, t, f, f], 3);
+        assert_eq!(routes.tokens, [0, 2, 0]);
+        assert_eq!(routes.starts, [0, 2, 2, 3]);
+        assert_eq!(
+            (routes.slots_of(0), routes.slots_of(1), routes.slots_of(2)),
+            (&[0, 2][..], &[][..], &[1][..])
+        );
+        assert_eq!((routes.expert_of(0), routes.expert_of(1), routes.expert_of(2)), (0, 0, 2));
+    }
+}

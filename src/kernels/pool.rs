@@ -1,0 +1,119 @@
+//! Buffers that come back: a free list per thread, so that a steady training step allocates nothing
+//! that grows.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::thread::LocalKey;
+
+/// Free buffers of one type, by length.
+pub type Free<T> = RefCell<BTreeMap<usize, Vec<Vec<T>>>>;
+
+/// A type whose buffers are kept for reuse.
+pub trait Pooled: Sized + Copy + 'static {
+    /// What a fresh or stale element reads as in debug builds: a value that no kernel may rely on.
+    const STALE: Self;
+    /// The free list of this thread.
+    fn free() -> &'static LocalKey<Free<Self>>;
+}
+
+macro_rules! pooled {
+    ($t:ident, $stale:expr) => {
+        impl Pooled for $t {
+            const STALE: Self = $stale;
+            fn free() -> &'static LocalKey<Free<Self>> {
+                thread_local!(static FREE: Free<$t> = const { RefCell::new(BTreeMap::new()) });
+                &FREE
+            }
+        }
+    };
+}
+
+pooled!(f32, f32::NAN);
+pooled!(f64, f64::NAN);
+
+/// How many buffers of one length are kept at most.
+const KEPT: usize = 64;
+
+/// A buffer of `len` elements with arbitrary content: the caller writes every one.
+pub fn take<T: Pooled>(len: usize) -> Vec<T> {
+    let reused = T::free().with_borrow_mut(|free| free.get_mut(&len).and_then(Vec::pop));
+    let mut buffer = reused.unwrap_or_else(|| vec![T::STALE; len]);
+    if cfg!(debug_assertions) {
+        buffer.fill(T::STALE);
+    }
+    buffer
+}
+
+/// Gives a buffer back for reuse by this thread.
+pub fn give<T: Pooled>(buffer: Vec<T>) {
+    if buffer.is_empty() {
+        return;
+    }
+    // A thread that is ending has no list any more; the buffer is simply freed.
+    let _ = T::free().try_with(|free| {
+        let mut free = free.borrow_mut();
+        let list = free.entry(buffer.len()).or_default();
+        if list.len() < KEPT {
+            list.push(buffer);
+        }
+    });
+}
+
+/// Frees every buffer this thread keeps.
+pub fn clear<T: Pooled>() {
+    T::free().with_borrow_mut(BTreeMap::clear);
+}
+
+/// A pooled buffer that gives itself back.
+#[derive(Debug)]
+pub struct Buffer<T: Pooled>(Vec<T>);
+
+impl<T: Pooled> Buffer<T> {
+    /// A buffer of `len` elements with arbitrary content.
+    pub fn new(len: usize) -> Buffer<T> {
+        Buffer(take(len))
+    }
+}
+
+impl<T: Pooled> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.0));
+    }
+}
+
+impl<T: Pooled> std::ops::Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Pooled> std::ops::DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+/// Runs `work` with a scratch buffer of `len` elements of arbitrary content.
+pub fn scratch<T: Pooled, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+    let mut buffer = take(len);
+    let result = work(&mut buffer);
+    give(buffer);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_given_back_is_taken_again() {
+        clear::<f32>();
+        let first = take::<f32>(1000);
+        let address = first.as_ptr();
+        give(first);
+        let (other, again) = (take::<f32>(999), take::<f32>(1000));
+        assert_ne!(other.as_ptr(), address);
+        assert_eq!(again.as_ptr(), address);
+    }
+}

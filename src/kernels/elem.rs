@@ -42,6 +42,9 @@ pub trait Elem:
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
 
+    /// Appends the little-endian bytes of `x`; every NaN is written as the same one.
+    fn canonical_bytes(x: &[Self], out: &mut Vec<u8>);
+
     /// The larger of two; the second if they are unordered.
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
@@ -110,6 +113,9 @@ macro_rules! elem {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 $t::is_finite(self)
+            }
+            fn canonical_bytes(x: &[Self], out: &mut Vec<u8>) {
+                out.extend(x.iter().flat_map(|&v| if v.is_nan() { $t::NAN } else { v }.to_le_bytes()));
             }
         }
     };

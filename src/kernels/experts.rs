@@ -74,6 +74,11 @@ impl Routes {
         self.tokens.is_empty()
     }
 
+    /// How many experts a token has.
+    pub fn k(&self, token: usize) -> usize {
+        self.slots_of(token).len()
+    }
+
     /// How many tokens each expert serves.
     pub fn counts(&self) -> impl Iterator<Item = usize> {
         self.starts.windows(2).map(|w| w[1] - w[0])

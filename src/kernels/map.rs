@@ -74,6 +74,21 @@ pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
     });
 }
 
+/// `out[i] = f(out[i])`.
+#[inline(always)]
+pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync + Send) {
+    par::chunks(out, CHUNK, |_, out| {
+        fast(
+            #[inline(always)]
+            || {
+                for o in out.iter_mut() {
+                    *o = f(*o);
+                }
+            },
+        )
+    });
+}
+
 /// `out[r, j] = f(out[r, j], row[j])` for each row of `out`: one row laid over all of them.
 #[inline(always)]
 pub fn update_rows<E: Elem>(out: &mut [E], row: &[E], f: impl Fn(E, E) -> E + Sync) {

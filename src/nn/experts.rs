@@ -1,0 +1,57 @@
+//! The experts of one layer.
+
+use std::sync::Arc;
+
+use super::param::{Init, Module, Param, Visitor};
+use crate::error::Result;
+use crate::kernels::{elem::Elem, experts::Routes};
+use crate::ops::fused::experts as op;
+use crate::tape::Var;
+
+/// E experts `relu(x W1 + b1) W2 + b2`. Their parameters are stacked, so that a layer has four parameters
+/// however many experts it has.
+#[derive(Clone, Debug)]
+pub struct Experts<E> {
+    /// (E, d, h).
+    pub w1: Param<E>,
+    /// (E, h).
+    pub b1: Param<E>,
+    /// (E, h, d).
+    pub w2: Param<E>,
+    /// (E, d).
+    pub b2: Param<E>,
+}
+
+impl<E: Elem> Experts<E> {
+    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> Experts<E> {
+        Experts {
+            w1: Param::uniform(&[count, width, hidden], width, init),
+            b1: Param::full(&[count, hidden], 0.0),
+            w2: Param::uniform(&[count, hidden, width], hidden, init),
+            b2: Param::full(&[count, width], 0.0),
+        }
+    }
+
+    /// The weighted outputs of the chosen experts: tokens (T, d), gates (T, E) to (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        let parameters = [&self.w1, &self.b1, &self.w2, &self.b2].map(|p| p.on(tape));
+        let [w1, b1, w2, b2] = parameters;
+        tape.apply_fused(op::Experts { routes }, [x, gates, w1, b1, w2, b2])
+    }
+}
+
+impl<E: Elem> Module<E> for Experts<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Experts { w1, b1, w2, b2 } = self;
+        v.param("w1", w1);
+        v.param("b1", b1);
+        v.param("w2", w2);
+        v.param("b2", b2);
+    }
+}

@@ -1,0 +1,41 @@
+//! A linear layer.
+
+use super::param::{Init, Module, Param, Visitor};
+use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::ops::fused::linear::{self, Activation};
+use crate::tape::Var;
+
+/// `x w + b`, w (in, out), b (out).
+#[derive(Clone, Debug)]
+pub struct Linear<E> {
+    /// Weight, (in, out).
+    pub w: Param<E>,
+    /// Bias, (out).
+    pub b: Param<E>,
+}
+
+impl<E: Elem> Linear<E> {
+    /// Weights uniform within `1/sqrt(inputs)`, biases zero.
+    pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Linear<E> {
+        Linear { w: Param::uniform(&[inputs, outputs], inputs, init), b: Param::full(&[outputs], 0.0) }
+    }
+
+    /// (T, in) to (T, out).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        tape.apply_fused(linear::Linear(Activation::None), [x, self.w.on(tape), self.b.on(tape)])
+    }
+}
+
+impl<E: Elem> Module<E> for Linear<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Linear { w, b } = self;
+        v.param("w", w);
+        v.param("b", b);
+    }
+}

@@ -1,0 +1,268 @@
+//! The whole DynaMoE network for images, and its dense baseline.
+
+use serde::{Deserialize, Serialize};
+
+use super::linear::Linear;
+use super::moe::{Moe, Usage};
+use super::norm::LayerNorm;
+use super::param::{self, Init, Module, Visitor};
+use super::router::percentile::{Scope, Settings};
+use super::Phase;
+use crate::error::Result;
+use crate::kernels::{elem::Elem, select};
+use crate::tape::Var;
+
+/// Where layer normalisation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Once, before the head: the literal order of the paper's list.
+    Final,
+    /// After every residual.
+    Post,
+    /// On the input of every layer, and once before the head.
+    Pre,
+}
+
+/// What a network is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Numbers in an image.
+    pub inputs: usize,
+    /// Classes to tell apart.
+    pub classes: usize,
+    /// Width d of the tokens inside.
+    pub width: usize,
+    /// Hidden width of an expert.
+    pub hidden: usize,
+    /// Experts of each layer.
+    pub experts: Vec<usize>,
+    /// How experts are chosen; `None` for the dense baseline, whose layers have one expert and no router.
+    pub router: Option<Settings>,
+    /// Where layer normalisation stands.
+    pub norm: Norm,
+}
+
+impl Spec {
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        let (d, h) = (self.width, self.hidden);
+        let expert = d * h + h + h * d + d;
+        let gate = if self.router.is_some() { d + 1 } else { 0 };
+        let layers: usize = self.experts.iter().map(|e| e * (expert + gate)).sum();
+        (self.inputs + 1) * d + layers + self.norms() * 2 * d + (d + 1) * self.classes
+    }
+
+    fn norms(&self) -> usize {
+        match self.norm {
+            Norm::Final => 1,
+            Norm::Post => self.experts.len(),
+            Norm::Pre => self.experts.len() + 1,
+        }
+    }
+
+    /// Experts that a token gets on average in a layer of `experts`, as far as the rule alone tells.
+    pub fn nominal_k(&self, experts: usize) -> f64 {
+        match self.router {
+            None => 1.0,
+            Some(Settings { scope: Scope::Token, tau, .. }) => select::token_scope_k(experts, tau) as f64,
+            Some(Settings { scope: Scope::Batch, tau, .. }) => ((1.0 - tau) * experts as f64).max(1.0),
+        }
+    }
+
+    /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h + 2 d E` a
+    /// layer (Gülmez, proposition 1), and the input and the head.
+    pub fn active_flops(&self, k: &[f64]) -> f64 {
+        let (d, h) = (self.width as f64, self.hidden as f64);
+        let layer = |(&e, &k): (&usize, &f64)| {
+            k * 4.0 * d * h + if self.router.is_some() { 2.0 * d * e as f64 } else { 0.0 }
+        };
+        let layers: f64 = self.experts.iter().zip(k).map(layer).sum();
+        layers + 2.0 * d * (self.inputs + self.classes) as f64
+    }
+
+    /// [`Spec::active_flops`] with the nominal number of experts.
+    pub fn nominal_flops(&self) -> f64 {
+        let k: Vec<f64> = self.experts.iter().map(|&e| self.nominal_k(e)).collect();
+        self.active_flops(&k)
+    }
+
+    /// The dense network of the same depth and width whose `measure` comes closest to this one's.
+    pub fn dense_match(&self, measure: fn(&Spec) -> f64) -> Spec {
+        let dense = |hidden| Spec { hidden, experts: vec![1; self.experts.len()], router: None, ..self.clone() };
+        let target = measure(self);
+        // Both measures grow linearly with the hidden width.
+        let (one, two) = (measure(&dense(1)), measure(&dense(2)));
+        dense((1.0 + (target - one) / (two - one)).round().max(1.0) as usize)
+    }
+}
+
+/// Input layer, layers of experts with residuals, normalisation, head.
+#[derive(Clone, Debug)]
+pub struct Model<E> {
+    spec: Spec,
+    input: Linear<E>,
+    layers: Vec<Moe<E>>,
+    norms: Vec<LayerNorm<E>>,
+    head: Linear<E>,
+}
+
+impl<E: Elem> Model<E> {
+    /// A network with fresh parameters.
+    pub fn new(spec: &Spec, init: &mut Init) -> Model<E> {
+        let (d, h) = (spec.width, spec.hidden);
+        let input = Linear::new(spec.inputs, d, init);
+        let layer = |(l, &experts): (usize, &usize)| match spec.router {
+            Some(settings) => Moe::routed(d, h, experts, l, settings, init),
+            None => Moe::dense(d, h, init),
+        };
+        let layers = spec.experts.iter().enumerate().map(layer).collect();
+        let norms = (0..spec.norms()).map(|_| LayerNorm::new(d)).collect();
+        let head = Linear::new(d, spec.classes, init);
+        let mut model = Model { spec: spec.clone(), input, layers, norms, head };
+        param::number(&mut model);
+        model
+    }
+
+    /// What the network is made of.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Images (T, inputs) to logits (T, classes), and how each layer used its experts.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Usage>)> {
+        let mut h = self.input.forward(x)?;
+        let mut usage = Vec::with_capacity(self.layers.len());
+        for (l, layer) in self.layers.iter().enumerate() {
+            let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
+            let (y, used) = layer.forward(input, phase)?;
+            usage.push(used);
+            h = h.add(y);
+            if self.spec.norm == Norm::Post {
+                h = self.norms[l].forward(h)?;
+            }
+        }
+        if self.spec.norm != Norm::Post {
+            h = self.norms[self.norms.len() - 1].forward(h)?;
+        }
+        Ok((self.head.forward(h)?, usage))
+    }
+
+    /// Takes the statistics of a training batch into the layers' running numbers.
+    pub fn absorb(&mut self, usage: &[Usage]) {
+        self.layers.iter_mut().zip(usage).for_each(|(layer, usage)| layer.absorb(usage));
+    }
+}
+
+impl<E: Elem> Module<E> for Model<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Model { spec: _, input, layers, norms, head } = self;
+        v.child("input", input);
+        v.children("layers", layers);
+        v.children("norms", norms);
+        v.child("head", head);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arr;
+    use crate::gradcheck::{gradcheck, random};
+    use crate::tape::{Mode, Tape};
+
+    fn spec(scope: Scope, norm: Norm) -> Spec {
+        let router = Some(Settings { scope, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        Spec { inputs: 6, classes: 3, width: 8, hidden: 4, experts: vec![5, 3, 1], router, norm }
+    }
+
+    #[test]
+    fn the_papers_small_network() {
+        let router = Some(Settings { scope: Scope::Token, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        let small =
+            Spec { inputs: 784, classes: 10, width: 128, hidden: 64, experts: vec![8, 6, 3, 1], router, norm: Norm::Post };
+        assert_eq!(small.parameters(), 403_484);
+        assert_eq!(small.nominal_flops(), (7 * 4 * 128 * 64 + 18 * 2 * 128 + 2 * 128 * 794) as f64);
+        let dense = small.dense_match(|s| s.parameters() as f64);
+        assert!(dense.parameters().abs_diff(small.parameters()) < 1024, "{}", dense.parameters());
+        let dense = small.dense_match(Spec::nominal_flops);
+        assert!((dense.nominal_flops() - small.nominal_flops()).abs() < 2048.0);
+    }
+
+    #[test]
+    fn the_formula_counts_every_parameter() {
+        for norm in [Norm::Final, Norm::Post, Norm::Pre] {
+            let spec = spec(Scope::Token, norm);
+            for spec in [spec.clone(), spec.dense_match(|s| s.parameters() as f64)] {
+                let mut count = 0;
+                param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| count += p.value.len());
+                assert_eq!(count, spec.parameters());
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_whole_network() {
+        for (scope, norm) in [(Scope::Token, Norm::Final), (Scope::Batch, Norm::Post), (Scope::Token, Norm::Pre)] {
+            let model = Model::<f64>::new(&spec(scope, norm), &mut Init::new(3));
+            let phase = Phase::Train { seed: 1, step: 0 };
+            let report = gradcheck([random(&[4, 6], 1)], |[x]| Ok(model.forward(x, phase)?.0)).unwrap();
+            assert!(report.passed(), "{scope:?} {norm:?} {report:?}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_gets_a_gradient() {
+        let mut model = Model::<f64>::new(&spec(Scope::Token, Norm::Pre), &mut Init::new(3));
+        let tape = Tape::new(Mode::Train);
+        let (y, _) = model.forward(tape.constant(random(&[4, 6], 1)), Phase::Eval).unwrap();
+        let mut gradients = tape.backward(y.mean()).unwrap();
+        param::for_each_param(&mut model, |name, p| {
+            assert!(gradients.take_parameter(p.slot()).is_some(), "{name}");
+        });
+    }
+
+    #[test]
+    fn permuting_tokens_permutes_outputs_and_a_token_alone_has_the_same_bits() {
+        for scope in [Scope::Token, Scope::Batch] {
+            let mut model = Model::<f32>::new(&spec(scope, Norm::Final), &mut Init::new(3));
+            let x: Vec<f32> = arr::data(&random(&[5, 6], 1)).iter().map(|&v| v as f32).collect();
+            let run = |model: &Model<f32>, rows: &[usize]| {
+                let data = rows.iter().flat_map(|&r| x[r * 6..][..6].to_vec()).collect();
+                let tape = Tape::new(Mode::Infer);
+                let y = model.forward(tape.constant(arr::from_vec(&[rows.len(), 6], data)), Phase::Eval).unwrap().0;
+                arr::data(&y.value()).to_vec()
+            };
+            let thresholds = vec![Usage { threshold: Some(0.25), ..Usage::default() }; 3];
+            model.absorb(&thresholds);
+            let all = run(&model, &[0, 1, 2, 3, 4]);
+            let turned = run(&model, &[4, 2, 0, 1, 3]);
+            for (i, r) in [4, 2, 0, 1, 3].into_iter().enumerate() {
+                assert_eq!(turned[i * 3..][..3], all[r * 3..][..3]);
+                assert_eq!(run(&model, &[r]), all[r * 3..][..3]);
+            }
+        }
+    }
+
+    #[test]
+    fn one_expert_is_the_dense_network() {
+        let routed = Spec { experts: vec![1, 1], ..spec(Scope::Token, Norm::Final) };
+        let dense = Spec { router: None, ..routed.clone() };
+        let mut a = Model::<f32>::new(&routed, &mut Init::new(3));
+        let mut b = Model::<f32>::new(&dense, &mut Init::new(4));
+        let mut values = std::collections::BTreeMap::new();
+        param::for_each_param(&mut a, |name, p| {
+            values.insert(name.to_string(), p.value.clone());
+        });
+        param::for_each_param(&mut b, |name, p| p.value = values[name].clone());
+        let x: Vec<f32> = arr::data(&random(&[5, 6], 1)).iter().map(|&v| v as f32).collect();
+        let run = |model: &Model<f32>| {
+            let tape = Tape::new(Mode::Infer);
+            model.forward(tape.constant(arr::from_vec(&[5, 6], x.clone())), Phase::Eval).unwrap().0.value()
+        };
+        assert_eq!(run(&a), run(&b));
+    }
+}

@@ -1,0 +1,121 @@
+//! One mixture-of-experts layer: a router and its experts, or a single dense expert without a router.
+
+use serde::Serialize;
+
+use super::experts::Experts;
+use super::param::{Init, Module, Visitor};
+use super::router::percentile::{Percentile, Settings};
+use super::Phase;
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::kernels::{elem::Elem, experts::Routes};
+use crate::tape::Var;
+
+/// A layer of experts.
+#[derive(Clone, Debug)]
+pub struct Moe<E> {
+    /// Chooses the experts; `None` for a dense layer, whose one expert serves every token.
+    pub router: Option<Percentile<E>>,
+    /// The experts.
+    pub experts: Experts<E>,
+}
+
+/// How a layer used its experts, added up over tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Tokens that each expert served.
+    pub counts: Vec<u64>,
+    /// How many tokens had k experts, at index k.
+    pub k_counts: Vec<u64>,
+    /// Sum over tokens of the entropy of the router's probabilities, in bits; only in evaluation.
+    pub entropy_bits: f64,
+    /// The threshold of the last training batch, where one number decided for all tokens.
+    #[serde(skip)]
+    pub threshold: Option<f64>,
+}
+
+impl Usage {
+    fn new(routes: &Routes) -> Usage {
+        let mut k_counts = vec![0; routes.experts() + 1];
+        (0..routes.token_count()).for_each(|t| k_counts[routes.k(t)] += 1);
+        Usage {
+            tokens: routes.token_count() as u64,
+            counts: routes.counts().map(|c| c as u64).collect(),
+            k_counts,
+            entropy_bits: 0.0,
+            threshold: None,
+        }
+    }
+
+    /// Adds another batch.
+    pub fn add(&mut self, other: &Usage) {
+        let sum = |a: &mut Vec<u64>, b: &[u64]| {
+            a.resize(b.len(), 0);
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        };
+        self.tokens += other.tokens;
+        sum(&mut self.counts, &other.counts);
+        sum(&mut self.k_counts, &other.k_counts);
+        self.entropy_bits += other.entropy_bits;
+        self.threshold = other.threshold.or(self.threshold);
+    }
+}
+
+impl<E: Elem> Moe<E> {
+    /// A routed layer, number `layer` of its model, with `experts` experts.
+    pub fn routed(width: usize, hidden: usize, experts: usize, layer: usize, settings: Settings, init: &mut Init) -> Moe<E> {
+        let router = Some(Percentile::new(width, experts, layer, settings, init));
+        Moe { router, experts: Experts::new(experts, width, hidden, init) }
+    }
+
+    /// A dense layer.
+    pub fn dense(width: usize, hidden: usize, init: &mut Init) -> Moe<E> {
+        Moe { router: None, experts: Experts::new(1, width, hidden, init) }
+    }
+
+    /// Tokens (T, d) to (T, d), without the residual, and how the experts were used.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Usage)> {
+        let Some(router) = &self.router else {
+            let tokens = x.shape()[0];
+            let routes = std::sync::Arc::new(Routes::new(&vec![true; tokens], 1));
+            let gates = x.tape().constant(arr::full(&[tokens, 1], E::one()));
+            let usage = Usage::new(&routes);
+            return Ok((self.experts.forward(x, gates, routes)?, usage));
+        };
+        let routing = router.route(x, phase)?;
+        let mut usage = Usage::new(&routing.routes);
+        usage.threshold = routing.threshold;
+        if phase == Phase::Eval {
+            usage.entropy_bits = entropy_bits(&routing.probabilities);
+        }
+        Ok((self.experts.forward(x, routing.gates, routing.routes)?, usage))
+    }
+
+    /// Takes the statistics of a training batch into the layer's running numbers.
+    pub fn absorb(&mut self, usage: &Usage) {
+        if let (Some(router), Some(threshold)) = (&mut self.router, usage.threshold) {
+            router.absorb(threshold);
+        }
+    }
+}
+
+/// Sum over rows of `-sum p log2 p`.
+fn entropy_bits<E: Elem>(probabilities: &Arr<E>) -> f64 {
+    let term = |p: f64| if p > 0.0 { -p * libm::log2(p) } else { 0.0 };
+    arr::data(probabilities).iter().map(|p| term(p.f64())).sum()
+}
+
+impl<E: Elem> Module<E> for Moe<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Moe { router, experts } = self;
+        if let Some(router) = router {
+            v.child("router", router);
+        }
+        v.child("experts", experts);
+    }
+}

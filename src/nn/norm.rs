@@ -1,0 +1,41 @@
+//! Layer normalisation with its parameters.
+
+use super::param::{Module, Param, Visitor};
+use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::ops::fused::layer_norm;
+use crate::tape::Var;
+
+/// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
+#[derive(Clone, Debug)]
+pub struct LayerNorm<E> {
+    /// Gain, (d), 1 at the start.
+    pub gain: Param<E>,
+    /// Bias, (d), 0 at the start.
+    pub bias: Param<E>,
+}
+
+impl<E: Elem> LayerNorm<E> {
+    /// For tokens of `width` numbers.
+    pub fn new(width: usize) -> LayerNorm<E> {
+        LayerNorm { gain: Param::full(&[width], 1.0), bias: Param::full(&[width], 0.0) }
+    }
+
+    /// (T, d) to (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        tape.apply_fused(layer_norm::LayerNorm { epsilon: 1e-5 }, [x, self.gain.on(tape), self.bias.on(tape)])
+    }
+}
+
+impl<E: Elem> Module<E> for LayerNorm<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let LayerNorm { gain, bias } = self;
+        v.param("gain", gain);
+        v.param("bias", bias);
+    }
+}

@@ -1,0 +1,155 @@
+//! Parameters, and the one way to reach all of them: a visitor.
+
+use crate::arr::{self, Arr};
+use crate::kernels::elem::Elem;
+use crate::kernels::random::{Purpose, Stream};
+use crate::tape::{Tape, Var};
+
+/// An array that training changes.
+#[derive(Clone, Debug)]
+pub struct Param<E> {
+    /// Its current value.
+    pub value: Arr<E>,
+    /// Whether weight decay applies (not to biases and norms).
+    pub decays: bool,
+    /// Its number in the model, given by [`number`].
+    slot: usize,
+}
+
+impl<E: Elem> Param<E> {
+    /// A bias or a norm's gain: one value everywhere, no weight decay.
+    pub fn full(shape: &[usize], value: f64) -> Param<E> {
+        Param { value: arr::full(shape, E::of(value)), decays: false, slot: usize::MAX }
+    }
+
+    /// A weight, uniform in `[-1/sqrt(fan_in), 1/sqrt(fan_in))`, with weight decay.
+    pub fn uniform(shape: &[usize], fan_in: usize, init: &mut Init) -> Param<E> {
+        let mut numbers = vec![0.0f32; shape.iter().product()];
+        let bound = 1.0 / (fan_in as f32).sqrt();
+        Stream::new(init.seed, Purpose::Init, init.next, 0).uniform(&mut numbers, bound);
+        init.next += 1;
+        let value = arr::from_vec(shape, numbers.into_iter().map(|v| E::of(f64::from(v))).collect());
+        Param { value, decays: true, slot: usize::MAX }
+    }
+
+    /// Its number in the model.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// The parameter as a variable on `tape`.
+    pub fn on<'t>(&self, tape: &'t Tape<E>) -> Var<'t, E> {
+        assert_ne!(self.slot, usize::MAX, "nn::param::number was not called on this model");
+        tape.parameter(self.slot, &self.value)
+    }
+}
+
+/// The random numbers of initial parameters: each parameter has a stream of its own.
+#[derive(Clone, Debug)]
+pub struct Init {
+    seed: u64,
+    next: u64,
+}
+
+impl Init {
+    /// The streams of a run's seed.
+    pub fn new(seed: u64) -> Init {
+        Init { seed, next: 0 }
+    }
+}
+
+/// What a visitor meets.
+pub enum Item<'a, E> {
+    /// Something the optimiser changes.
+    Param(&'a mut Param<E>),
+    /// A running number that training updates by other means; NaN until it has a value.
+    State(&'a mut f64),
+}
+
+/// Walks over a model's parameters in a fixed order with their full names, such as `layers.0.experts.w1`.
+pub struct Visitor<'v, E> {
+    prefix: String,
+    each: &'v mut dyn FnMut(&str, Item<'_, E>),
+}
+
+/// A part of a model. Implementations take `self` apart without `..`, so that a forgotten field does not
+/// compile.
+pub trait Module<E> {
+    /// Shows every parameter and every part to `v`, always in the same order.
+    fn visit(&mut self, v: &mut Visitor<'_, E>);
+}
+
+impl<E> Visitor<'_, E> {
+    fn name(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Shows a parameter.
+    pub fn param(&mut self, name: &str, param: &mut Param<E>) {
+        (self.each)(&self.name(name), Item::Param(param));
+    }
+
+    /// Shows a running number.
+    pub fn state(&mut self, name: &str, state: &mut f64) {
+        (self.each)(&self.name(name), Item::State(state));
+    }
+
+    /// Shows a part of the model.
+    pub fn child(&mut self, name: &str, child: &mut impl Module<E>) {
+        let prefix = self.name(name);
+        let mut inner = Visitor { prefix, each: &mut *self.each };
+        child.visit(&mut inner);
+    }
+
+    /// Shows parts of one kind, numbered from 0.
+    pub fn children(&mut self, name: &str, children: &mut [impl Module<E>]) {
+        for (i, child) in children.iter_mut().enumerate() {
+            self.child(&format!("{name}.{i}"), child);
+        }
+    }
+}
+
+/// Calls `each` with every parameter and running number of `module`, in order.
+pub fn for_each<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str, Item<'_, E>)) {
+    module.visit(&mut Visitor { prefix: String::new(), each: &mut each });
+}
+
+/// Calls `each` with every parameter of `module`, in order.
+pub fn for_each_param<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str, &mut Param<E>)) {
+    for_each(module, |name, item| {
+        if let Item::Param(param) = item {
+            each(name, param);
+        }
+    });
+}
+
+/// Numbers the parameters of a finished model.
+pub fn number<E>(module: &mut impl Module<E>) {
+    let mut next = 0;
+    for_each_param(module, |_, param| {
+        param.slot = next;
+        next += 1;
+    });
+}
+
+/// BLAKE3 over the ordered names, shapes and bytes of all parameters and running numbers; every NaN counts
+/// as one and the same.
+pub fn digest<E: Elem>(module: &mut impl Module<E>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = Vec::new();
+    for_each(module, |name, item| {
+        hasher.update(name.as_bytes()).update(&[0]);
+        bytes.clear();
+        match item {
+            Item::Param(param) => {
+                for &length in param.value.shape() {
+                    hasher.update(&(length as u64).to_le_bytes());
+                }
+                E::canonical_bytes(arr::data(&param.value), &mut bytes);
+            }
+            Item::State(state) => f64::canonical_bytes(&[*state], &mut bytes),
+        }
+        hasher.update(&bytes);
+    });
+    hasher.finalize().to_hex().to_string()
+}

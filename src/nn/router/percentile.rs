@@ -1,0 +1,137 @@
+//! Top-percentile routing (Gülmez, DynaMoE): the experts whose gate lies above a percentile of the gates.
+//!
+//! `g = softmax(W x + b)`; in training `g~ = g + noise`; the chosen experts are those with
+//! `g~_i > percentile_tau(g~)`, at least one; their weights are `softmax(g~ / T)` over the chosen.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Routing;
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::kernels::random::{Purpose, Stream};
+use crate::kernels::{elem::Elem, experts::Routes, select};
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::nn::Phase;
+use crate::ops::fused::gate::{Gate, probabilities};
+use crate::tape::Var;
+
+/// Over which gates the percentile is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Over the token's own E gates, as the paper states it. Without ties this always chooses the same
+    /// number, `max(1, E - 1 - floor(tau (E - 1)))`, so it is done by rank: k does not vary.
+    Token,
+    /// Over all gates of the layer's batch: k varies from token to token. At inference a running average
+    /// of the training thresholds takes its place, so that a token's result does not depend on its
+    /// neighbours.
+    Batch,
+}
+
+/// How a percentile router chooses and weighs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Over which gates the percentile is taken.
+    pub scope: Scope,
+    /// The percentile, 0 to 1.
+    pub tau: f64,
+    /// Temperature of the weights over the chosen experts.
+    pub temperature: f64,
+    /// Standard deviation of the noise on the gates in training.
+    pub noise: f64,
+}
+
+/// A percentile router.
+#[derive(Clone, Debug)]
+pub struct Percentile<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    /// Running average of the batch thresholds; NaN before the first batch.
+    pub threshold: f64,
+    settings: Settings,
+    /// The layer's number, which addresses its noise.
+    layer: usize,
+}
+
+/// Weight of the past in the running threshold.
+const MOMENTUM: f64 = 0.9;
+
+impl<E: Elem> Percentile<E> {
+    /// For layer number `layer` with `experts` experts.
+    pub fn new(width: usize, experts: usize, layer: usize, settings: Settings, init: &mut Init) -> Percentile<E> {
+        Percentile { gate: Linear::new(width, experts, init), threshold: f64::NAN, settings, layer }
+    }
+
+    /// Routes tokens (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let logits = self.gate.forward(x)?;
+        let probabilities = probabilities(&logits.value());
+        let (tokens, experts) = (probabilities.shape()[0], probabilities.shape()[1]);
+        let noise = self.noise(tokens * experts, phase).map(|n| arr::from_vec(&[tokens, experts], n));
+        let gates = match &noise {
+            Some(noise) => arr::zip(&probabilities, noise, #[inline(always)] |p, n| p + n),
+            None => probabilities.clone(),
+        };
+        let (mask, threshold) = self.choose(&gates, phase);
+        let routes = Arc::new(Routes::new(&mask, experts));
+        let gate = Gate { gates, noise, mask: mask.into(), temperature: self.settings.temperature };
+        let gates = x.tape().apply_fused(gate, [logits])?;
+        Ok(Routing { gates, routes, probabilities, threshold })
+    }
+
+    /// The noise of this layer and step; none at inference or when switched off.
+    fn noise(&self, len: usize, phase: Phase) -> Option<Vec<E>> {
+        let Phase::Train { seed, step } = phase else { return None };
+        if self.settings.noise == 0.0 {
+            return None;
+        }
+        let mut noise = vec![0.0f32; len];
+        let stream = Stream::new(seed, Purpose::Gate, self.layer as u64, step);
+        stream.normal(&mut noise, self.settings.noise as f32);
+        Some(noise.into_iter().map(|v| E::of(f64::from(v))).collect())
+    }
+
+    /// Which experts each token gets, and the threshold if one number decided for all.
+    fn choose(&self, gates: &Arr<E>, phase: Phase) -> (Vec<bool>, Option<f64>) {
+        let (experts, tau) = (gates.shape()[1], self.settings.tau);
+        let mut mask = vec![false; gates.len()];
+        let gates = arr::data(gates);
+        match self.settings.scope {
+            Scope::Token => {
+                select::top_k(gates, experts, select::token_scope_k(experts, tau), &mut mask);
+                (mask, None)
+            }
+            Scope::Batch => {
+                let running = matches!(phase, Phase::Eval) && !self.threshold.is_nan();
+                let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
+                select::above(gates, experts, threshold, &mut mask);
+                (mask, Some(threshold.f64()))
+            }
+        }
+    }
+
+    /// Takes a training batch's threshold into the running average.
+    pub fn absorb(&mut self, threshold: f64) {
+        self.threshold = if self.threshold.is_nan() {
+            threshold
+        } else {
+            MOMENTUM * self.threshold + (1.0 - MOMENTUM) * threshold
+        };
+    }
+}
+
+impl<E: Elem> Module<E> for Percentile<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Percentile { gate, threshold, settings, layer: _ } = self;
+        v.child("gate", gate);
+        if settings.scope == Scope::Batch {
+            v.state("threshold", threshold);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From router logits to expert weights: softmax, noise, temperature, softmax over the chosen experts.
+
+use std::sync::Arc;
+
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::gradcheck::{Check, gradcheck, random};
+use crate::kernels::{elem::Elem, rows, simd::fast, softmax};
+use crate::tape::{Ctx, Fused, Op, Var, shape_error};
+
+/// `softmax_S((softmax(logits) + noise) / temperature)` for logits (T, E), where S are the chosen experts
+/// of each token; 0 for the others. (Gülmez, DynaMoE: the mixture weights.)
+///
+/// The choice is made outside, on the noisy gates: it has no gradient.
+pub struct Gate<E: Elem> {
+    /// `softmax(logits) + noise`, (T, E), as the choice saw it.
+    pub gates: Arr<E>,
+    /// The noise alone; `None` at inference.
+    pub noise: Option<Arr<E>>,
+    /// Chosen or not, (T, E).
+    pub mask: Arc<[bool]>,
+    /// Temperature of the weights.
+    pub temperature: f64,
+}
+
+/// `softmax(logits)` of each row, outside of any tape.
+pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
+    let width = logits.shape()[1];
+    let x = arr::data(logits);
+    let mut p = arr::fresh(logits.shape());
+    rows::each_block(arr::data_mut(&mut p), width, |first, p| {
+        fast(
+            #[inline(always)]
+            || {
+                for (p, x) in p.chunks_exact_mut(width).zip(x[first * width..].chunks_exact(width)) {
+                    softmax::softmax_row(x, p);
+                }
+            },
+        );
+    });
+    p
+}
+
+impl<E: Elem> Op<E, 1> for Gate<E> {
+    const NAME: &'static str = "gate";
+    type Saved = ();
+    fn forward(&self, [logits]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+        if logits.ndim() != 2 || logits.len() != self.mask.len() || logits.shape() != self.gates.shape() {
+            let why = format!("logits must be (T, E) with one choice each, not {} choices", self.mask.len());
+            return Err(shape_error("gate", why, &[logits.shape(), self.gates.shape()]));
+        }
+        let width = logits.shape()[1];
+        let (gates, scale) = (arr::data(&self.gates), E::of(1.0 / self.temperature));
+        let mut weights = arr::fresh(logits.shape());
+        rows::each_block(arr::data_mut(&mut weights), width, |first, weights| {
+            let here = first * width..first * width + weights.len();
+            fast(
+                #[inline(always)]
+                || {
+                    for ((w, g), mask) in weights
+                        .chunks_exact_mut(width)
+                        .zip(gates[here.clone()].chunks_exact(width))
+                        .zip(self.mask[here].chunks_exact(width))
+                    {
+                        for (w, &g) in w.iter_mut().zip(g) {
+                            *w = g * scale;
+                        }
+                        softmax::masked_softmax_in_place(w, mask);
+                    }
+                },
+            );
+        });
+        Ok((weights, ()))
+    }
+    /// Twice the gradient of a softmax: through the weights `w`, then through the probabilities `p`.
+    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+        let width = gy.shape()[1];
+        let scale = E::of(1.0 / self.temperature);
+        let p = match &self.noise {
+            Some(noise) => arr::zip(&self.gates, noise, #[inline(always)] |g, n| g - n),
+            None => self.gates.clone(),
+        };
+        let (p, w, gy) = (arr::data(&p), arr::data(ctx.y), arr::data(gy));
+        let mut gx = arr::fresh(ctx.y.shape());
+        rows::each_block(arr::data_mut(&mut gx), width, |first, gx| {
+            let here = first * width..first * width + gx.len();
+            fast(
+                #[inline(always)]
+                || {
+                    for (((gx, p), w), gy) in gx
+                        .chunks_exact_mut(width)
+                        .zip(p[here.clone()].chunks_exact(width))
+                        .zip(w[here.clone()].chunks_exact(width))
+                        .zip(gy[here].chunks_exact(width))
+                    {
+                        softmax::softmax_gradient_row(w, gy, gx);
+                        for g in gx.iter_mut() {
+                            *g = *g * scale;
+                        }
+                        softmax::softmax_gradient_in_place(p, gx);
+                    }
+                },
+            );
+        });
+        [Some(gx)]
+    }
+}
+
+impl<E: Elem> Fused<E, 1> for Gate<E> {
+    fn reference<'t>(&self, [logits]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
+        let mut gates = logits.softmax();
+        if let Some(noise) = &self.noise {
+            gates = gates.add(logits.tape().constant(noise.clone()));
+        }
+        Ok(gates.scale(1.0 / self.temperature).masked_softmax(self.mask.clone()))
+    }
+}
+
+/// The operation on logits with every second expert chosen, and noise.
+#[cfg(test)]
+fn example<E: Elem>(logits: Var<'_, E>) -> Gate<E> {
+    let mask: Arc<[bool]> = (0..logits.value().len()).map(|i| i % 2 == 0).collect();
+    let noise = arr::map(&probabilities(&logits.value()), |p| p * E::of(0.1));
+    Gate { gates: arr::zip(&probabilities(&logits.value()), &noise, |p, n| p + n), noise: Some(noise), mask, temperature: 0.5 }
+}
+
+/// The gradient checks of this file.
+pub fn checks() -> Vec<Check> {
+    vec![Check {
+        op: "gate",
+        run: || {
+            let mask: Arc<[bool]> = [true, false, true, true, false, true, false, false, true, true].into();
+            gradcheck([random(&[2, 5], 1)], move |[x]| {
+                let gates = probabilities(&x.value());
+                x.tape().apply(Gate { gates, noise: None, mask: mask.clone(), temperature: 0.5 }, [x])
+            })
+        },
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gradcheck::random;
+
+    #[test]
+    fn equals_its_reference_with_noise() {
+        // The noise is held constant, as in training: only its value at the start is taken.
+        let x = random(&[6, 7], 3);
+        let tape = crate::Tape::new(crate::Mode::Train);
+        let noise = example(tape.constant(x.clone())).noise;
+        crate::ops::fused::testing::assert_equals_reference([x], move |[x]| {
+            let noise = noise.clone();
+            let gates = arr::zip(&probabilities(&x.value()), noise.as_ref().unwrap(), |p, n| p + n);
+            x.tape().apply_fused(Gate { gates, noise, ..example(x) }, [x])
+        });
+    }
+
+    #[test]
+    fn weights_sum_to_one_over_the_chosen_and_one_expert_has_weight_one() {
+        let tape = crate::Tape::<f32>::new(crate::Mode::Train);
+        let x = tape.variable(arr::from_vec(&[2, 3], vec![0.3, -1.0, 2.0, 0.0, 0.0, 0.0]));
+        let gates = probabilities(&x.value());
+        let mask = [true, true, false, false, true, false].into();
+        let w = tape.apply(Gate { gates, noise: None, mask, temperature: 0.1 }, [x]).unwrap().value();
+        let w = arr::data(&w);
+        assert_eq!((w[2], &w[3..]), (0.0, &[0.0, 1.0, 0.0][..]));
+        assert!((w[0] + w[1] - 1.0).abs() < 1e-6 && w[0] > w[1]);
+    }
+}

@@ -1,0 +1,47 @@
+//! Operations that do the work of several small ones in one pass over the data. Each spells itself out in
+//! small operations (`reference`): that is what it means, and what its tests compare it with.
+
+use crate::gradcheck::Check;
+
+pub mod experts;
+pub mod gate;
+pub mod layer_norm;
+pub mod linear;
+pub mod softmax_cross_entropy;
+
+/// The gradient checks of the fused operations.
+pub fn checks() -> Vec<Check> {
+    let files = [experts::checks(), gate::checks(), layer_norm::checks(), linear::checks(), softmax_cross_entropy::checks()];
+    files.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::arr::{self, Arr};
+    use crate::error::Result;
+    use crate::gradcheck::random;
+    use crate::tape::{Mode, Tape, Var};
+
+    /// Runs `f` on a training tape and on a teaching tape and compares the value and every gradient.
+    pub fn assert_equals_reference<const N: usize>(
+        inputs: [Arr<f64>; N],
+        f: impl for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>,
+    ) {
+        let run = |mode| {
+            let tape = Tape::new(mode);
+            let x: [Var<f64>; N] = std::array::from_fn(|i| tape.variable(inputs[i].clone()));
+            let y = f(x).unwrap();
+            let gradients = tape.backward_from(y, random(&y.shape(), 5));
+            let all: Vec<Arr<f64>> =
+                x.iter().map(|x| gradients.of(*x).cloned().unwrap_or_else(|| arr::zeros(&x.shape()))).collect();
+            (y.value(), all)
+        };
+        let ((fused, fused_g), (plain, plain_g)) = (run(Mode::Train), run(Mode::Teach));
+        assert_eq!(fused.shape(), plain.shape());
+        for (a, b) in std::iter::once((&fused, &plain)).chain(fused_g.iter().zip(&plain_g)) {
+            for (x, y) in arr::data(a).iter().zip(arr::data(b)) {
+                assert!((x - y).abs() <= 1e-12 * y.abs().max(1.0), "{x} is not the reference's {y}");
+            }
+        }
+    }
+}

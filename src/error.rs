@@ -56,7 +56,9 @@ pub enum Error {
         what: String,
     },
     /// A parameter that takes part in training but that the loss does not reach.
-    #[error("no gradient reached {parameter}: the loss does not depend on it; use it in the forward pass or leave it out of the model")]
+    #[error(
+        "no gradient reached {parameter}: the loss does not depend on it; use it in the forward pass or leave it out of the model"
+    )]
     MissingGradient {
         /// The parameter's full name.
         parameter: String,

@@ -71,7 +71,12 @@ pub fn read_batch(path: &Path) -> Result<Images> {
 /// a batch is damaged.
 pub fn read_archive(path: &Path) -> Result<(Images, Images)> {
     let fail = |what: String| Error::data(path, format!("{what}; {REPLACE}"));
-    let damaged = |error: std::io::Error| fail(format!("is not a whole tar.gz archive ({error})"));
+    let damaged = |error: std::io::Error| {
+        // The reason may quote bytes of the archive: keep what fits on a line.
+        let why = error.to_string();
+        let why: String = why.chars().filter(|c| matches!(c, ' '..='~')).take(80).collect();
+        fail(format!("is not a whole tar.gz archive ({why})"))
+    };
     let mut batches = [const { None }; BATCHES.len()];
     let mut archive = tar::Archive::new(reader::open(path)?);
     for member in archive.entries().map_err(damaged)? {

@@ -134,6 +134,7 @@ fn read<const N: usize>(path: &Path, magic: u32, kind: &str) -> Result<([usize; 
         )));
     }
     if source.got > needs {
+        source.drain()?;
         return Err(fail(format!("goes on after the {needs} uncompressed bytes its header ({shape}) needs")));
     }
     Ok((dims, bytes))
@@ -235,6 +236,13 @@ mod tests {
         assert!(line.contains("goes on after the 24 uncompressed bytes"), "{line}");
         let line = line_with(name, &gzip(&whole[..20]));
         assert!(line.contains("has 20 uncompressed bytes"), "{line}");
+        let line = line_with(name, &[gzip(&whole), b"x".to_vec()].concat());
+        assert!(line.contains("the gzip stream does not end properly"), "{line}");
+        let mut flipped = gzip(&[&whole[..], b"x"].concat());
+        let at = flipped.len() - 8;
+        flipped[at] ^= 1;
+        let line = line_with(name, &flipped);
+        assert!(line.contains("the gzip stream is damaged"), "{line}");
         let noise: Vec<u8> = (0..4000u32).map(|i| (i * i * 31 % 253) as u8).collect();
         let packed = gzip(&file(IMAGES_MAGIC, &[10, 20, 20], &noise));
         let line = line_with(name, &packed[..packed.len() / 2]);

@@ -41,13 +41,25 @@ impl Source<'_> {
         }
     }
 
+    /// Reads on to the end and forgets it, so that gzip's own sum is checked.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        match std::io::copy(&mut self.take(MAX_BYTES), &mut std::io::sink()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
     /// Turns a read error into its line: a damaged gzip stream is the file's fault, all else the system's.
-    pub(crate) fn explain(&self, error: std::io::Error) -> Error {
+    fn explain(&self, error: std::io::Error) -> Error {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        let needs = self.needs.map(|needs| format!(" of {needs}")).unwrap_or_default();
-        let what = match error.kind() {
-            UnexpectedEof => format!("breaks off after {}{needs} uncompressed bytes", self.got),
-            InvalidData | InvalidInput => format!("is damaged ({error})"),
+        let got = self.got;
+        let what = match (error.kind(), self.needs) {
+            (UnexpectedEof, Some(needs)) if got < needs => {
+                format!("breaks off after {got} of {needs} uncompressed bytes")
+            }
+            (UnexpectedEof, Some(_)) => "does not end properly: bytes were cut off or added".into(),
+            (UnexpectedEof, None) => format!("breaks off after {got} uncompressed bytes"),
+            (InvalidData | InvalidInput, _) => format!("is damaged ({error})"),
             _ => return Error::io("read", self.path)(error),
         };
         match self.gzip {

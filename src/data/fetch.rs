@@ -272,10 +272,10 @@ mod tests {
                     let (name, value) = line.split_once(": ")?;
                     name.eq_ignore_ascii_case("range").then(|| value.to_string())
                 });
-                let _ = (&stream).write_all(&answer(range.as_deref()));
-                if sender.send((path, range)).is_err() {
-                    break;
-                }
+                // Told before it is answered, so that a test that has its answer sees its request.
+                let reply = answer(range.as_deref());
+                let _ = sender.send((path, range));
+                let _ = (&stream).write_all(&reply);
             }
         });
         (base, receiver)

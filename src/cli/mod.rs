@@ -1,0 +1,2 @@
+//! The commands behind the command line, as plain functions.
+pub mod data;

@@ -1,0 +1,148 @@
+//! The bundled digits: 1,797 handwritten digits of 8 x 8 pixels, compiled into the program.
+//!
+//! The test split is fixed: of each class, in file order, every fifth example (the fifth, the tenth, ...)
+//! is for testing and all others for training. That makes 355 test and 1,442 training examples.
+
+use std::path::Path;
+
+use crate::data::{Images, reader};
+use crate::{Error, Result};
+
+/// The bundled file, as shipped by scikit-learn; `datasets/digits/README.md` tells where it is from.
+pub const BUNDLED: &[u8] = include_bytes!("../../datasets/digits/digits.csv.gz");
+/// The MD5 sum of [`BUNDLED`].
+pub const BUNDLED_MD5: &str = "9b335364a7bfd63947c7480a5bd51f2d";
+/// What error lines call it.
+pub const BUNDLED_NAME: &str = "digits.csv.gz (bundled)";
+
+const SIDE: usize = 8;
+const CLASSES: usize = 10;
+/// The value of a full pixel: the number of black dots in a 4 x 4 block.
+const FULL: u8 = 16;
+/// Of each class, one example in so many is for testing.
+const TEST_EVERY: usize = 5;
+
+/// Unpacks the bundled digits: the training and the test images.
+///
+/// # Errors
+/// [`Error::Data`] if the bundled bytes are damaged.
+pub fn load() -> Result<(Images, Images)> {
+    let mut text = String::new();
+    let read = std::io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(BUNDLED), &mut text);
+    read.map_err(|error| fail(format!("cannot be unpacked ({error})")))?;
+    parse(&text)
+}
+
+/// Checks the bundled bytes against their known sum.
+///
+/// # Errors
+/// [`Error::Data`] if they differ.
+pub fn check() -> Result<()> {
+    let sum = reader::md5(BUNDLED).map_err(|error| fail(error.to_string()))?;
+    match sum == BUNDLED_MD5 {
+        true => Ok(()),
+        false => Err(fail(format!("MD5 is {sum}, but should be {BUNDLED_MD5}"))),
+    }
+}
+
+fn fail(what: String) -> Error {
+    Error::data(Path::new(BUNDLED_NAME), format!("{what}; build the program again from clean sources"))
+}
+
+/// Parses lines of 64 pixel values and a label, and splits them.
+fn parse(text: &str) -> Result<(Images, Images)> {
+    let (mut train, mut test) = (empty(), empty());
+    let mut seen = [0; CLASSES];
+    for (number, line) in (1..).zip(text.lines()) {
+        let fail = |what: &str| fail(format!("line {number}: {what}"));
+        let mut values = Vec::with_capacity(SIDE * SIDE + 1);
+        for field in line.split(',') {
+            values.push(
+                field
+                    .parse::<u8>()
+                    .map_err(|_| fail(&format!("`{field}` is no whole number from 0 to 16")))?,
+            );
+        }
+        let Some((&label, pixels)) = values.split_last().filter(|(_, pixels)| pixels.len() == SIDE * SIDE)
+        else {
+            return Err(fail(&format!("has {} values, but 64 pixels and a label are 65", values.len())));
+        };
+        if let Some(pixel) = pixels.iter().find(|&&pixel| pixel > FULL) {
+            return Err(fail(&format!("pixel value {pixel} is above 16")));
+        }
+        let Some(count) = seen.get_mut(usize::from(label)) else {
+            return Err(fail(&format!("label {label} is above 9")));
+        };
+        *count += 1;
+        let split = if *count % TEST_EVERY == 0 { &mut test } else { &mut train };
+        split.pixels.extend_from_slice(pixels);
+        split.labels.push(label);
+    }
+    Ok((train, test))
+}
+
+fn empty() -> Images {
+    Images { pixels: vec![], labels: vec![], height: SIDE, width: SIDE, channels: 1, scale: f32::from(FULL) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(images: &Images) -> [usize; CLASSES] {
+        let mut counts = [0; CLASSES];
+        images.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        counts
+    }
+
+    #[test]
+    fn the_bundled_bytes_are_the_known_ones() {
+        check().unwrap();
+    }
+
+    #[test]
+    fn the_split_is_the_documented_one() {
+        let (train, test) = load().unwrap();
+        assert_eq!((train.len(), test.len()), (1442, 355));
+        assert_eq!((train.pixels.len(), test.pixels.len()), (1442 * 64, 355 * 64));
+        assert_eq!(counts(&test), [35, 36, 35, 36, 36, 36, 36, 35, 34, 36]);
+        assert_eq!(counts(&train), [143, 146, 142, 147, 145, 146, 145, 144, 140, 144]);
+        assert_eq!((train.height, train.width, train.channels, train.scale), (8, 8, 1, 16.0));
+    }
+
+    #[test]
+    fn the_first_digit_is_the_first_line() {
+        let (train, _) = load().unwrap();
+        assert_eq!(train.labels[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(train.pixels[..8], [0, 0, 5, 13, 9, 1, 0, 0]);
+        assert_eq!(train.pixels.iter().max(), Some(&16));
+    }
+
+    #[test]
+    fn every_fifth_of_a_class_is_for_testing() {
+        let line = |pixel: usize, label: usize| format!("{}{pixel},{label}\n", "0,".repeat(63));
+        // Two classes in turn: each meets its fifth example on its own count.
+        let text: String = (0..12).map(|i| line(i, i % 2)).collect();
+        let (train, test) = parse(&text).unwrap();
+        let last = |images: &Images| images.pixels.chunks(64).map(|image| image[63]).collect::<Vec<_>>();
+        assert_eq!((last(&test), last(&train)), (vec![8, 9], vec![0, 1, 2, 3, 4, 5, 6, 7, 10, 11]));
+        assert_eq!(test.labels, [0, 1]);
+    }
+
+    #[test]
+    fn malformed_lines_are_named() {
+        let good = format!("{}3\n", "1,".repeat(64));
+        let zeros = |count: usize| "0,".repeat(count);
+        for (bad, told) in [
+            (format!("{}3", zeros(63)), "line 2: has 64 values"),
+            (format!("{}3", zeros(65)), "line 2: has 66 values"),
+            (format!("{}17,3", zeros(63)), "line 2: pixel value 17"),
+            (format!("{}10", zeros(64)), "line 2: label 10"),
+            (format!("{}x,3", zeros(63)), "line 2: `x` is no whole number"),
+            (String::from("\n"), "line 2: `` is no whole number"),
+        ] {
+            let line = parse(&format!("{good}{bad}")).unwrap_err().to_string();
+            assert!(line.contains(told), "{line}");
+        }
+    }
+}

@@ -15,3 +15,4 @@ pub mod reduce;
 pub mod rows;
 pub mod select;
 pub mod simd;
+pub mod softmax;

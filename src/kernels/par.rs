@@ -42,6 +42,23 @@ pub fn chunks2<A: Send, B: Send>(
     a.par_chunks_mut(a_size).zip(b.par_chunks_mut(b_size)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
 }
 
+/// The same over three outputs.
+pub fn chunks3<A: Send, B: Send, C: Send>(
+    (a, a_size): (&mut [A], usize),
+    (b, b_size): (&mut [B], usize),
+    (c, c_size): (&mut [C], usize),
+    work: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync + Send,
+) {
+    if a.len() <= a_size {
+        if !a.is_empty() {
+            work(0, a, b, c);
+        }
+        return;
+    }
+    let chunks = a.par_chunks_mut(a_size).zip(b.par_chunks_mut(b_size)).zip(c.par_chunks_mut(c_size));
+    chunks.enumerate().for_each(|(i, ((a, b), c))| work(i, a, b, c));
+}
+
 /// `work(task)` for each of a list of tasks; a task owns what it writes.
 pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
     if tasks.len() <= 1 {

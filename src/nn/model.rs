@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Phase;
 use super::linear::Linear;
 use super::moe::{Moe, Usage};
 use super::norm::LayerNorm;
 use super::param::{self, Init, Module, Visitor};
 use super::router::percentile::{Scope, Settings};
-use super::Phase;
 use crate::error::Result;
 use crate::kernels::{elem::Elem, select};
 use crate::tape::Var;
@@ -70,6 +70,17 @@ impl Spec {
         }
     }
 
+    /// How experts are chosen, in words.
+    pub fn router_name(&self) -> String {
+        match self.router {
+            None => "none (one dense expert per layer)".into(),
+            Some(Settings { scope: Scope::Token, tau, .. }) => {
+                format!("percentile, token scope, tau {tau} (the same k for every token)")
+            }
+            Some(Settings { scope: Scope::Batch, tau, .. }) => format!("percentile, batch scope, tau {tau}"),
+        }
+    }
+
     /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h + 2 d E` a
     /// layer (Gülmez, proposition 1), and the input and the head.
     pub fn active_flops(&self, k: &[f64]) -> f64 {
@@ -89,7 +100,8 @@ impl Spec {
 
     /// The dense network of the same depth and width whose `measure` comes closest to this one's.
     pub fn dense_match(&self, measure: fn(&Spec) -> f64) -> Spec {
-        let dense = |hidden| Spec { hidden, experts: vec![1; self.experts.len()], router: None, ..self.clone() };
+        let dense =
+            |hidden| Spec { hidden, experts: vec![1; self.experts.len()], router: None, ..self.clone() };
         let target = measure(self);
         // Both measures grow linearly with the hidden width.
         let (one, two) = (measure(&dense(1)), measure(&dense(2)));
@@ -182,8 +194,15 @@ mod tests {
     #[test]
     fn the_papers_small_network() {
         let router = Some(Settings { scope: Scope::Token, tau: 0.7, temperature: 0.5, noise: 0.1 });
-        let small =
-            Spec { inputs: 784, classes: 10, width: 128, hidden: 64, experts: vec![8, 6, 3, 1], router, norm: Norm::Post };
+        let small = Spec {
+            inputs: 784,
+            classes: 10,
+            width: 128,
+            hidden: 64,
+            experts: vec![8, 6, 3, 1],
+            router,
+            norm: Norm::Post,
+        };
         assert_eq!(small.parameters(), 403_484);
         assert_eq!(small.nominal_flops(), (7 * 4 * 128 * 64 + 18 * 2 * 128 + 2 * 128 * 794) as f64);
         let dense = small.dense_match(|s| s.parameters() as f64);
@@ -198,7 +217,9 @@ mod tests {
             let spec = spec(Scope::Token, norm);
             for spec in [spec.clone(), spec.dense_match(|s| s.parameters() as f64)] {
                 let mut count = 0;
-                param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| count += p.value.len());
+                param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| {
+                    count += p.value.len()
+                });
                 assert_eq!(count, spec.parameters());
             }
         }
@@ -206,7 +227,9 @@ mod tests {
 
     #[test]
     fn gradients_of_the_whole_network() {
-        for (scope, norm) in [(Scope::Token, Norm::Final), (Scope::Batch, Norm::Post), (Scope::Token, Norm::Pre)] {
+        for (scope, norm) in
+            [(Scope::Token, Norm::Final), (Scope::Batch, Norm::Post), (Scope::Token, Norm::Pre)]
+        {
             let model = Model::<f64>::new(&spec(scope, norm), &mut Init::new(3));
             let phase = Phase::Train { seed: 1, step: 0 };
             let report = gradcheck([random(&[4, 6], 1)], |[x]| Ok(model.forward(x, phase)?.0)).unwrap();
@@ -233,7 +256,10 @@ mod tests {
             let run = |model: &Model<f32>, rows: &[usize]| {
                 let data = rows.iter().flat_map(|&r| x[r * 6..][..6].to_vec()).collect();
                 let tape = Tape::new(Mode::Infer);
-                let y = model.forward(tape.constant(arr::from_vec(&[rows.len(), 6], data)), Phase::Eval).unwrap().0;
+                let y = model
+                    .forward(tape.constant(arr::from_vec(&[rows.len(), 6], data)), Phase::Eval)
+                    .unwrap()
+                    .0;
                 arr::data(&y.value()).to_vec()
             };
             let thresholds = vec![Usage { threshold: Some(0.25), ..Usage::default() }; 3];

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use super::Phase;
 use super::experts::Experts;
 use super::param::{Init, Module, Visitor};
 use super::router::percentile::{Percentile, Settings};
-use super::Phase;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::{elem::Elem, experts::Routes};
@@ -65,7 +65,14 @@ impl Usage {
 
 impl<E: Elem> Moe<E> {
     /// A routed layer, number `layer` of its model, with `experts` experts.
-    pub fn routed(width: usize, hidden: usize, experts: usize, layer: usize, settings: Settings, init: &mut Init) -> Moe<E> {
+    pub fn routed(
+        width: usize,
+        hidden: usize,
+        experts: usize,
+        layer: usize,
+        settings: Settings,
+        init: &mut Init,
+    ) -> Moe<E> {
         let router = Some(Percentile::new(width, experts, layer, settings, init));
         Moe { router, experts: Experts::new(experts, width, hidden, init) }
     }

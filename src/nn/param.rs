@@ -86,12 +86,14 @@ impl<E> Visitor<'_, E> {
 
     /// Shows a parameter.
     pub fn param(&mut self, name: &str, param: &mut Param<E>) {
-        (self.each)(&self.name(name), Item::Param(param));
+        let name = self.name(name);
+        (self.each)(&name, Item::Param(param));
     }
 
     /// Shows a running number.
     pub fn state(&mut self, name: &str, state: &mut f64) {
-        (self.each)(&self.name(name), Item::State(state));
+        let name = self.name(name);
+        (self.each)(&name, Item::State(state));
     }
 
     /// Shows a part of the model.

@@ -12,9 +12,9 @@ use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
 use crate::kernels::{elem::Elem, experts::Routes, select};
+use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::nn::Phase;
 use crate::ops::fused::gate::{Gate, probabilities};
 use crate::tape::Var;
 
@@ -61,7 +61,13 @@ const MOMENTUM: f64 = 0.9;
 
 impl<E: Elem> Percentile<E> {
     /// For layer number `layer` with `experts` experts.
-    pub fn new(width: usize, experts: usize, layer: usize, settings: Settings, init: &mut Init) -> Percentile<E> {
+    pub fn new(
+        width: usize,
+        experts: usize,
+        layer: usize,
+        settings: Settings,
+        init: &mut Init,
+    ) -> Percentile<E> {
         Percentile { gate: Linear::new(width, experts, init), threshold: f64::NAN, settings, layer }
     }
 
@@ -75,7 +81,12 @@ impl<E: Elem> Percentile<E> {
         let (tokens, experts) = (probabilities.shape()[0], probabilities.shape()[1]);
         let noise = self.noise(tokens * experts, phase).map(|n| arr::from_vec(&[tokens, experts], n));
         let gates = match &noise {
-            Some(noise) => arr::zip(&probabilities, noise, #[inline(always)] |p, n| p + n),
+            Some(noise) => arr::zip(
+                &probabilities,
+                noise,
+                #[inline(always)]
+                |p, n| p + n,
+            ),
             None => probabilities.clone(),
         };
         let (mask, threshold) = self.choose(&gates, phase);

@@ -135,14 +135,19 @@ pub fn checks() -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{par, random::{Purpose, Stream}};
+    use crate::kernels::{
+        par,
+        random::{Purpose, Stream},
+    };
     use crate::ops::fused::testing::assert_equals_reference;
     use crate::{Mode, Tape};
 
     #[test]
     fn equals_its_reference() {
         let routes = Arc::new(Routes::new(&MASK, 3));
-        assert_equals_reference(example(), move |x| x[0].tape().apply_fused(Experts { routes: routes.clone() }, x));
+        assert_equals_reference(example(), move |x| {
+            x[0].tape().apply_fused(Experts { routes: routes.clone() }, x)
+        });
     }
 
     #[test]
@@ -152,7 +157,9 @@ mod tests {
         let y = tape.apply(Experts { routes: Arc::new(Routes::new(&MASK, 3)) }, x).unwrap();
         let gradients = tape.backward_from(y, random(&[5, 4], 9));
         let w1 = gradients.of(x[2]).unwrap();
-        assert!(arr::data(w1)[16..].iter().all(|&g| g == 0.0) && arr::data(w1)[..16].iter().any(|&g| g != 0.0));
+        assert!(
+            arr::data(w1)[16..].iter().all(|&g| g == 0.0) && arr::data(w1)[..16].iter().any(|&g| g != 0.0)
+        );
     }
 
     /// A batch large enough for many blocks, and odd sizes, in f32.
@@ -194,7 +201,8 @@ mod tests {
         let (inputs, routes) = large();
         let tape = Tape::new(Mode::Infer);
         let forward = |inputs: &[Arr<f32>; 6], routes: Routes| {
-            let y = tape.apply(Experts { routes: Arc::new(routes) }, inputs.clone().map(|a| tape.constant(a)));
+            let y =
+                tape.apply(Experts { routes: Arc::new(routes) }, inputs.clone().map(|a| tape.constant(a)));
             y.unwrap().value()
         };
         let all = forward(&inputs, (*routes).clone());
@@ -203,7 +211,9 @@ mod tests {
             for (i, width) in [(0, 37), (1, 5)] {
                 one[i] = arr::from_vec(&[1, width], arr::data(&inputs[i])[t * width..][..width].to_vec());
             }
-            let mask: Vec<bool> = (0..5).map(|e| routes.tokens[routes.starts[e]..routes.starts[e + 1]].contains(&(t as u32))).collect();
+            let mask: Vec<bool> = (0..5)
+                .map(|e| routes.tokens[routes.starts[e]..routes.starts[e + 1]].contains(&(t as u32)))
+                .collect();
             assert_eq!(arr::data(&forward(&one, Routes::new(&mask, 5))), &arr::data(&all)[t * 37..][..37]);
         }
     }

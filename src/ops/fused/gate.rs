@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::{elem::Elem, rows, simd::fast, softmax};
+use crate::kernels::softmax::{masked_softmax_in_place, softmax_row, softmax_row_backward};
+use crate::kernels::{elem::Elem, reduce, rows};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// `softmax_S((softmax(logits) + noise) / temperature)` for logits (T, E), where S are the chosen experts
@@ -28,16 +29,12 @@ pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
     let width = logits.shape()[1];
     let x = arr::data(logits);
     let mut p = arr::fresh(logits.shape());
-    rows::each_block(arr::data_mut(&mut p), width, |first, p| {
-        fast(
-            #[inline(always)]
-            || {
-                for (p, x) in p.chunks_exact_mut(width).zip(x[first * width..].chunks_exact(width)) {
-                    softmax::softmax_row(x, p);
-                }
-            },
-        );
-    });
+    rows::each(
+        arr::data_mut(&mut p),
+        width,
+        #[inline(always)]
+        |r, p| softmax_row(&x[r * width..][..width], p),
+    );
     p
 }
 
@@ -52,24 +49,18 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
         let width = logits.shape()[1];
         let (gates, scale) = (arr::data(&self.gates), E::of(1.0 / self.temperature));
         let mut weights = arr::fresh(logits.shape());
-        rows::each_block(arr::data_mut(&mut weights), width, |first, weights| {
-            let here = first * width..first * width + weights.len();
-            fast(
-                #[inline(always)]
-                || {
-                    for ((w, g), mask) in weights
-                        .chunks_exact_mut(width)
-                        .zip(gates[here.clone()].chunks_exact(width))
-                        .zip(self.mask[here].chunks_exact(width))
-                    {
-                        for (w, &g) in w.iter_mut().zip(g) {
-                            *w = g * scale;
-                        }
-                        softmax::masked_softmax_in_place(w, mask);
-                    }
-                },
-            );
-        });
+        rows::each(
+            arr::data_mut(&mut weights),
+            width,
+            #[inline(always)]
+            |r, w| {
+                let here = r * width..(r + 1) * width;
+                for (w, &g) in w.iter_mut().zip(&gates[here.clone()]) {
+                    *w = g * scale;
+                }
+                masked_softmax_in_place(&self.mask[here], w);
+            },
+        );
         Ok((weights, ()))
     }
     /// Twice the gradient of a softmax: through the weights `w`, then through the probabilities `p`.
@@ -77,31 +68,31 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
         let width = gy.shape()[1];
         let scale = E::of(1.0 / self.temperature);
         let p = match &self.noise {
-            Some(noise) => arr::zip(&self.gates, noise, #[inline(always)] |g, n| g - n),
+            Some(noise) => arr::zip(
+                &self.gates,
+                noise,
+                #[inline(always)]
+                |g, n| g - n,
+            ),
             None => self.gates.clone(),
         };
         let (p, w, gy) = (arr::data(&p), arr::data(ctx.y), arr::data(gy));
         let mut gx = arr::fresh(ctx.y.shape());
-        rows::each_block(arr::data_mut(&mut gx), width, |first, gx| {
-            let here = first * width..first * width + gx.len();
-            fast(
-                #[inline(always)]
-                || {
-                    for (((gx, p), w), gy) in gx
-                        .chunks_exact_mut(width)
-                        .zip(p[here.clone()].chunks_exact(width))
-                        .zip(w[here.clone()].chunks_exact(width))
-                        .zip(gy[here].chunks_exact(width))
-                    {
-                        softmax::softmax_gradient_row(w, gy, gx);
-                        for g in gx.iter_mut() {
-                            *g = *g * scale;
-                        }
-                        softmax::softmax_gradient_in_place(p, gx);
-                    }
-                },
-            );
-        });
+        rows::each(
+            arr::data_mut(&mut gx),
+            width,
+            #[inline(always)]
+            |r, gx| {
+                let here = r * width..(r + 1) * width;
+                let (p, w, gy) = (&p[here.clone()], &w[here.clone()], &gy[here]);
+                // Of the noisy gates, and then of the logits: `gx = p (g - sum(g p))`.
+                softmax_row_backward(w, gy, gx);
+                let common = scale * reduce::dot_lanes(p, gx);
+                for (g, &p) in gx.iter_mut().zip(p) {
+                    *g = p * (*g * scale - common);
+                }
+            },
+        );
         [Some(gx)]
     }
 }
@@ -121,7 +112,12 @@ impl<E: Elem> Fused<E, 1> for Gate<E> {
 fn example<E: Elem>(logits: Var<'_, E>) -> Gate<E> {
     let mask: Arc<[bool]> = (0..logits.value().len()).map(|i| i % 2 == 0).collect();
     let noise = arr::map(&probabilities(&logits.value()), |p| p * E::of(0.1));
-    Gate { gates: arr::zip(&probabilities(&logits.value()), &noise, |p, n| p + n), noise: Some(noise), mask, temperature: 0.5 }
+    Gate {
+        gates: arr::zip(&probabilities(&logits.value()), &noise, |p, n| p + n),
+        noise: Some(noise),
+        mask,
+        temperature: 0.5,
+    }
 }
 
 /// The gradient checks of this file.

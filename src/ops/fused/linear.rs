@@ -31,10 +31,19 @@ impl<E: Elem> Op<E, 3> for Linear {
         }
         let mut y = arr::fresh(&[rows, out]);
         let data = arr::data_mut(&mut y);
-        gemm::affine(data, Mat::new(arr::data(x), rows, inner), Mat::new(arr::data(w), inner, out), arr::data(b));
+        gemm::affine(
+            data,
+            Mat::new(arr::data(x), rows, inner),
+            Mat::new(arr::data(w), inner, out),
+            arr::data(b),
+        );
         if self.0 == Activation::Relu {
             let y = arr::data_mut(&mut y);
-            map::update_all(y, #[inline(always)] |v| v.larger(E::zero()));
+            map::update_all(
+                y,
+                #[inline(always)]
+                |v| v.larger(E::zero()),
+            );
         }
         Ok((y, ()))
     }
@@ -44,7 +53,12 @@ impl<E: Elem> Op<E, 3> for Linear {
         // Of the affine map's output; sharing `gy` costs nothing.
         let g = match self.0 {
             Activation::None => gy.clone(),
-            Activation::Relu => arr::zip(ctx.y, gy, #[inline(always)] |y, g| if y > E::zero() { g } else { E::zero() }),
+            Activation::Relu => arr::zip(
+                ctx.y,
+                gy,
+                #[inline(always)]
+                |y, g| if y > E::zero() { g } else { E::zero() },
+            ),
         };
         let g_mat = Mat::new(arr::data(&g), rows, out);
         let gx = ctx.needs[0].then(|| {
@@ -93,9 +107,10 @@ mod tests {
     #[test]
     fn equals_its_reference() {
         for activation in [Activation::None, Activation::Relu] {
-            assert_equals_reference([random(&[7, 5], 1), random(&[5, 3], 2), random(&[3], 3)], move |[x, w, b]| {
-                x.tape().apply_fused(Linear(activation), [x, w, b])
-            });
+            assert_equals_reference(
+                [random(&[7, 5], 1), random(&[5, 3], 2), random(&[3], 3)],
+                move |[x, w, b]| x.tape().apply_fused(Linear(activation), [x, w, b]),
+            );
         }
     }
 
@@ -104,6 +119,9 @@ mod tests {
         let tape = crate::Tape::<f32>::new(crate::Mode::Train);
         let x = tape.variable(arr::zeros(&[2, 3]));
         let error = tape.apply(Linear(Activation::None), [x, x, x]).err().unwrap().to_string();
-        assert!(error.starts_with("linear: ") && error.contains("[2, 3]") && error.contains("linear.rs:"), "{error}");
+        assert!(
+            error.starts_with("linear: ") && error.contains("[2, 3]") && error.contains("linear.rs:"),
+            "{error}"
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::{elem::Elem, reduce, rows, simd::fast, softmax::softmax_row};
+use crate::kernels::softmax::{log_sum_exp_row, softmax_row};
+use crate::kernels::{elem::Elem, pool::Buffer, reduce, rows};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 const NAME: &str = "softmax_cross_entropy";
@@ -34,45 +35,34 @@ impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
         }
         let x = arr::data(logits);
         let mut probabilities = arr::fresh(logits.shape());
-        rows::each_block(arr::data_mut(&mut probabilities), classes, |first, p| {
-            fast(
-                #[inline(always)]
-                || {
-                    for (p, x) in p.chunks_exact_mut(classes).zip(x[first * classes..].chunks_exact(classes)) {
-                        softmax_row(x, p);
-                    }
-                },
-            );
-        });
+        rows::each(
+            arr::data_mut(&mut probabilities),
+            classes,
+            #[inline(always)]
+            |r, p| softmax_row(&x[r * classes..][..classes], p),
+        );
         // From the logits again, since the logarithm of a tiny probability is not exact.
-        let losses: Vec<E> = x
-            .chunks_exact(classes)
-            .zip(self.targets.iter())
-            .map(|(x, &target)| {
-                fast(
-                    #[inline(always)]
-                    || {
-                        let largest = reduce::max_lanes(x);
-                        let sum = reduce::lanes(
-                            x,
-                            E::zero(),
-                            #[inline(always)]
-                            |a, v| a + (v - largest).exp(),
-                            #[inline(always)]
-                            |a, b| a + b,
-                        );
-                        sum.ln() - (x[target as usize] - largest)
-                    },
-                )
-            })
-            .collect();
+        let mut losses = Buffer::new(tokens);
+        rows::fold(
+            &mut losses,
+            x,
+            #[inline(always)]
+            |x| log_sum_exp_row(x),
+        );
+        for ((loss, x), &target) in losses.iter_mut().zip(x.chunks_exact(classes)).zip(self.targets.iter()) {
+            *loss = *loss - x[target as usize];
+        }
         let mean = reduce::sum(&losses) / E::of(tokens as f64);
         Ok((arr::full(&[], mean), probabilities))
     }
     /// `(softmax(logits) - onehot(target)) / T`.
     fn backward(&self, ctx: Ctx<E, Arr<E>, 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
         let scale = arr::data(gy)[0] / E::of(self.targets.len() as f64);
-        let mut g = arr::map(ctx.saved, #[inline(always)] |p| p * scale);
+        let mut g = arr::map(
+            ctx.saved,
+            #[inline(always)]
+            |p| p * scale,
+        );
         let classes = ctx.x[0].shape()[1];
         for ((row, p), &target) in arr::data_mut(&mut g)
             .chunks_exact_mut(classes)
@@ -84,7 +74,6 @@ impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
         [Some(g)]
     }
 }
-
 
 impl<E: Elem> Fused<E, 1> for SoftmaxCrossEntropy {
     fn reference<'t>(&self, [logits]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {

@@ -1,0 +1,387 @@
+//! A run's settings: one flat list of keys, layered from defaults, data set, preset, file and flags.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::nn::model::{Norm, Spec};
+use crate::nn::router::percentile::{self, Scope};
+use crate::nn::schedule::Schedule;
+use crate::optim::rate::RateSchedule;
+use crate::optim::{self, Kind};
+
+/// Which network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Layers of routed experts.
+    Dynamoe,
+    /// One dense expert per layer, as wide as makes it equal to the DynaMoE network of the same settings.
+    Mlp,
+}
+
+/// What the dense baseline has in common with the DynaMoE network of the same settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Match {
+    /// The number of parameters.
+    Parameters,
+    /// The active FLOPs per token.
+    Flops,
+}
+
+/// All settings of a run. `config.toml` in a run folder is exactly this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The data set's name.
+    pub dataset: String,
+    /// Seed of every random number in the run.
+    pub seed: u64,
+    /// Which network.
+    pub model: Network,
+    /// For `model = "mlp"`: what it has in common with the DynaMoE network.
+    pub match_by: Match,
+    /// Number of layers L.
+    pub layers: usize,
+    /// Width d of the tokens.
+    pub width: usize,
+    /// Hidden width of an expert; 0 stands for `width / 2`.
+    pub expert_hidden: usize,
+    /// How many experts each layer has.
+    pub schedule: Schedule,
+    /// The most experts of a layer.
+    pub experts_max: usize,
+    /// The fewest experts of a layer.
+    pub experts_min: usize,
+    /// Experts of each layer for `schedule = "custom"`; filled in from the schedule otherwise.
+    pub experts: Vec<usize>,
+    /// Where layer normalisation stands.
+    pub norm: Norm,
+    /// Over which gates the percentile is taken.
+    pub percentile_scope: Scope,
+    /// The percentile above which experts are active, 0 to 1.
+    pub tau: f64,
+    /// Temperature of the weights over the active experts.
+    pub temperature: f64,
+    /// Standard deviation of the noise on the gates in training.
+    pub noise: f64,
+    /// The optimiser.
+    pub optimizer: Kind,
+    /// The learning rate.
+    pub lr: f64,
+    /// How the learning rate changes after warm-up.
+    pub lr_schedule: RateSchedule,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Share of a weight lost per step, times the learning rate.
+    pub weight_decay: f64,
+    /// AdamW's first decay, or SGD's momentum.
+    pub beta1: f64,
+    /// AdamW's second decay.
+    pub beta2: f64,
+    /// Largest global norm of the gradients; 0 switches clipping off.
+    pub clip_norm: f64,
+    /// Images per step.
+    pub batch: usize,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Stop after so many steps; 0 for no limit.
+    pub max_steps: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            dataset: "digits".into(),
+            seed: 1,
+            model: Network::Dynamoe,
+            match_by: Match::Parameters,
+            layers: 4,
+            width: 128,
+            expert_hidden: 0,
+            schedule: Schedule::Descending,
+            experts_max: 8,
+            experts_min: 1,
+            experts: Vec::new(),
+            norm: Norm::Final,
+            percentile_scope: Scope::Token,
+            tau: 0.7,
+            temperature: 0.5,
+            noise: 0.1,
+            optimizer: Kind::AdamW,
+            lr: 1e-3,
+            lr_schedule: RateSchedule::Cosine,
+            warmup_steps: 0,
+            weight_decay: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            clip_norm: 0.0,
+            batch: 256,
+            epochs: 20,
+            max_steps: 0,
+        }
+    }
+}
+
+/// The sizes of the paper: name, layers, width.
+pub const PRESETS: [(&str, usize, usize); 4] =
+    [("tiny", 2, 64), ("small", 4, 128), ("medium", 6, 256), ("large", 8, 512)];
+
+/// What a data set changes in the defaults: name, batch, epochs.
+const DATASETS: [(&str, usize, usize); 2] = [("digits", 32, 30), ("cifar-10", 256, 25)];
+
+/// The layers a configuration is made of, weakest first.
+#[derive(Clone, Debug, Default)]
+pub struct Layers<'a> {
+    /// A preset's name.
+    pub preset: Option<&'a str>,
+    /// A TOML file.
+    pub file: Option<&'a Path>,
+    /// `key=value` settings, and flags in that form.
+    pub set: Vec<String>,
+}
+
+/// The candidate most similar to `name`.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates.min_by_key(|c| strsim::damerau_levenshtein(name, c))
+}
+
+/// The keys of a configuration.
+fn keys() -> toml::Table {
+    toml::Table::try_from(Config::default()).expect("the defaults are a table")
+}
+
+fn check_key(key: &str) -> Result<()> {
+    let keys = keys();
+    if keys.contains_key(key) {
+        return Ok(());
+    }
+    let near = nearest(key, keys.keys().map(String::as_str)).unwrap_or_default();
+    Err(Error::config(key, format!("no such setting; the nearest is `{near}`")))
+}
+
+/// Reads one `key=value`; a value that is no TOML value is taken as a string.
+fn parse_set(text: &str) -> Result<(String, toml::Value)> {
+    let Some((key, value)) = text.split_once('=') else {
+        return Err(Error::config(text, "expected key=value"));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    check_key(key)?;
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"));
+    let value =
+        parsed.ok().and_then(|mut t| t.remove("v")).unwrap_or_else(|| toml::Value::String(value.into()));
+    Ok((key.to_string(), value))
+}
+
+impl Config {
+    /// Puts a configuration together.
+    ///
+    /// # Errors
+    /// Unknown keys and presets, with the nearest valid name; values of the wrong kind; settings that cannot be.
+    pub fn resolve(layers: &Layers) -> Result<Config> {
+        let mut over = toml::Table::new();
+        if let Some(path) = layers.file {
+            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+            let table = toml::from_str::<toml::Table>(&text).map_err(|e| {
+                let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].lines().count().max(1));
+                Error::data(path, format!("line {line}: not valid TOML: {}", e.message()))
+            })?;
+            for (key, value) in table {
+                check_key(&key)?;
+                over.insert(key, value);
+            }
+        }
+        for text in &layers.set {
+            let (key, value) = parse_set(text)?;
+            over.insert(key, value);
+        }
+        let mut config = Config::default();
+        let dataset = over.get("dataset").and_then(|v| v.as_str()).unwrap_or(&config.dataset);
+        if let Some(&(_, batch, epochs)) = DATASETS.iter().find(|d| d.0 == dataset) {
+            (config.batch, config.epochs) = (batch, epochs);
+        }
+        if let Some(name) = layers.preset {
+            let Some(&(_, layers, width)) = PRESETS.iter().find(|p| p.0 == name) else {
+                let near = nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
+                return Err(Error::config(
+                    "preset",
+                    format!("`{name}` is none of tiny, small, medium, large; the nearest is `{near}`"),
+                ));
+            };
+            (config.layers, config.width) = (layers, width);
+        }
+        let mut table = toml::Table::try_from(config).expect("a configuration is a table");
+        for (key, value) in over {
+            // A whole number is a fine value for a setting that is a fraction.
+            let value = match (&table[&key], value) {
+                (toml::Value::Float(_), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+                (_, value) => value,
+            };
+            let mut one = keys();
+            one.insert(key.clone(), value.clone());
+            one.try_into::<Config>()
+                .map_err(|e| Error::config(&key, format!("{value} does not do: {}", e.message())))?;
+            table.insert(key, value);
+        }
+        let mut config: Config =
+            table.try_into().map_err(|e: toml::de::Error| Error::config("config", e.message()))?;
+        config.check()?;
+        if config.schedule != Schedule::Custom {
+            config.experts = config.schedule.experts(config.layers, config.experts_min, config.experts_max);
+        }
+        Ok(config)
+    }
+
+    /// Refuses settings that cannot be.
+    fn check(&self) -> Result<()> {
+        let range = |key: &str, ok: bool, value: &dyn std::fmt::Display, need: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::config(key, format!("{value} is impossible; it must be {need}")))
+            }
+        };
+        let dataset = &self.dataset;
+        if !crate::data::names().any(|n| n == dataset) {
+            let near = nearest(dataset, crate::data::names()).unwrap_or_default();
+            return Err(Error::config(
+                "dataset",
+                format!("`{dataset}` is not known; the nearest is `{near}`"),
+            ));
+        }
+        let whole = |key: &str, value: usize, most: usize| {
+            range(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
+        };
+        whole("layers", self.layers, 1000)?;
+        whole("width", self.width, 65_536)?;
+        range(
+            "expert_hidden",
+            self.expert_hidden <= 1 << 20,
+            &self.expert_hidden,
+            "0 (half the width) to 1048576",
+        )?;
+        whole("experts_max", self.experts_max, 4096)?;
+        whole("experts_min", self.experts_min, self.experts_max)?;
+        whole("batch", self.batch, 1 << 20)?;
+        whole("epochs", self.epochs, 1_000_000)?;
+        range("tau", (0.0..=1.0).contains(&self.tau), &self.tau, "from 0 to 1")?;
+        range("seed", i64::try_from(self.seed).is_ok(), &self.seed, "below 2^63")?;
+        let positive = |key: &str, v: f64, need: &str| range(key, v.is_finite() && v > 0.0, &v, need);
+        let not_negative = |key: &str, v: f64| range(key, v.is_finite() && v >= 0.0, &v, "0 or more");
+        positive("temperature", self.temperature, "above 0")?;
+        positive("lr", self.lr, "above 0")?;
+        not_negative("noise", self.noise)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("clip_norm", self.clip_norm)?;
+        range("beta1", (0.0..1.0).contains(&self.beta1), &self.beta1, "from 0 to below 1")?;
+        range("beta2", (0.0..1.0).contains(&self.beta2), &self.beta2, "from 0 to below 1")?;
+        if self.schedule == Schedule::Custom {
+            let list = format!("{:?}", self.experts);
+            let need = format!("a list of {} numbers from 1 to 4096, one for each layer", self.layers);
+            let fits =
+                self.experts.len() == self.layers && self.experts.iter().all(|e| (1..=4096).contains(e));
+            range("experts", fits, &list, &need)?;
+        }
+        let parameters = self.spec(1, 1).parameters();
+        range(
+            "width",
+            parameters < 1 << 31,
+            &self.width,
+            "small enough for fewer than 2^31 parameters in all",
+        )
+    }
+
+    /// The network for images of `inputs` numbers in `classes` classes.
+    pub fn spec(&self, inputs: usize, classes: usize) -> Spec {
+        let experts = match self.schedule {
+            Schedule::Custom => self.experts.clone(),
+            schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
+        };
+        let hidden = if self.expert_hidden == 0 { (self.width / 2).max(1) } else { self.expert_hidden };
+        let router = Some(percentile::Settings {
+            scope: self.percentile_scope,
+            tau: self.tau,
+            temperature: self.temperature,
+            noise: self.noise,
+        });
+        let spec = Spec { inputs, classes, width: self.width, hidden, experts, router, norm: self.norm };
+        match (self.model, self.match_by) {
+            (Network::Dynamoe, _) => spec,
+            (Network::Mlp, Match::Parameters) => spec.dense_match(|s| s.parameters() as f64),
+            (Network::Mlp, Match::Flops) => spec.dense_match(Spec::nominal_flops),
+        }
+    }
+
+    /// The optimiser's constants.
+    pub fn optimizer_settings(&self) -> optim::Settings {
+        let Config { optimizer: kind, beta1, beta2, weight_decay, .. } = *self;
+        optim::Settings { kind, beta1, beta2, weight_decay, ..optim::Settings::ADAMW }
+    }
+
+    /// The settings as TOML text.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is a table")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(settings: &[&str]) -> Result<Config> {
+        Config::resolve(&Layers {
+            set: settings.iter().map(|s| s.to_string()).collect(),
+            ..Layers::default()
+        })
+    }
+
+    fn refusal(setting: &str) -> String {
+        set(&[setting]).err().unwrap_or_else(|| panic!("{setting} was accepted")).to_string()
+    }
+
+    #[test]
+    fn layers_override_each_other_and_the_result_reads_back() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"tau = 0.5\nlr = 1\nwidth = 32\n").unwrap();
+        let layers = Layers {
+            preset: Some("medium"),
+            file: Some(file.path()),
+            set: vec!["tau=0.9".into(), "schedule=wave-up".into()],
+        };
+        let config = Config::resolve(&layers).unwrap();
+        assert_eq!((config.layers, config.width, config.tau, config.lr), (6, 32, 0.9, 1.0));
+        assert_eq!(config.experts.len(), 6);
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+        assert_eq!(set(&["dataset=cifar-10"]).unwrap().epochs, 25);
+    }
+
+    #[test]
+    fn a_resolved_file_resolves_to_itself() {
+        let config = set(&["schedule=custom", "experts=[3,2]", "layers=2"]).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, config.to_toml().as_bytes()).unwrap();
+        let layers = Layers { file: Some(file.path()), ..Layers::default() };
+        assert_eq!(Config::resolve(&layers).unwrap(), config);
+    }
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        assert!(refusal("tua=0.5").contains("nearest is `tau`"));
+        assert!(refusal("tau=1.5").contains("setting tau: 1.5 is impossible"));
+        assert!(refusal("layers=0").contains("setting layers"));
+        assert!(refusal("schedule=zigzag").contains("setting schedule"));
+        assert!(refusal("dataset=mnits").contains("nearest is `mnist`"));
+        assert!(refusal("tau=NaN").contains("setting tau"));
+        assert!(refusal("lr=-1").contains("setting lr"));
+        assert!(refusal("batch=1.5").contains("setting batch"));
+        assert!(refusal("experts_min=9").contains("setting experts_min"));
+        assert!(refusal("nonsense").contains("expected key=value"));
+        assert!(refusal("width=1000000").contains("setting width"));
+        let custom = set(&["schedule=custom", "experts=[1,2]"]).err().unwrap().to_string();
+        assert!(custom.contains("one for each layer"), "{custom}");
+        let preset = Config::resolve(&Layers { preset: Some("smal"), ..Layers::default() });
+        assert!(preset.err().unwrap().to_string().contains("nearest is `small`"));
+    }
+}

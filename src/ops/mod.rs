@@ -4,11 +4,34 @@
 
 use crate::gradcheck::Check;
 
+pub mod binary;
+pub mod dropout;
+pub mod index;
+pub mod loss;
+pub mod matmul;
+pub mod norm;
+pub mod reduce;
+pub mod shape;
+pub mod softmax;
 pub mod unary;
 
 /// The gradient check of every shipped operation, in the order of the files.
 pub fn checks() -> Vec<Check> {
-    [unary::checks()].into_iter().flatten().collect()
+    [
+        unary::checks(),
+        binary::checks(),
+        matmul::checks(),
+        shape::checks(),
+        index::checks(),
+        reduce::checks(),
+        softmax::checks(),
+        norm::checks(),
+        dropout::checks(),
+        loss::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

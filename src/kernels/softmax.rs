@@ -1,0 +1,103 @@
+//! Softmax of one row, its relatives and their gradients; for use inside `fast`.
+//!
+//! Each subtracts the row's largest element first, so that no exponential overflows.
+
+use super::{elem::Elem, reduce};
+
+/// `y = e^(x - max) / sum`.
+#[inline(always)]
+pub fn softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
+    let max = reduce::max_lanes(x);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - max).exp();
+    }
+    divide_by_sum(y);
+}
+
+/// Softmax over the elements that `mask` chooses; the others get 0, and so does a row of others only.
+#[inline(always)]
+pub fn masked_softmax_row<E: Elem>(x: &[E], mask: &[bool], y: &mut [E]) {
+    let nothing = E::of(f64::NEG_INFINITY);
+    for ((y, &x), &chosen) in y.iter_mut().zip(x).zip(mask) {
+        *y = if chosen { x } else { nothing };
+    }
+    let max = reduce::max_lanes(y);
+    if max == nothing {
+        return y.fill(E::zero());
+    }
+    for (y, &chosen) in y.iter_mut().zip(mask) {
+        *y = if chosen { (*y - max).exp() } else { E::zero() };
+    }
+    divide_by_sum(y);
+}
+
+#[inline(always)]
+fn divide_by_sum<E: Elem>(y: &mut [E]) {
+    let sum = reduce::sum_lanes(y);
+    for y in y {
+        *y = *y / sum;
+    }
+}
+
+/// The gradient `gx = y (g - sum(g y))` of a softmax, masked or not, with output `y`.
+#[inline(always)]
+pub fn softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
+    let common = reduce::dot_lanes(y, g);
+    for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
+        *gx = y * (g - common);
+    }
+}
+
+/// `y = (x - max) - ln(sum of e^(x - max))`.
+#[inline(always)]
+pub fn log_softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
+    let max = reduce::max_lanes(x);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - max).exp();
+    }
+    let log_sum = reduce::sum_lanes(y).ln();
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - max) - log_sum;
+    }
+}
+
+/// The gradient `gx = g - e^y sum(g)` of a log-softmax with output `y`.
+#[inline(always)]
+pub fn log_softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
+    let sum = reduce::sum_lanes(g);
+    for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
+        *gx = g - y.exp() * sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_do_not_overflow() {
+        let mut y = [0.0f32; 3];
+        softmax_row(&[1000.0, 1000.0, -1000.0], &mut y);
+        assert_eq!(y, [0.5, 0.5, 0.0]);
+        log_softmax_row(&[1000.0, 1000.0, -1000.0], &mut y);
+        assert_eq!(y[2], -2000.0 - std::f32::consts::LN_2);
+    }
+
+    #[test]
+    fn masked_elements_weigh_nothing_however_large() {
+        let mut y = [f32::NAN; 3];
+        masked_softmax_row(&[f32::INFINITY, 2.0, 2.0], &[false, true, true], &mut y);
+        assert_eq!(y, [0.0, 0.5, 0.5]);
+        masked_softmax_row(&[f32::NAN, 2.0, 2.0], &[false; 3], &mut y);
+        assert_eq!(y, [0.0; 3]);
+    }
+
+    #[test]
+    fn a_full_mask_is_no_mask() {
+        let x: Vec<f32> = (0..37).map(|i| (i * i % 11) as f32 * 0.3).collect();
+        let (mut plain, mut masked) = ([0.0; 37], [0.0; 37]);
+        softmax_row(&x, &mut plain);
+        masked_softmax_row(&x, &[true; 37], &mut masked);
+        assert_eq!(plain, masked);
+    }
+}

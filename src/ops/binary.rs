@@ -1,0 +1,480 @@
+//! Functions of two numbers, applied to arrays whose shapes fit by the rules of NumPy: aligned at the
+//! last axis, and an axis of length 1 (or a missing one) is repeated.
+//!
+//! Where the forward pass repeats an element, the backward pass sums its gradients ([`sum_to`]).
+
+use super::{reduce, shape};
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::gradcheck::{Check, gradcheck, random, random_positive};
+use crate::kernels::{elem::Elem, map};
+use crate::tape::{Ctx, Op, Var, shape_error};
+
+/// The shape that two shapes are repeated to.
+fn common_shape(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let length = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    (0..rank)
+        .map(|i| match (length(a, i), length(b, i)) {
+            (m, n) if m == n || n == 1 => Ok(m),
+            (1, n) => Ok(n),
+            (m, n) => Err(shape_error(
+                op,
+                format!("lengths {m} and {n} of axis {} from the end are neither equal nor 1", rank - i),
+                &[a, b],
+            )),
+        })
+        .collect()
+}
+
+/// Whether an array of shape `row`, laid over the last axes of `shape` again and again, fills it.
+fn is_row(row: &[usize], shape: &[usize]) -> bool {
+    let first = row.iter().position(|&n| n != 1).unwrap_or(row.len());
+    shape.ends_with(&row[first..]) && row.len() <= shape.len()
+}
+
+/// A new array of this shape with `x` repeated to fill it.
+fn repeat<E: Elem>(x: &Arr<E>, shape: &[usize]) -> Arr<E> {
+    let mut out = arr::fresh(shape);
+    if x.shape() == shape {
+        arr::data_mut(&mut out).copy_from_slice(arr::data(x));
+    } else {
+        out.assign(x);
+    }
+    out
+}
+
+/// `f(a, b)` with both repeated to `shape`. The four cases are loops over one definition.
+#[inline(always)]
+fn broadcast<E: Elem>(
+    a: &Arr<E>,
+    b: &Arr<E>,
+    shape: &[usize],
+    f: impl Fn(E, E) -> E + Sync + Send,
+) -> Arr<E> {
+    if a.shape() == b.shape() {
+        return arr::zip(a, b, f);
+    }
+    if a.shape() != shape && is_row(a.shape(), shape) {
+        let mut out = repeat(b, shape);
+        map::update_rows(
+            arr::data_mut(&mut out),
+            arr::data(a),
+            #[inline(always)]
+            |b, a| f(a, b),
+        );
+        return out;
+    }
+    let mut out = repeat(a, shape);
+    if is_row(b.shape(), shape) {
+        map::update_rows(arr::data_mut(&mut out), arr::data(b), f);
+    } else {
+        let b = repeat(b, shape);
+        map::update(arr::data_mut(&mut out), arr::data(&b), f);
+        arr::recycle(b);
+    }
+    out
+}
+
+/// The reverse of repeating: sums `g` over the axes along which `shape` was repeated, in a fixed order.
+fn sum_to<E: Elem>(g: &Arr<E>, to: &[usize]) -> Arr<E> {
+    let added = g.ndim() - to.len();
+    let repeated = |&axis: &usize| axis < added || (to[axis - added] == 1 && g.shape()[axis] != 1);
+    let axes: Vec<usize> = (0..g.ndim()).filter(repeated).collect();
+    if axes.is_empty() { g.clone() } else { shape::reshaped(&reduce::sum_over(g, &axes), to) }
+}
+
+/// `a + b`.
+pub struct Add;
+
+impl<E: Elem> Op<E, 2> for Add {
+    const NAME: &'static str = "add";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            #[inline(always)]
+            |a, b| a + b,
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        let [a, b] = ctx.x;
+        [ctx.needs[0].then(|| sum_to(gy, a.shape())), ctx.needs[1].then(|| sum_to(gy, b.shape()))]
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// `a + b`, broadcasting; the same as the operator.
+    #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
+    #[track_caller]
+    pub fn add(self, other: Var<'t, E>) -> Self {
+        Var::apply(Add, [self, other])
+    }
+}
+
+impl<'t, E: Elem> std::ops::Add for Var<'t, E> {
+    type Output = Self;
+    #[track_caller]
+    fn add(self, other: Self) -> Self {
+        Var::add(self, other)
+    }
+}
+
+/// `a - b`.
+pub struct Sub;
+
+impl<E: Elem> Op<E, 2> for Sub {
+    const NAME: &'static str = "sub";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            #[inline(always)]
+            |a, b| a - b,
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        let [a, b] = ctx.x;
+        let gb = || {
+            arr::map(
+                &sum_to(gy, b.shape()),
+                #[inline(always)]
+                |g| -g,
+            )
+        };
+        [ctx.needs[0].then(|| sum_to(gy, a.shape())), ctx.needs[1].then(gb)]
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// `a - b`, broadcasting; the same as the operator.
+    #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
+    #[track_caller]
+    pub fn sub(self, other: Var<'t, E>) -> Self {
+        Var::apply(Sub, [self, other])
+    }
+}
+
+impl<'t, E: Elem> std::ops::Sub for Var<'t, E> {
+    type Output = Self;
+    #[track_caller]
+    fn sub(self, other: Self) -> Self {
+        Var::sub(self, other)
+    }
+}
+
+/// `a b`, element by element.
+pub struct Mul;
+
+impl<E: Elem> Op<E, 2> for Mul {
+    const NAME: &'static str = "mul";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            #[inline(always)]
+            |a, b| a * b,
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        let [a, b] = ctx.x;
+        let times = |other: &Arr<E>| {
+            broadcast(
+                gy,
+                other,
+                gy.shape(),
+                #[inline(always)]
+                |g, other| g * other,
+            )
+        };
+        [
+            ctx.needs[0].then(|| sum_to(&times(b), a.shape())),
+            ctx.needs[1].then(|| sum_to(&times(a), b.shape())),
+        ]
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// `a b` element by element, broadcasting; the same as the operator. For matrices see
+    /// [`Var::matmul`].
+    #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
+    #[track_caller]
+    pub fn mul(self, other: Var<'t, E>) -> Self {
+        Var::apply(Mul, [self, other])
+    }
+}
+
+impl<'t, E: Elem> std::ops::Mul for Var<'t, E> {
+    type Output = Self;
+    #[track_caller]
+    fn mul(self, other: Self) -> Self {
+        Var::mul(self, other)
+    }
+}
+
+/// `a / b`.
+pub struct Div;
+
+impl<E: Elem> Op<E, 2> for Div {
+    const NAME: &'static str = "div";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            #[inline(always)]
+            |a, b| a / b,
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        let [a, b] = ctx.x;
+        // The gradient of a is g / b, that of b is -y g / b.
+        let ga = broadcast(
+            gy,
+            b,
+            gy.shape(),
+            #[inline(always)]
+            |g, b| g / b,
+        );
+        let gb = || {
+            arr::zip(
+                ctx.y,
+                &ga,
+                #[inline(always)]
+                |y, ga| -(y * ga),
+            )
+        };
+        let gb = ctx.needs[1].then(|| sum_to(&gb(), b.shape()));
+        [ctx.needs[0].then(|| sum_to(&ga, a.shape())), gb]
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// `a / b`, broadcasting; the same as the operator.
+    #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
+    #[track_caller]
+    pub fn div(self, other: Var<'t, E>) -> Self {
+        Var::apply(Div, [self, other])
+    }
+}
+
+impl<'t, E: Elem> std::ops::Div for Var<'t, E> {
+    type Output = Self;
+    #[track_caller]
+    fn div(self, other: Self) -> Self {
+        Var::div(self, other)
+    }
+}
+
+/// The larger of a and b; NaN if either is.
+pub struct Maximum;
+
+impl<E: Elem> Op<E, 2> for Maximum {
+    const NAME: &'static str = "maximum";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            // Unordered numbers have a NaN among them, and so has their sum.
+            #[inline(always)]
+            |a, b| {
+                if a >= b {
+                    a
+                } else if b > a {
+                    b
+                } else {
+                    a + b
+                }
+            },
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        to_the_winner(ctx, gy)
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// The larger of a and b, broadcasting; NaN if either is. Where they are equal the gradient goes to
+    /// `self`.
+    #[track_caller]
+    pub fn maximum(self, other: Var<'t, E>) -> Self {
+        Var::apply(Maximum, [self, other])
+    }
+}
+
+/// The smaller of a and b; NaN if either is.
+pub struct Minimum;
+
+impl<E: Elem> Op<E, 2> for Minimum {
+    const NAME: &'static str = "minimum";
+    type Saved = ();
+    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
+        let y = broadcast(
+            a,
+            b,
+            &shape,
+            #[inline(always)]
+            |a, b| {
+                if a <= b {
+                    a
+                } else if b < a {
+                    b
+                } else {
+                    a + b
+                }
+            },
+        );
+        Ok((y, ()))
+    }
+    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+        to_the_winner(ctx, gy)
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// The smaller of a and b, broadcasting; NaN if either is. Where they are equal the gradient goes to
+    /// `self`.
+    #[track_caller]
+    pub fn minimum(self, other: Var<'t, E>) -> Self {
+        Var::apply(Minimum, [self, other])
+    }
+}
+
+/// The gradient of a choice between a and b: a's where the choice equals a, else b's.
+fn to_the_winner<E: Elem>(ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    let [a, b] = ctx.x;
+    let first_won = broadcast(
+        ctx.y,
+        a,
+        gy.shape(),
+        #[inline(always)]
+        |y, a| if y == a { E::one() } else { E::zero() },
+    );
+    let given_where = |winner: E| {
+        arr::zip(
+            &first_won,
+            gy,
+            #[inline(always)]
+            move |won, g| if won == winner { g } else { E::zero() },
+        )
+    };
+    [
+        ctx.needs[0].then(|| sum_to(&given_where(E::one()), a.shape())),
+        ctx.needs[1].then(|| sum_to(&given_where(E::zero()), b.shape())),
+    ]
+}
+
+/// The gradient checks of this file.
+pub fn checks() -> Vec<Check> {
+    vec![
+        Check {
+            op: "add",
+            run: || gradcheck([random(&[2, 3, 5], 1), random(&[3, 1], 2)], |[a, b]| Ok(a + b)),
+        },
+        Check { op: "sub", run: || gradcheck([random(&[5], 1), random(&[3, 5], 2)], |[a, b]| Ok(a - b)) },
+        Check {
+            op: "mul",
+            run: || gradcheck([random(&[4, 1, 3], 1), random(&[2, 1], 2)], |[a, b]| Ok(a * b)),
+        },
+        Check {
+            op: "div",
+            run: || gradcheck([random(&[3, 5], 1), random_positive(&[5], 2)], |[a, b]| Ok(a / b)),
+        },
+        Check {
+            op: "maximum",
+            run: || gradcheck([random(&[3, 5], 1), random(&[3, 1], 2)], |[a, b]| Ok(a.maximum(b))),
+        },
+        Check {
+            op: "minimum",
+            run: || gradcheck([random(&[1, 5], 1), random(&[3, 5], 2)], |[a, b]| Ok(a.minimum(b))),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::{Mode, Tape};
+
+    #[test]
+    fn gradients_agree_however_the_shapes_meet() {
+        let shapes: [(&[usize], &[usize]); 9] = [
+            (&[3, 4], &[3, 4]),
+            (&[3, 4], &[4]),
+            (&[4], &[3, 4]),
+            (&[3, 4], &[]),
+            (&[], &[3, 4]),
+            (&[1, 1], &[4]),
+            (&[2, 1, 4], &[3, 1]),
+            (&[2, 3, 1], &[2, 3, 4]),
+            (&[1, 4], &[3, 1]),
+        ];
+        for (a, b) in shapes {
+            let inputs = [random_positive(a, 1), random_positive(b, 2)];
+            let report = gradcheck(inputs, |[a, b]| Ok((a * b - a / b).maximum(a + b).minimum(b))).unwrap();
+            assert!(report.passed(), "{a:?} and {b:?}: {report:?}");
+        }
+    }
+
+    #[test]
+    fn broadcasting_is_that_of_ndarray() {
+        let tape = Tape::new(Mode::Infer);
+        for (a, b) in [(vec![2, 1, 4], vec![3, 1]), (vec![3, 4], vec![4]), (vec![4], vec![2, 3, 4])] {
+            let (a, b) = (random(&a, 1), random(&b, 2));
+            let y = tape.constant(a.clone()) - tape.constant(b.clone());
+            assert_eq!(y.value(), (&a - &b).into_shared());
+        }
+        let y = tape.constant(random(&[0, 3], 1)) + tape.constant(random(&[3], 1));
+        assert_eq!(y.shape(), [0, 3]);
+    }
+
+    #[test]
+    fn ties_give_the_gradient_to_the_first() {
+        let tape = Tape::new(Mode::Train);
+        let (a, b) =
+            (tape.variable(arr::from_vec(&[2], vec![1.0, 2.0])), tape.variable(arr::full(&[2], 1.0)));
+        for (y, ga, gb) in [(a.maximum(b), [1.0, 1.0], [0.0, 0.0]), (a.minimum(b), [1.0, 0.0], [0.0, 1.0])] {
+            let gradients = tape.backward_from(y, arr::full(&[2], 1.0));
+            assert_eq!(arr::data(gradients.of(a).unwrap()), ga);
+            assert_eq!(arr::data(gradients.of(b).unwrap()), gb);
+        }
+    }
+
+    #[test]
+    fn a_nan_on_either_side_stays_nan() {
+        let tape = Tape::new(Mode::Infer);
+        let (nan, one) = (tape.constant(arr::full(&[], f32::NAN)), tape.constant(arr::full(&[], 1.0)));
+        for y in [nan.maximum(one), one.maximum(nan), nan.minimum(one), one.minimum(nan)] {
+            assert!(y.item().is_nan());
+        }
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "add: lengths 3 and 4 of axis 2 from the end are neither equal nor 1; shapes are [2, 3, 5] and [4, 5] (at src/ops/binary.rs"
+    )]
+    fn shapes_that_do_not_fit_are_named_with_the_callers_place() {
+        let tape = Tape::new(Mode::Infer);
+        let _ = tape.constant(random(&[2, 3, 5], 1)) + tape.constant(random(&[4, 5], 1));
+    }
+}

@@ -1,1 +1,236 @@
-fn main() {}
+//! The `dynamoe` program: parses the command line and hands over to `dynamoe::cli`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dynamoe::cli;
+
+/// Trains dynamic mixture-of-experts networks on CPUs, reproducible to the bit.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Program {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Train a network (without flags: on the bundled digits)
+    Train {
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        machine: Machine,
+        /// Folder of the run [default: a new one below runs/]
+        #[arg(long, value_name = "DIR")]
+        out_dir: Option<PathBuf>,
+        /// Print nothing but errors
+        #[arg(long)]
+        quiet: bool,
+        /// Print summary.json at the end, and nothing else
+        #[arg(long)]
+        json: bool,
+    },
+    /// Score a trained network on the test split
+    Eval {
+        /// Folder of the run
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last or best
+        #[arg(long, default_value = "last")]
+        checkpoint: cli::run::Which,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Classify one image: an image file, or an image of the run's data set
+    Predict {
+        /// Folder of the run
+        run: PathBuf,
+        /// A PNG file of the data set's size
+        #[arg(long, value_name = "FILE", conflicts_with = "index", required_unless_present = "index")]
+        image: Option<PathBuf>,
+        /// Dark on light: turn the image's brightness around first
+        #[arg(long, requires = "image")]
+        invert: bool,
+        /// Number of an image in the test split, from 0
+        #[arg(long, value_name = "N")]
+        index: Option<usize>,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last or best
+        #[arg(long, default_value = "last")]
+        checkpoint: cli::run::Which,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
+    Inspect {
+        /// A run folder, a .toml file, or tiny, small, medium, large
+        target: Option<PathBuf>,
+        /// Change one setting; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw the schedules of experts over layers
+    Schedule {
+        /// Number of layers
+        #[arg(long, default_value_t = 4)]
+        layers: usize,
+        /// Fewest experts of a layer
+        #[arg(long, default_value_t = 1)]
+        min: usize,
+        /// Most experts of a layer
+        #[arg(long, default_value_t = 8)]
+        max: usize,
+        /// A schedule of your own, such as 8,4,4,2
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        custom: Option<Vec<usize>>,
+        /// Also draw them into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Check the gradient of every operation against differences
+    Gradcheck,
+    /// List, fetch and verify the data sets
+    Data {
+        #[command(subcommand)]
+        verb: DataVerb,
+    },
+}
+
+#[derive(Subcommand)]
+enum DataVerb {
+    /// What there is, and where
+    List(DataDir),
+    /// Download a data set from its publisher
+    Fetch {
+        /// mnist, fashion-mnist or cifar-10
+        name: String,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Print nothing but errors
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Check files against their known sums
+    Verify {
+        /// One data set [default: all that are here]
+        name: Option<String>,
+        #[command(flatten)]
+        dir: DataDir,
+    },
+}
+
+#[derive(Args)]
+struct DataDir {
+    /// Where data sets are [default: $DYNAMOE_DATA_DIR, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Machine {
+    #[command(flatten)]
+    dir: DataDir,
+    /// Threads [default: all]; they change no result
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Args)]
+struct Settings {
+    /// Size: tiny, small, medium, large
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// digits, mnist, fashion-mnist or cifar-10
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// Settings from a TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Change one setting; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of every random number
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Passes over the training images
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+}
+
+impl Settings {
+    /// The flags as `key=value`, after the explicit ones.
+    fn all(&self) -> Vec<String> {
+        let flags = [
+            self.dataset.as_ref().map(|v| format!("dataset={v}")),
+            self.seed.map(|v| format!("seed={v}")),
+            self.epochs.map(|v| format!("epochs={v}")),
+            self.max_steps.map(|v| format!("max_steps={v}")),
+        ];
+        self.set.iter().cloned().chain(flags.into_iter().flatten()).collect()
+    }
+}
+
+fn run(program: Program) -> anyhow::Result<()> {
+    match program.verb {
+        Verb::Train { settings, machine, out_dir, quiet, json } => cli::train::run(&cli::train::Options {
+            preset: settings.preset.as_deref(),
+            config: settings.config.as_deref(),
+            set: settings.all(),
+            data_dir: machine.dir.data_dir.as_deref(),
+            threads: machine.threads,
+            out_dir: out_dir.as_deref(),
+            quiet,
+            json,
+        }),
+        Verb::Eval { run, machine, checkpoint, json } => {
+            cli::eval::run(&run, checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
+        }
+        Verb::Predict { run, image, invert, index, machine, checkpoint, json } => {
+            let source = match (&image, index) {
+                (Some(path), _) => cli::predict::Source::File { path, invert },
+                (None, index) => cli::predict::Source::Index(index.unwrap_or(0)),
+            };
+            cli::predict::run(
+                &run,
+                checkpoint,
+                source,
+                machine.dir.data_dir.as_deref(),
+                machine.threads,
+                json,
+            )
+        }
+        Verb::Inspect { target, set, json } => cli::inspect::run(target.as_deref(), set, json),
+        Verb::Schedule { layers, min, max, custom, svg } => {
+            cli::schedule::run(layers, min, max, custom.as_deref(), svg.as_deref())
+        }
+        Verb::Gradcheck => cli::gradcheck::run(),
+        Verb::Data { verb } => match verb {
+            DataVerb::List(dir) => cli::data::list(dir.data_dir.as_deref()),
+            DataVerb::Fetch { name, dir, quiet } => cli::data::fetch(&name, dir.data_dir.as_deref(), quiet),
+            DataVerb::Verify { name, dir } => cli::data::verify(name.as_deref(), dir.data_dir.as_deref()),
+        },
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Program::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let interrupted = matches!(error.downcast_ref(), Some(dynamoe::Error::Interrupted));
+            ExitCode::from(if interrupted { 130 } else { 1 })
+        }
+    }
+}

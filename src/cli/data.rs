@@ -1,10 +1,10 @@
 //! `dynamoe data`: fetch, verify and list the data sets.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::text::{print, table};
 use crate::data::{self, FileReport, Place};
 
 /// Downloads the files of a set and says for each whether it is new. `quiet` hides the progress bar and
@@ -75,27 +75,6 @@ fn listing(data_dir: Option<&Path>) -> String {
         [&[entry.name.to_string()], &counts[..], &[shape, place]].concat()
     });
     table(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
-}
-
-/// Rows as lines with aligned columns, two spaces apart.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
-    };
-    rows.iter().map(line).collect()
-}
-
-/// Writes to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

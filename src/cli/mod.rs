@@ -1,2 +1,11 @@
-//! The commands behind the command line, as plain functions.
+//! The commands behind the command line, one file a verb, as plain functions.
+
 pub mod data;
+pub mod eval;
+pub mod gradcheck;
+pub mod inspect;
+pub mod predict;
+pub mod run;
+pub mod schedule;
+pub mod text;
+pub mod train;

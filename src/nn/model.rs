@@ -50,7 +50,12 @@ impl Spec {
         let expert = d * h + h + h * d + d;
         let gate = if self.router.is_some() { d + 1 } else { 0 };
         let layers: usize = self.experts.iter().map(|e| e * (expert + gate)).sum();
-        (self.inputs + 1) * d + layers + self.norms() * 2 * d + (d + 1) * self.classes
+        (self.inputs + 1) * d + layers + self.norm_parameters() + (d + 1) * self.classes
+    }
+
+    /// Number of parameters in the norms.
+    pub fn norm_parameters(&self) -> usize {
+        self.norms() * 2 * self.width
     }
 
     fn norms(&self) -> usize {

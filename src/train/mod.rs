@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arr::{self, Arr};
 use crate::config::Config;
-use crate::data::{Dataset, Standardize};
+use crate::data::{Dataset, Images, Standardize};
 use crate::error::{Error, Result};
 use crate::kernels::random::{Purpose, Stream};
 use crate::kernels::{elem::Elem, par, reduce};
@@ -26,6 +26,47 @@ use crate::optim::{self, Optimizer};
 use crate::tape::{Mode, Tape};
 use metrics::{Best, EpochRecord, Line, Scores, Seconds, StepRecord, Summary};
 use run_folder::RunFolder;
+
+/// What a network's images look like, kept with its parameters so that it can judge one without the data set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Values per position.
+    pub channels: usize,
+    /// The value of a full pixel.
+    pub scale: f32,
+    /// Classes to tell apart.
+    pub classes: usize,
+    /// Mean of the training pixels.
+    pub mean: f32,
+    /// Standard deviation of the training pixels.
+    pub std: f32,
+}
+
+impl Input {
+    fn of(data: &Dataset) -> Input {
+        let standardize = Standardize::fit(&data.train);
+        let Images { height, width, channels, scale, .. } = data.train;
+        let (mean, std) = (standardize.mean(), standardize.std());
+        Input { height, width, channels, scale, classes: data.classes, mean, std }
+    }
+
+    /// Numbers in an image.
+    pub fn features(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// From pixels to the numbers the network takes.
+    ///
+    /// # Errors
+    /// Impossible values, from a damaged file.
+    pub fn standardize(&self) -> Result<Standardize> {
+        Standardize::new(self.mean, self.std, self.scale)
+    }
+}
 
 /// Where a run stands; with the parameters and the optimiser's memory it is all that going on needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +87,8 @@ pub struct Progress {
     pub seconds: Seconds,
     /// Digest of the initial parameters.
     pub init_digest: String,
+    /// What the images look like.
+    pub input: Input,
 }
 
 /// What one step found.
@@ -127,8 +170,9 @@ pub fn train(config: &Config, data: &Dataset, folder: &RunFolder, watch: &mut Wa
     let spec = config.spec(data.train.features(), data.classes);
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
-    let standardize = Standardize::fit(&data.train);
-    let mut progress = Progress { init_digest: param::digest(&mut model), ..Progress::default() };
+    let input = Input::of(data);
+    let standardize = input.standardize()?;
+    let mut progress = Progress { init_digest: param::digest(&mut model), input, ..Progress::default() };
     let mut log = folder.metrics()?;
 
     let steps_per_epoch = data.train.len().div_ceil(config.batch) as u64;

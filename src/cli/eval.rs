@@ -1,0 +1,58 @@
+//! `dynamoe eval`: scores of a trained network on the test split.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::run::{Which, on_threads, open};
+use super::text::{layers, print};
+use crate::data;
+use crate::train::evaluate::evaluate;
+use crate::train::metrics::{LayerRecord, Scores};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Evaluation {
+    dataset: String,
+    images: usize,
+    steps: u64,
+    #[serde(flatten)]
+    scores: Scores,
+    layers: Vec<LayerRecord>,
+}
+
+/// Scores the run's network and prints loss, accuracy and expert usage.
+///
+/// # Errors
+/// A run or data set that is missing or damaged.
+pub fn run(
+    run: &Path,
+    which: Which,
+    data_dir: Option<&Path>,
+    threads: Option<usize>,
+    json: bool,
+) -> Result<()> {
+    let evaluation = on_threads(threads, || {
+        let trained = open(run, which)?;
+        let data = data::load(&trained.config.dataset, data_dir)?;
+        let (scores, layers) = evaluate(&trained.model, &data.test, &trained.input.standardize()?)?;
+        Ok(Evaluation {
+            dataset: data.name.into(),
+            images: data.test.len(),
+            steps: trained.steps,
+            scores,
+            layers,
+        })
+    })?;
+    if json {
+        return print(&(serde_json::to_string_pretty(&evaluation)? + "\n"));
+    }
+    let Evaluation { dataset, images, steps, scores, layers: records } = evaluation;
+    print(&format!(
+        "{dataset}, {images} test images, after {steps} steps\naccuracy {:.2}%   loss {:.4}\n\n{}",
+        100.0 * scores.test_accuracy,
+        scores.test_loss,
+        layers(&records)
+    ))
+}

@@ -1,0 +1,125 @@
+//! `dynamoe inspect`: what a network is made of and what a token costs.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::text::{grouped, print, table};
+use crate::config::{self, Config, Layers, PRESETS};
+use crate::data::catalog;
+use crate::error::Error;
+use crate::nn::model::Spec;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Inspection {
+    dataset: String,
+    router: String,
+    layers: Vec<LayerInfo>,
+    parameters: usize,
+    active_flops_per_token: f64,
+    /// The paper's own figure, where it gives one for this network.
+    paper_parameters: Option<usize>,
+}
+
+/// One layer.
+#[derive(Serialize)]
+struct LayerInfo {
+    experts: usize,
+    active: f64,
+    hidden: usize,
+    parameters: usize,
+    active_flops: f64,
+}
+
+/// The configuration that `target` names: a run folder, a file or a preset.
+fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
+    let Some(path) = target else { return Ok(Config::resolve(&Layers { set, ..Layers::default() })?) };
+    let name = path.to_str().unwrap_or_default();
+    let file = if path.is_dir() { path.join("config.toml") } else { path.to_path_buf() };
+    if PRESETS.iter().any(|p| p.0 == name) {
+        return Ok(Config::resolve(&Layers { preset: Some(name), set, file: None })?);
+    }
+    if !file.is_file() {
+        let near = config::nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
+        let what =
+            format!("neither a run folder, nor a .toml file, nor a preset; the nearest preset is `{near}`");
+        return Err(Error::data(path, what).into());
+    }
+    Ok(Config::resolve(&Layers { file: Some(&file), set, preset: None })?)
+}
+
+/// Prints layers, experts, parameters and active FLOPs per token.
+///
+/// # Errors
+/// A target that is none, and settings that cannot be.
+pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
+    let config = configuration(target, set)?;
+    let entry = catalog::entry(&config.dataset)?;
+    let spec = config.spec(entry.shape.iter().product(), entry.classes);
+    let inspection = inspect(&config, &spec);
+    if json {
+        return print(&(serde_json::to_string_pretty(&inspection)? + "\n"));
+    }
+    print(&describe(&config, &spec, &inspection))
+}
+
+fn inspect(config: &Config, spec: &Spec) -> Inspection {
+    let with = |experts: Vec<usize>| Spec { experts, ..spec.clone() };
+    let empty = with(Vec::new());
+    let layer = |&experts: &usize| LayerInfo {
+        experts,
+        active: spec.nominal_k(experts),
+        hidden: spec.hidden,
+        // Norms are counted with the whole network.
+        parameters: with(vec![experts]).parameters()
+            - empty.parameters()
+            - (with(vec![experts]).norm_parameters() - empty.norm_parameters()),
+        active_flops: with(vec![experts]).nominal_flops() - empty.nominal_flops(),
+    };
+    // Gülmez states 380K for Small; other sizes are given without a count.
+    let is_small = (config.layers, config.width) == (4, 128) && spec.experts == [8, 6, 3, 1];
+    Inspection {
+        dataset: config.dataset.clone(),
+        router: spec.router_name(),
+        layers: spec.experts.iter().map(layer).collect(),
+        parameters: spec.parameters(),
+        active_flops_per_token: spec.nominal_flops(),
+        paper_parameters: is_small.then_some(380_000),
+    }
+}
+
+fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
+    let mut rows = vec![
+        ["layer", "experts", "active", "hidden", "parameters", "active FLOPs"].map(String::from).to_vec(),
+    ];
+    rows.extend(inspection.layers.iter().enumerate().map(|(i, l)| {
+        let active =
+            if l.active.fract() == 0.0 { format!("{}", l.active) } else { format!("about {:.1}", l.active) };
+        vec![
+            (i + 1).to_string(),
+            l.experts.to_string(),
+            active,
+            l.hidden.to_string(),
+            grouped(l.parameters),
+            grouped(l.active_flops as usize),
+        ]
+    }));
+    let paper = inspection
+        .paper_parameters
+        .map_or(String::new(), |n| format!("   (the paper says about {})", grouped(n)));
+    format!(
+        "{} inputs ({}), width {}, {} classes, norm {:?}\nrouter: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
+        spec.inputs,
+        config.dataset,
+        spec.width,
+        spec.classes,
+        spec.norm,
+        inspection.router,
+        table(&rows),
+        grouped(inspection.parameters),
+        grouped(inspection.active_flops_per_token as usize),
+    )
+    .to_string()
+}

@@ -1,0 +1,157 @@
+//! `dynamoe train`: a run from settings to summary, with progress.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::run::on_threads;
+use super::text::{grouped, layers, print};
+use crate::config::{Config, Layers, Network};
+use crate::data;
+use crate::error::Error;
+use crate::train::metrics::{EpochRecord, StepRecord, Summary};
+use crate::train::run_folder::RunFolder;
+use crate::train::{Watch, train};
+
+/// The flags of `dynamoe train`.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// A preset's name.
+    pub preset: Option<&'a str>,
+    /// A TOML file of settings.
+    pub config: Option<&'a Path>,
+    /// `key=value` settings.
+    pub set: Vec<String>,
+    /// Where data sets are.
+    pub data_dir: Option<&'a Path>,
+    /// How many threads; all if not given.
+    pub threads: Option<usize>,
+    /// The run's folder; a new one below `runs/` if not given.
+    pub out_dir: Option<&'a Path>,
+    /// Print nothing.
+    pub quiet: bool,
+    /// Print the summary as JSON, and nothing else.
+    pub json: bool,
+}
+
+/// Trains a network and reports on it.
+///
+/// # Errors
+/// Settings that cannot be, data that is missing, NaN in training, a full disk, Ctrl-C (after saving).
+pub fn run(options: &Options) -> Result<()> {
+    let layers = Layers { preset: options.preset, file: options.config, set: options.set.clone() };
+    let config = Config::resolve(&layers)?;
+    let data = data::load(&config.dataset, options.data_dir)?;
+    let path = options
+        .out_dir
+        .map_or_else(|| RunFolder::free_name(&default_folder(&config, options)), Path::to_path_buf);
+    let folder = RunFolder::create(&path, &config)?;
+    let talk = !options.quiet && !options.json;
+    let summary = on_threads(options.threads, || {
+        if talk {
+            print(&headline(&config, &data, &path))?;
+        }
+        watched(&config, &data, &folder, talk)
+    })
+    .map_err(|e| match e.downcast_ref() {
+        Some(Error::Interrupted) => e.context(format!("the state is saved in {}", folder.last().display())),
+        _ => e,
+    })?;
+    match (options.json, options.quiet) {
+        (true, _) => print(&(serde_json::to_string_pretty(&summary)? + "\n")),
+        (false, true) => Ok(()),
+        (false, false) => print(&report(&summary, &path)),
+    }
+}
+
+/// `runs/DATASET-SIZE-seedN`.
+fn default_folder(config: &Config, options: &Options) -> PathBuf {
+    let network = match config.model {
+        Network::Dynamoe => options.preset.unwrap_or("dynamoe"),
+        Network::Mlp => "mlp",
+    };
+    PathBuf::from("runs").join(format!("{}-{network}-seed{}", config.dataset, config.seed))
+}
+
+fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
+    let spec = config.spec(data.train.features(), data.classes);
+    format!(
+        "{}: {} training and {} test images\nexperts {:?}, {} parameters, router: {}\nrun folder {}\n\n",
+        data.name,
+        grouped(data.train.len()),
+        grouped(data.test.len()),
+        spec.experts,
+        grouped(spec.parameters()),
+        spec.router_name(),
+        path.display(),
+    )
+}
+
+/// Trains with a progress bar, a line for each epoch, and Ctrl-C.
+fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, talk: bool) -> Result<Summary> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        // The second time the user means it.
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let bar = ProgressBar::no_length();
+    if !talk || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = "{bar:30} step {pos}/{len}  {msg}  {per_sec}  {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    let mut on_step = |step: &StepRecord, total: u64| {
+        bar.set_length(total);
+        bar.set_message(format!("epoch {}  loss {:.4}", step.epoch, step.loss));
+        bar.set_position(step.step);
+    };
+    let mut on_epoch = |epoch: &EpochRecord| {
+        if talk {
+            let line = format!(
+                "epoch {:>3}  train loss {:.4}  accuracy {:6.2}%   test loss {:.4}  accuracy {:6.2}%\n",
+                epoch.epoch,
+                epoch.train_loss,
+                100.0 * epoch.train_accuracy,
+                epoch.test_loss,
+                100.0 * epoch.test_accuracy
+            );
+            // A closed pipe must not end the training.
+            bar.suspend(|| print(&line)).ok();
+        }
+    };
+    let result = train(
+        config,
+        data,
+        folder,
+        &mut Watch { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop },
+    );
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+fn report(summary: &Summary, path: &Path) -> String {
+    format!(
+        "\ntest accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after {} epochs\n\
+         {:.1} s training, {:.1} s evaluating, {} images/s on {} threads\n\n{}\nfinal digest {}\neverything is in {}\n",
+        100.0 * summary.last.test_accuracy,
+        100.0 * summary.best.test_accuracy,
+        summary.best.epoch,
+        summary.last.test_loss,
+        summary.epochs_to_95,
+        summary.seconds.train,
+        summary.seconds.eval,
+        grouped(summary.samples_per_second as usize),
+        summary.threads,
+        layers(&summary.layers),
+        summary.digests.last,
+        path.display(),
+    )
+}

@@ -219,7 +219,7 @@ mod tests {
         let tape = Tape::new(Mode::Infer);
         let x = tape.constant(random(&[4, 3], 1));
         assert_eq!(x.gather_rows(&[]).shape(), [0, 3]);
-        assert_eq!(x.gather_rows(&[]).scatter_add_rows(&[], 2).value(), arr::zeros(&[2, 3]));
+        assert_eq!(x.gather_rows(&[]).scatter_add_rows(&[], 2).value(), arr::zeros::<f64>(&[2, 3]));
         assert_eq!(x.slice(1, 0..0).gather_rows(&[1, 2]).shape(), [2, 0]);
         assert_eq!(x.embedding(&[2], &[]).shape(), [3]);
     }

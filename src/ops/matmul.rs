@@ -125,7 +125,7 @@ mod tests {
         let tape = Tape::new(Mode::Train);
         let (a, b) = (tape.variable(arr::zeros::<f64>(&[0, 3])), tape.variable(arr::zeros(&[3, 2])));
         let gradients = tape.backward(a.matmul(b).sum()).unwrap();
-        assert_eq!(gradients.of(b).unwrap(), arr::zeros(&[3, 2]));
+        assert_eq!(gradients.of(b).unwrap(), arr::zeros::<f64>(&[3, 2]));
     }
 
     #[test]

@@ -362,6 +362,6 @@ mod tests {
         assert!(message(&[2, 3], &[2]).starts_with("max_axes: no axis 2 in an array of 2 axes"));
         assert!(message(&[2, 3], &[1, 1]).contains("axis 1 is listed twice"));
         assert!(message(&[2, 0], &[1]).contains("hold no elements"));
-        assert_eq!(tape.constant(arr::zeros::<f64>(&[0, 3])).sum_axes(&[0]).value(), arr::zeros(&[3]));
+        assert_eq!(tape.constant(arr::zeros::<f64>(&[0, 3])).sum_axes(&[0]).value(), arr::zeros::<f64>(&[3]));
     }
 }

@@ -304,8 +304,9 @@ pub fn backward<E: Elem>(
     }
     out.gates.fill(E::zero());
     for e in 0..experts {
-        for slot in routes.starts[e]..routes.starts[e + 1] {
-            out.gates[routes.tokens[slot] as usize * experts + e] = g_gate[slot];
+        let slots = routes.starts[e]..routes.starts[e + 1];
+        for (&token, &g) in routes.tokens[slots.clone()].iter().zip(&g_gate[slots]) {
+            out.gates[token as usize * experts + e] = g;
         }
     }
 

@@ -6,6 +6,8 @@
 //! The polynomials for exp, ln and tanh are those of the Cephes library (S. Moshier), the quantile
 //! is M. Giles, "Approximating the erfinv function" (2010). Errors are tested against f64 below.
 
+#![expect(clippy::excessive_precision, reason = "coefficients stand as published")]
+
 /// Horner's rule with fused multiply-adds, highest power first.
 #[inline(always)]
 fn poly<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {

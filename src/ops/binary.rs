@@ -1,7 +1,7 @@
 //! Functions of two numbers, applied to arrays whose shapes fit by the rules of NumPy: aligned at the
 //! last axis, and an axis of length 1 (or a missing one) is repeated.
 //!
-//! Where the forward pass repeats an element, the backward pass sums its gradients ([`sum_to`]).
+//! Where the forward pass repeats an element, the backward pass sums its gradients (`sum_to`).
 
 use super::{reduce, shape};
 use crate::arr::{self, Arr};

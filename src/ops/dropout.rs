@@ -4,7 +4,7 @@ use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
 use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{elem::Elem, rows};
+use crate::kernels::{elem::Elem, par, simd::fast};
 use crate::tape::{Ctx, Op, Var, shape_error};
 
 /// Zeroes random elements and scales the others up.
@@ -16,13 +16,21 @@ pub struct Dropout {
 impl Dropout {
     /// `x / (1 - p)` where `keep` says so, else 0.
     fn keep<E: Elem>(&self, x: &Arr<E>, keep: &[bool]) -> Arr<E> {
+        const CHUNK: usize = 16 * 1024;
         let (mut out, x, rest) = (arr::fresh(x.shape()), arr::data(x), E::of(1.0 - self.p));
-        rows::each(
-            arr::data_mut(&mut out),
-            1,
-            #[inline(always)]
-            |i, out| out[0] = if keep[i] { x[i] / rest } else { E::zero() },
-        );
+        par::chunks(arr::data_mut(&mut out), CHUNK, |i, out| {
+            let here = i * CHUNK..i * CHUNK + out.len();
+            let (x, keep) = (&x[here.clone()], &keep[here]);
+            fast(
+                #[inline(always)]
+                || {
+                    for ((o, &x), &keep) in out.iter_mut().zip(x).zip(keep) {
+                        let kept = x / rest;
+                        *o = if keep { kept } else { E::zero() };
+                    }
+                },
+            );
+        });
         out
     }
 }

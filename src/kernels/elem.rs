@@ -25,6 +25,8 @@ pub trait Elem:
 {
     /// `f32` or `f64`.
     const NAME: &'static str;
+    /// Whether networks are trained in this type, so that its loops are worth compiling for every processor.
+    const TRAINS: bool;
     /// The value nearest to `x`.
     fn of(x: f64) -> Self;
     /// The value as f64 (exact).
@@ -57,6 +59,12 @@ pub trait Elem:
         if self < other { self } else { other }
     }
 
+    /// `max(self, 0)`; NaN stays NaN, so that it cannot hide behind a layer.
+    #[inline(always)]
+    fn relu(self) -> Self {
+        if self <= Self::zero() { Self::zero() } else { self }
+    }
+
     /// `1 / (1 + e^-x)`.
     #[inline(always)]
     fn sigmoid(self) -> Self {
@@ -79,9 +87,10 @@ pub trait Elem:
 }
 
 macro_rules! elem {
-    ($t:ident, $exp:path, $ln:path, $tanh:path) => {
+    ($t:ident, $trains:literal, $exp:path, $ln:path, $tanh:path) => {
         impl Elem for $t {
             const NAME: &'static str = stringify!($t);
+            const TRAINS: bool = $trains;
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
@@ -121,5 +130,5 @@ macro_rules! elem {
     };
 }
 
-elem!(f32, math::exp, math::ln, math::tanh);
-elem!(f64, libm::exp, libm::log, libm::tanh);
+elem!(f32, true, math::exp, math::ln, math::tanh);
+elem!(f64, false, libm::exp, libm::log, libm::tanh);

@@ -159,9 +159,9 @@ pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, hidden: &
             bias(hidden, weights.b1(e));
             E::gemm(hidden, Mat::new(tokens, n, d), weights.w1(e));
         });
-        fast(
+        fast::<E, _>(
             #[inline(always)]
-            || hidden.iter_mut().for_each(|v| *v = v.larger(E::zero())),
+            || hidden.iter_mut().for_each(|v| *v = v.relu()),
         );
         bias(output, weights.b2(e));
         E::gemm(output, Mat::new(hidden, n, h), weights.w2(e));
@@ -201,7 +201,7 @@ fn sum_slots<E: Elem>(
             for &slot in routes.slots_of(token) {
                 let row = &rows[slot as usize * width..][..width];
                 let scale = scale(slot as usize, token);
-                fast(
+                fast::<E, _>(
                     #[inline(always)]
                     || {
                         for (y, &v) in y.iter_mut().zip(row) {
@@ -271,7 +271,7 @@ pub fn backward<E: Elem>(
             let token = routes.tokens[first + i] as usize;
             let (gy, output) = (&gy[token * d..][..d], &saved.output[(first + i) * d..][..d]);
             let (gate, g_out) = (saved.gates[token * experts + e], &mut g_out[i * d..][..d]);
-            g_gate[i] = fast(
+            g_gate[i] = fast::<E, _>(
                 #[inline(always)]
                 || {
                     for (o, &g) in g_out.iter_mut().zip(gy) {
@@ -284,7 +284,7 @@ pub fn backward<E: Elem>(
         g_hidden.fill(E::zero());
         E::gemm(g_hidden, Mat::new(g_out, n, d), weights.w2(e).t());
         let hidden = &saved.hidden[first * h..][..n * h];
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (g, &v) in g_hidden.iter_mut().zip(hidden) {

@@ -11,7 +11,7 @@ pub fn map<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E) -> E + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (o, &x) in out.iter_mut().zip(x) {
@@ -28,7 +28,7 @@ pub fn zip<E: Elem>(out: &mut [E], x: &[E], y: &[E], f: impl Fn(E, E) -> E + Syn
     assert!(out.len() == x.len() && out.len() == y.len());
     par::chunks(out, CHUNK, |i, out| {
         let (x, y) = (&x[i * CHUNK..][..out.len()], &y[i * CHUNK..][..out.len()]);
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
@@ -46,7 +46,7 @@ pub fn zip3<E: Elem>(out: &mut [E], x: &[E], y: &[E], z: &[E], f: impl Fn(E, E, 
     par::chunks(out, CHUNK, |i, out| {
         let here = i * CHUNK..i * CHUNK + out.len();
         let (x, y, z) = (&x[here.clone()], &y[here.clone()], &z[here]);
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (((o, &x), &y), &z) in out.iter_mut().zip(x).zip(y).zip(z) {
@@ -63,7 +63,7 @@ pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (o, &x) in out.iter_mut().zip(x) {
@@ -78,7 +78,7 @@ pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
 #[inline(always)]
 pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync + Send) {
     par::chunks(out, CHUNK, |_, out| {
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for o in out.iter_mut() {
@@ -94,7 +94,7 @@ pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync + Send) {
 pub fn update_rows<E: Elem>(out: &mut [E], row: &[E], f: impl Fn(E, E) -> E + Sync) {
     let rows = (CHUNK / row.len().max(1)).max(1);
     par::chunks(out, rows * row.len().max(1), |_, out| {
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for out in out.chunks_exact_mut(row.len()) {

@@ -62,7 +62,7 @@ impl Stream {
             let mut words = [0u32; CHUNK];
             let words = &mut words[..out.len()];
             self.words(i * CHUNK, words);
-            fast(
+            fast::<f32, _>(
                 #[inline(always)]
                 || {
                     for (o, &w) in out.iter_mut().zip(words.iter()) {

@@ -85,7 +85,7 @@ pub fn max_lanes<E: Elem>(x: &[E]) -> E {
 
 /// Sum of `x`.
 pub fn sum<E: Elem>(x: &[E]) -> E {
-    fast(
+    fast::<E, _>(
         #[inline(always)]
         || sum_lanes(x),
     )
@@ -94,7 +94,7 @@ pub fn sum<E: Elem>(x: &[E]) -> E {
 /// Sum of `x[i] * y[i]`.
 pub fn dot<E: Elem>(x: &[E], y: &[E]) -> E {
     assert_eq!(x.len(), y.len());
-    fast(
+    fast::<E, _>(
         #[inline(always)]
         || dot_lanes(x, y),
     )
@@ -108,7 +108,7 @@ pub fn sum_squares<E: Elem>(x: &[E]) -> f64 {
         for (j, part) in parts.iter_mut().enumerate() {
             let start = (i * 8 + j) * BLOCK;
             let block = &x[start..(start + BLOCK).min(x.len())];
-            *part = fast(
+            *part = fast::<E, _>(
                 #[inline(always)]
                 || dot_lanes(block, block),
             )
@@ -131,7 +131,7 @@ pub fn add_rows<E: Elem>(out: &mut [E], x: &[E]) {
         for block in x.chunks(ROW_BLOCK * width) {
             let mut acc = [E::zero(); COLUMNS];
             let acc = &mut acc[..out.len()];
-            fast(
+            fast::<E, _>(
                 #[inline(always)]
                 || {
                     for row in block.chunks_exact(width) {
@@ -154,7 +154,7 @@ pub fn first_non_finite<E: Elem>(x: &[E]) -> Option<usize> {
     const BLOCK: usize = 4096;
     let zero = E::zero();
     for (b, block) in x.chunks(BLOCK).enumerate() {
-        let trace = fast(
+        let trace = fast::<E, _>(
             #[inline(always)]
             || {
                 lanes(

@@ -11,7 +11,7 @@ pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E])
     let width = width.max(1);
     let rows = (CHUNK / width).max(1);
     par::chunks(out, rows * width, |i, out| {
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (r, row) in out.chunks_exact_mut(width).enumerate() {
@@ -28,7 +28,7 @@ pub fn fold<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(&[E]) -> E + Sync) {
     let width = x.len() / out.len().max(1);
     let rows = (CHUNK / width.max(1)).max(1);
     par::chunks(out, rows, |i, out| {
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (r, o) in out.iter_mut().enumerate() {

@@ -1,18 +1,31 @@
 //! One door to the processor's vector instructions.
 //!
 //! Kernels are plain loops over slices. Under [`fast`] they are compiled once for each instruction
-//! set (SSE2, SSE4.2, AVX2 with fused multiply-add, AVX-512, NEON) and the best one is picked at run
+//! set (the target's baseline, AVX2 with fused multiply-add, AVX-512) and the best one is picked at run
 //! time. Rust never reorders or contracts floating-point operations, so the choice moves no bit.
 
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::{Level, Simd};
+
+use super::elem::Elem;
 
 /// Runs `work` compiled for this processor.
 ///
 /// Mark the closure `#[inline(always)]`, and every function it calls, or the instruction set is
-/// lost on the way (the same bits, many times slower).
+/// lost on the way (the same bits, many times slower). Work on f64, which is there to check gradients, is
+/// compiled once only.
 #[inline(always)]
-pub fn fast<R>(work: impl FnOnce() -> R) -> R {
-    dispatch!(Level::new(), simd => simd.vectorize(work))
+pub fn fast<E: Elem, R>(work: impl FnOnce() -> R) -> R {
+    if const { !E::TRAINS } {
+        return work();
+    }
+    match Level::new() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(avx512) => avx512.vectorize(work),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(avx2) => avx2.vectorize(work),
+        // What every processor of the target has: SSE2 on x86-64, NEON on AArch64.
+        _ => work(),
+    }
 }
 
 /// The name of the instruction set that [`fast`] picks here.
@@ -22,7 +35,6 @@ pub fn level_name() -> &'static str {
         match Level::new() {
             Level::Avx512(_) => "avx512",
             Level::Avx2(_) => "avx2+fma",
-            Level::Sse4_2(_) => "sse4.2",
             _ => "sse2",
         }
     }

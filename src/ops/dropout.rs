@@ -21,7 +21,7 @@ impl Dropout {
         par::chunks(arr::data_mut(&mut out), CHUNK, |i, out| {
             let here = i * CHUNK..i * CHUNK + out.len();
             let (x, keep) = (&x[here.clone()], &keep[here]);
-            fast(
+            fast::<E, _>(
                 #[inline(always)]
                 || {
                     for ((o, &x), &keep) in out.iter_mut().zip(x).zip(keep) {

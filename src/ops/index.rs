@@ -54,7 +54,7 @@ fn scatter_add<E: Elem>(x: &Arr<E>, indices: &[u32], shape: &[usize]) -> Arr<E> 
     par::chunks(arr::data_mut(&mut out), rows * width, |task, out| {
         let first = task * rows;
         let own = first..first + out.len() / width;
-        fast(
+        fast::<E, _>(
             #[inline(always)]
             || {
                 for (i, &index) in

@@ -49,7 +49,7 @@ impl Elementwise for Relu {
     const NAME: &'static str = "relu";
     #[inline(always)]
     fn forward<E: Elem>(&self, x: E) -> E {
-        x.larger(E::zero())
+        x.relu()
     }
     #[inline(always)]
     fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {

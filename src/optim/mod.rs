@@ -161,7 +161,7 @@ impl<E: Elem> Optimizer<E> {
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p = keep p - rate m / (sqrt(v) scale + eps)`.
 fn adamw<E: Elem>(piece: Piece<E>, s: Step<E>) {
     let (one, Piece { value, first, second, gradient, keep }) = (E::one(), piece);
-    fast(
+    fast::<E, _>(
         #[inline(always)]
         || {
             for (((p, m), v), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
@@ -178,7 +178,7 @@ fn adamw<E: Elem>(piece: Piece<E>, s: Step<E>) {
 /// `m = b1 m + g`, `p = keep p - rate m`.
 fn sgd<E: Elem>(piece: Piece<E>, s: Step<E>) {
     let Piece { value, first, gradient, keep, .. } = piece;
-    fast(
+    fast::<E, _>(
         #[inline(always)]
         || {
             for ((p, m), &g) in value.iter_mut().zip(first).zip(gradient) {

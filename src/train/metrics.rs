@@ -70,7 +70,8 @@ impl LayerRecord {
         let share = |&c: &u64| c as f64 / assignments.max(1) as f64;
         let shares: Vec<f64> = usage.counts.iter().map(share).collect();
         let term = |&f: &f64| if f > 0.0 { -f * libm::log2(f) } else { 0.0 };
-        let bits: f64 = shares.iter().map(term).sum();
+        // Adding 0 turns the -0 of a single expert into 0.
+        let bits = shares.iter().map(term).sum::<f64>() + 0.0;
         let mean_active = assignments as f64 / tokens;
         LayerRecord {
             experts,

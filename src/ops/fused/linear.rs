@@ -42,7 +42,7 @@ impl<E: Elem> Op<E, 3> for Linear {
             map::update_all(
                 y,
                 #[inline(always)]
-                |v| v.larger(E::zero()),
+                |v| v.relu(),
             );
         }
         Ok((y, ()))

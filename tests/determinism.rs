@@ -1,0 +1,59 @@
+//! One curve and one digest: whatever the number of threads and the processor.
+
+use dynamoe::arr::{self, Arr};
+use dynamoe::kernels::par;
+use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::nn::model::{Norm, Spec};
+use dynamoe::nn::router::percentile::{Scope, Settings};
+use dynamoe::nn::{Init, Model, param};
+use dynamoe::optim::{self, Optimizer};
+use dynamoe::train::step;
+
+const INPUTS: usize = 40;
+const CLASSES: usize = 7;
+
+/// A batch of made-up images whose class depends on them.
+fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
+    let mut x = vec![0.0; rows * INPUTS];
+    Stream::new(3, Purpose::Check, 0, number).normal(&mut x, 1.0);
+    let class = |row: &[f32]| row.iter().take(CLASSES).enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u32;
+    let targets = x.chunks_exact(INPUTS).map(class).collect();
+    (arr::from_vec(&[rows, INPUTS], x), targets)
+}
+
+/// Losses of a short training, and the digest of what came out.
+fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
+    par::with_threads(threads, || {
+        let router = Some(Settings { scope, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        let spec = Spec { inputs: INPUTS, classes: CLASSES, width: 48, hidden: 24, experts: vec![8, 5, 2, 1], router, norm };
+        let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
+        let mut optimizer = Optimizer::new(optim::Settings::ADAMW, &mut model);
+        let losses = (0..12).map(|i| {
+            // The last batch is smaller, as at the end of an epoch.
+            let (x, targets) = batch(i, if i == 11 { 37 } else { 300 });
+            step(&mut model, &mut optimizer, x, targets, 1, 3e-3, 1.0).unwrap().loss
+        });
+        let losses = losses.collect();
+        (losses, param::digest(&mut model))
+    })
+}
+
+#[test]
+fn token_scope_gives_one_digest_at_every_thread_count() {
+    let one = run(Scope::Token, Norm::Final, 1);
+    assert!(one.0[10] < one.0[0], "it learns: {:?}", one.0);
+    for threads in [2, 3, 8] {
+        assert_eq!(run(Scope::Token, Norm::Final, threads), one, "{threads} threads");
+    }
+    // Equal on x86-64 with AVX2 or AVX-512 and on AArch64; a change of the definition moves it.
+    assert_eq!(&one.1[..16], "74b66fd93479cd19");
+}
+
+#[test]
+fn batch_scope_gives_one_digest_at_every_thread_count() {
+    let one = run(Scope::Batch, Norm::Post, 1);
+    for threads in [2, 3, 8] {
+        assert_eq!(run(Scope::Batch, Norm::Post, threads), one, "{threads} threads");
+    }
+    assert_eq!(&one.1[..16], "c12f1a63d359aa79");
+}

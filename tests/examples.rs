@@ -1,6 +1,7 @@
 //! Every example runs, and what it prints is true.
 //!
-//! `cargo test` has built the examples next to this test; with `--test examples` alone they must exist.
+//! `cargo test` builds the examples first. `cargo test --test examples` alone does not: run `cargo build
+//! --examples` before it.
 
 use std::process::Command;
 

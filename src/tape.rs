@@ -6,6 +6,7 @@
 //! sorting, a fixed order. The graph lives as long as the tape; a training step makes a new one.
 
 use std::cell::RefCell;
+use std::fmt::{Display, Formatter};
 use std::panic::Location;
 
 use crate::arr::{self, Arr};
@@ -228,6 +229,22 @@ impl<E: Elem> Tape<E> {
     }
 }
 
+/// The nodes in order, one a line: number, operation, numbers of the inputs (where a gradient goes back to
+/// them), value or shape.
+impl<E: Elem> Display for Tape<E> {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        for (id, node) in self.nodes.borrow().iter().enumerate() {
+            let inputs = node.step.as_ref().map_or(String::new(), |step| format!("{:?}", step.inputs()));
+            write!(f, "{id:>4}  {:<12}{inputs:<10}", node.name)?;
+            match arr::data(&node.value) {
+                [value] => writeln!(f, "{value:.6}")?,
+                _ => writeln!(f, "shape {:?}", node.value.shape())?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<E: Elem> Drop for Tape<E> {
     fn drop(&mut self) {
         // Steps hold saved buffers, values the rest; shared ones (parameters) stay with their owner.
@@ -239,6 +256,7 @@ impl<E: Elem> Drop for Tape<E> {
 
 /// An operation on the tape with its inputs, whatever their number.
 trait Step<E: Elem> {
+    fn inputs(&self) -> &[usize];
     fn backward(&self, nodes: &[Node<E>], id: usize, gy: &Arr<E>, give: &mut dyn FnMut(usize, Arr<E>));
 }
 
@@ -250,6 +268,9 @@ struct Recorded<O, S, const N: usize> {
 }
 
 impl<E: Elem, O: Op<E, N>, const N: usize> Step<E> for Recorded<O, O::Saved, N> {
+    fn inputs(&self) -> &[usize] {
+        &self.ids
+    }
     fn backward(&self, nodes: &[Node<E>], id: usize, gy: &Arr<E>, give: &mut dyn FnMut(usize, Arr<E>)) {
         let x = self.ids.map(|id| &nodes[id].value);
         let ctx = Ctx { x, y: &nodes[id].value, saved: &self.saved, needs: self.needs };
@@ -278,6 +299,11 @@ impl<E: Elem> Gradients<E> {
     /// The gradient of an input, if the result depends on it.
     pub fn of(&self, var: Var<'_, E>) -> Option<&Arr<E>> {
         self.of[var.id].as_ref()
+    }
+
+    /// The gradient with respect to an input: zeros if the result does not depend on it.
+    pub fn wrt(&self, var: Var<'_, E>) -> Arr<E> {
+        self.of(var).cloned().unwrap_or_else(|| arr::zeros(&var.shape()))
     }
 
     /// Takes out the gradient of parameter number `slot`, if the result depends on it.

@@ -38,10 +38,7 @@ pub(crate) mod testing {
             let x: [Var<f64>; N] = std::array::from_fn(|i| tape.variable(inputs[i].clone()));
             let y = f(x).unwrap();
             let gradients = tape.backward_from(y, random(&y.shape(), 5));
-            let all: Vec<Arr<f64>> = x
-                .iter()
-                .map(|x| gradients.of(*x).cloned().unwrap_or_else(|| arr::zeros(&x.shape())))
-                .collect();
+            let all: Vec<Arr<f64>> = x.iter().map(|x| gradients.wrt(*x)).collect();
             (y.value(), all)
         };
         let ((fused, fused_g), (plain, plain_g)) = (run(Mode::Train), run(Mode::Teach));

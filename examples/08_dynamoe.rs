@@ -1,0 +1,67 @@
+//! A whole DynaMoE network: trained twice, on one thread and on three, to the same bits.
+//!
+//! Each layer chooses among its experts by a percentile over the whole batch, so an easy token may get one
+//! expert and a hard one several. Random numbers are addressed by seed and step, and no sum depends on how
+//! the work was shared out: so the digest of all parameters does not depend on the number of threads.
+//!
+//! Run it: `cargo run --release --example 08_dynamoe`
+
+use dynamoe::Result;
+use dynamoe::config::Config;
+use dynamoe::data::{self, Dataset, Standardize};
+use dynamoe::kernels::par;
+use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::nn::router::percentile::Scope;
+use dynamoe::nn::{Init, Model, param};
+use dynamoe::optim::Optimizer;
+use dynamoe::train::evaluate::{evaluate, gather, labels};
+use dynamoe::train::step;
+
+/// Trains the network of `config` and returns the digest of its parameters.
+fn train(config: &Config, digits: &Dataset) -> Result<String> {
+    let spec = config.spec(digits.train.features(), digits.classes);
+    let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
+    let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
+    let standardize = Standardize::fit(&digits.train);
+    println!("threads: {}, parameters: {}, experts: {:?}", par::threads(), spec.parameters(), spec.experts);
+    for epoch in 0..config.epochs {
+        let shuffle = Stream::new(config.seed, Purpose::Shuffle, 0, epoch as u64);
+        for batch in shuffle.permutation(digits.train.len()).chunks(config.batch) {
+            let x = gather(&digits.train, batch, &standardize);
+            let targets = labels(&digits.train, batch);
+            step(&mut model, &mut optimizer, x, targets, config.seed, config.lr, config.clip_norm)?;
+        }
+        let (scores, layers) = evaluate(&model, &digits.test, &standardize)?;
+        print!("epoch {}: test accuracy {:.2}%", epoch + 1, 100.0 * scores.test_accuracy);
+        for (l, layer) in layers.iter().enumerate() {
+            let (active, bits) = (layer.mean_active, layer.usage_entropy_bits);
+            print!("; layer {}: {active:.2} of {} active, entropy {bits:.2} bits", l + 1, layer.experts);
+        }
+        println!();
+    }
+    Ok(param::digest(&mut model))
+}
+
+fn main() -> Result<()> {
+    let digits = data::load("digits", None)?;
+    let config = Config {
+        layers: 2,
+        width: 32,
+        experts_max: 8,
+        experts_min: 4,
+        percentile_scope: Scope::Batch,
+        lr: 5e-3,
+        batch: 32,
+        epochs: 5,
+        ..Config::default()
+    };
+    let mut digests = Vec::new();
+    for threads in [1, 3] {
+        let digest = par::with_threads(threads, || train(&config, &digits))?;
+        println!("digest {digest}\n");
+        digests.push(digest);
+    }
+    let verdict = if digests[0] == digests[1] { "the same" } else { "DIFFERENT" };
+    println!("The two digests are {verdict}.");
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Steady training allocates nothing that grows.
+
+use std::alloc::System;
+
+use dynamoe::kernels::par;
+use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::nn::{Init, Model};
+use dynamoe::optim::{Optimizer, Settings};
+use dynamoe::{arr, config::Config, train::step};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn allocations_and_memory_do_not_grow_from_step_to_step() {
+    par::with_threads(2, || {
+        let config = Config::default();
+        let mut model = Model::<f32>::new(&config.spec(784, 10), &mut Init::new(1));
+        let mut optimizer = Optimizer::new(Settings::ADAMW, &mut model);
+        let mut x = vec![0.0; 256 * 784];
+        Stream::new(1, Purpose::Check, 0, 0).normal(&mut x, 1.0);
+        let targets: Vec<u32> = (0..256).map(|i| i % 10).collect();
+        // Allocations and bytes still held after some steps.
+        let mut steps = |count: usize| {
+            let before = ALLOCATOR.stats();
+            for _ in 0..count {
+                let x = arr::from_vec(&[256, 784], x.clone());
+                step(&mut model, &mut optimizer, x, targets.clone(), 1, 1e-3, 0.0).unwrap();
+            }
+            let after = ALLOCATOR.stats();
+            let held = |s: &stats_alloc::Stats| s.bytes_allocated as i64 - s.bytes_deallocated as i64;
+            ((after.allocations - before.allocations) / count, held(&after) - held(&before))
+        };
+        steps(20);
+        let (early, _) = steps(20);
+        let (late, grown) = steps(40);
+        println!("allocations per step: {early}, later {late}; bytes grown in 40 steps: {grown}");
+        assert!(late <= early + early / 10, "{early} allocations a step became {late}");
+        assert!(grown < 1 << 20, "{grown} bytes grew in 40 steps");
+    });
+}

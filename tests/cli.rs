@@ -1,0 +1,133 @@
+//! The program as a user runs it: what it writes, what it prints, how it refuses.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn dynamoe(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("dynamoe").unwrap();
+    command.current_dir(folder).env("DYNAMOE_DATA_DIR", folder.join("data")).args(arguments).output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn success(folder: &Path, arguments: &[&str]) -> String {
+    let output = dynamoe(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one line of a run that must fail.
+fn refusal(folder: &Path, arguments: &[&str]) -> String {
+    let output = dynamoe(folder, arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+    assert!(error.starts_with("error: ") && error.trim_end().lines().count() == 1, "{arguments:?}: {error}");
+    error
+}
+
+const SHORT: [&str; 6] = ["train", "--preset", "tiny", "--max-steps", "60", "--json"];
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_run_from_training_to_prediction() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let summary = json(&success(folder, &[&SHORT[..], &["--out-dir", "run"]].concat()));
+    assert_eq!(summary["dataset"]["train"], 1442);
+    assert!(summary["final"]["test_accuracy"].as_f64().unwrap() > 0.8, "{summary}");
+    assert_eq!(summary["layers"][0]["mean_active"], 3.0);
+    for key in [
+        "schema_version", "dataset", "model", "final", "best", "epochs_to_95", "layers", "digests", "seconds",
+        "samples_per_second", "seed", "threads",
+    ] {
+        assert!(!summary[key].is_null(), "{key}");
+    }
+    assert_eq!(json(&std::fs::read_to_string(folder.join("run/summary.json")).unwrap()), summary);
+    let metrics = std::fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(json).collect();
+    assert_eq!(lines.iter().filter(|l| l["kind"] == "step").count(), 60);
+    assert_eq!(lines.iter().filter(|l| l["kind"] == "epoch").count(), 2);
+    for file in ["config.toml", "checkpoints/last/checkpoint.safetensors", "checkpoints/best/checkpoint.safetensors"] {
+        assert!(folder.join("run").join(file).is_file(), "{file}");
+    }
+    assert!(std::fs::read_dir(folder.join("run/plots")).unwrap().count() >= 4);
+
+    let scores = json(&success(folder, &["eval", "run", "--json"]));
+    assert_eq!(scores["test_accuracy"], summary["final"]["test_accuracy"]);
+    assert_eq!(scores["test_loss"], summary["final"]["test_loss"]);
+    assert_eq!(scores["layers"], summary["layers"]);
+
+    let image = json(&success(folder, &["predict", "run", "--index", "3", "--json"]));
+    assert_eq!(image["probabilities"].as_array().unwrap().len(), 10);
+    assert_eq!(image["experts"][0].as_array().unwrap().len(), 3);
+    assert!(success(folder, &["predict", "run", "--index", "3"]).contains("layer 2: experts"));
+    assert!(success(folder, &["inspect", "run"]).contains("2 layers") || success(folder, &["inspect", "run"]).contains("width 64"));
+
+    // The same run again gives the same bits, also from its own config.toml and on other threads.
+    let again = success(folder, &["train", "--config", "run/config.toml", "--threads", "3", "--json", "--out-dir", "again"]);
+    assert_eq!(json(&again)["digests"], summary["digests"]);
+    let other = success(folder, &[&SHORT[..], &["--seed", "2", "--out-dir", "other"]].concat());
+    assert_ne!(json(&other)["digests"], summary["digests"]);
+
+    assert!(refusal(folder, &[&SHORT[..], &["--out-dir", "run"]].concat()).contains("already holds a run"));
+    assert!(refusal(folder, &["predict", "run", "--index", "355"]).contains("index: 355 is not below 355"));
+    let checkpoint = folder.join("run/checkpoints/last/checkpoint.safetensors");
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    std::fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(refusal(folder, &["eval", "run"]).contains("not a usable checkpoint"));
+    std::fs::write(folder.join("run/config.toml"), "widht = 3").unwrap();
+    assert!(refusal(folder, &["eval", "run"]).contains("setting widht: no such setting; the nearest is `width`"));
+}
+
+#[test]
+fn impossible_requests_get_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("file"), "x").unwrap();
+    std::fs::write(folder.join("bad.toml"), "tau = 0.5\ntau =").unwrap();
+    for (arguments, part) in [
+        (&["train", "--set", "tua=1"][..], "the nearest is `tau`"),
+        (&["train", "--set", "tau=1.5"], "tau: 1.5 is impossible"),
+        (&["train", "--set", "layers=0"], "layers: 0 is impossible"),
+        (&["train", "--preset", "smal"], "the nearest is `small`"),
+        (&["train", "--dataset", "mnits"], "the nearest is `mnist`"),
+        (&["train", "--dataset", "mnist"], "dynamoe data fetch mnist"),
+        (&["train", "--config", "missing.toml"], "cannot read missing.toml"),
+        (&["train", "--config", "bad.toml"], "bad.toml: line 2: not valid TOML"),
+        (&["train", "--threads", "0"], "threads: 0 is impossible"),
+        (&["train", "--out-dir", "file"], "cannot create folder file"),
+        (&["eval", "missing"], "missing: not a run folder"),
+        (&["inspect", "hge"], "the nearest preset is `large`"),
+        (&["data", "verify", "mnist"], "missing or corrupt"),
+        (&["data", "fetch", "imagenet"], "no data set `imagenet`"),
+    ] {
+        let line = refusal(folder, arguments);
+        assert!(line.contains(part), "{arguments:?}: {line}");
+    }
+    // Nothing was left behind by what was refused.
+    assert!(!folder.join("runs").exists());
+}
+
+#[test]
+fn not_a_number_stops_a_run_and_keeps_the_last_good_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let line = refusal(folder, &["train", "--set", "optimizer=sgd", "--set", "lr=1e30", "--out-dir", "run"]);
+    assert!(line.contains("step 2: loss NaN") && line.contains("op ") && line.contains("first bad gradient: "), "{line}");
+    assert!(!folder.join("run/summary.json").exists());
+    assert!(success(folder, &["eval", "run"]).contains("after 1 steps"));
+}
+
+#[test]
+fn gradients_and_presets_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = success(folder.path(), &["gradcheck"]);
+    assert!(table.contains("experts") && table.contains(" ok") && !table.contains("WRONG"), "{table}");
+    let small = json(&success(folder.path(), &["inspect", "small", "--set", "dataset=mnist", "--set", "norm=post", "--json"]));
+    assert_eq!((&small["parameters"], &small["paper_parameters"]), (&403_484.into(), &380_000.into()));
+}

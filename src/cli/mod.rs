@@ -1,2 +1,3 @@
 //! The commands behind the command line, as plain functions.
 pub mod data;
+pub mod schedule;

@@ -57,9 +57,8 @@ impl Axis {
 
     /// Around `values`; logarithmic if the positive ones span more than a factor of 30.
     pub fn log_if_wide(values: impl Iterator<Item = f64> + Clone) -> Axis {
-        match range(values.clone().filter(|&v| v > 0.0)) {
+        match range(values.clone().filter(|&v| v >= 1.0 / LARGEST)) {
             Some((low, high)) if high > 30.0 * low => {
-                let low = low.max(1.0 / LARGEST);
                 Axis { low: round_down(low), high: round_up(high), log: true, whole: false }
             }
             _ => Axis::around(values),

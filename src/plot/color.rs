@@ -10,6 +10,8 @@ pub const INK: RGBColor = RGBColor(34, 34, 34);
 pub const GREY: RGBColor = RGBColor(100, 100, 100);
 /// Grid lines.
 pub const GRID: RGBColor = RGBColor(232, 232, 232);
+/// Edges of cells.
+pub const EDGE: RGBColor = RGBColor(205, 205, 205);
 /// Training (the blue of Okabe and Ito).
 pub const TRAIN: RGBColor = RGBColor(0, 114, 178);
 /// Single training steps.

@@ -16,7 +16,7 @@ pub fn draw(subtitle: &str, schedules: &[(&str, Vec<usize>)]) -> String {
     let most = schedules.iter().flat_map(|s| &s.1).copied().max().unwrap_or(1);
     let (width, height) = (CELL.0 * COLUMNS as f64 + 16.0, TOP + CELL.1 * rows as f64);
     canvas::svg(width, height, |canvas| {
-        frame::heading(canvas, 16.0, "Expert schedules", subtitle);
+        frame::heading(canvas, 16.0, "Expert schedules", &format!("{subtitle}; Σ: experts in all"));
         for (i, (name, experts)) in schedules.iter().enumerate() {
             let at = (CELL.0 * (i % COLUMNS) as f64, TOP + CELL.1 * (i / COLUMNS) as f64);
             panel(canvas, at, name, experts, most);
@@ -35,7 +35,7 @@ fn panel(canvas: &mut Canvas, at: (f64, f64), name: &str, experts: &[usize], mos
         canvas.text(&label, (left - 6.0, y), Text { size: 12.0, ..Text::new(Side::Right) });
     }
     canvas.text(name, (left, at.1 + 17.0), Text { bold: true, ..Text::new(Side::Left) });
-    let total = format!("{} experts", experts.iter().sum::<usize>());
+    let total = format!("Σ {}", experts.iter().sum::<usize>());
     let grey = Text { size: 12.0, color: color::GREY, ..Text::new(Side::Right) };
     canvas.text(&total, (right, at.1 + 17.0), grey);
 

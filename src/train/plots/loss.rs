@@ -20,7 +20,7 @@ pub fn draw(steps: &[StepRecord], history: &[EpochRecord]) -> String {
         return frame::empty(TITLE, "No step has finished yet.");
     };
     let first = all.clone().map(|p| p.0).fold(last, f64::min);
-    let window = (train.len() / 50).max(1);
+    let window = (train.len() / 50).max(5);
     let smooth = format!("training, mean of {window}");
     let key = |name: &str, color, width| Key { name: name.into(), color, width };
     let keys = [

@@ -53,7 +53,7 @@ pub fn draw(history: &[EpochRecord]) -> String {
         let stride = ((text_width(&experts.to_string()) + 10.0) / cell.0).ceil().max(1.0) as usize;
         let stride = [1, 2, 5, 10, 20, 50, 100].into_iter().find(|&s| s >= stride).unwrap_or(200);
         // Expert 1 has a label, and then every `stride`th, unless that stands too near.
-        for column in (0..columns).filter(|&c| c == 0 || (c + 1) % stride == 0 && (stride < 3 || c > 1)) {
+        for column in (0..columns).filter(|&c| c == 0 || (c + 1) % stride == 0 && (stride == 1 || c > 1)) {
             let at = (LEFT + cell.0 * (column as f64 + 0.5), TOP + size.1 + 14.0);
             canvas.text(&(column * group + 1).to_string(), at, Text::new(Side::Middle));
         }
@@ -67,16 +67,17 @@ pub fn draw(history: &[EpochRecord]) -> String {
 
 /// One layer: `group` neighbours share a cell.
 fn draw_row(canvas: &mut Canvas, layer: &LayerRecord, group: usize, at: (f64, f64), cell: (f64, f64)) {
+    // The edge shows through the gaps, and where a row of pale cells ends.
+    let right = at.0 + cell.0 * layer.usage.len().div_ceil(group) as f64;
+    canvas.rect((at.0 - 1.0, at.1 - 1.0), (right, at.1 + cell.1), color::EDGE);
     let gap = if cell.0 > 8.0 { 1.0 } else { 0.0 };
     for (i, shares) in layer.usage.chunks(group).enumerate() {
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         let fill = color::balance(tone(mean * layer.usage.len() as f64));
         let left = at.0 + cell.0 * i as f64;
-        let to = (left + cell.0 - gap, at.1 + cell.1 - 1.0);
-        // A thin edge shows where a row of neutral cells ends.
-        canvas.rect((left, at.1), to, color::GRID);
-        let edge = if gap > 0.0 { 1.0 } else { 0.0 };
-        canvas.rect((left + edge, at.1 + edge), (to.0 - edge, to.1 - edge), fill);
+        // Narrow cells reach under the next, which leaves no seam.
+        let end = if gap > 0.0 { left + cell.0 - gap } else { (left + cell.0 + 1.0).min(right) };
+        canvas.rect((left, at.1), (end, at.1 + cell.1 - 1.0), fill);
         if cell.0 >= PRINTED.0 && cell.1 >= PRINTED.1 && mean.is_finite() {
             let look = Text { size: 12.0, color: color::ink_on(fill), ..Text::new(Side::Middle) };
             let middle = (left + (cell.0 - gap) / 2.0, at.1 + (cell.1 - 1.0) / 2.0);

@@ -98,7 +98,7 @@ impl Axis {
         let first = ((self.low - slack) / step).ceil();
         let values = (0..=2 * wanted).map(|i| (first + i as f64) * step);
         let largest = self.low.abs().max(self.high.abs());
-        let decimals = if largest >= 1e6 || largest < 1e-3 {
+        let decimals = if !(1e-3..1e6).contains(&largest) {
             None
         } else {
             Some((-(libm::log10(step) + 1e-9).floor()).clamp(0.0, 12.0) as usize)

@@ -50,6 +50,7 @@ pub mod kernels;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod plot;
 pub mod tape;
 pub mod train;
 

@@ -1,6 +1,145 @@
-//! `dynamoe schedule`.
+//! `dynamoe schedule`: how many experts each schedule gives to each layer.
+
 use std::path::Path;
-/// Draws the schedules.
-pub fn run(_: usize, _: usize, _: usize, _: Option<&[usize]>, _: Option<&Path>) -> anyhow::Result<()> {
-    Ok(())
+
+use anyhow::{Result, ensure};
+
+use super::text::print;
+use crate::files;
+use crate::nn::schedule::Schedule;
+use crate::plot::schedules;
+
+/// Columns of a terminal that are safe to use.
+const WIDTH: usize = 76;
+
+/// Lines of a bar chart.
+const HEIGHT: usize = 4;
+
+/// An eighth of a line to all of it.
+const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Draws every schedule for `layers` layers of `min` to `max` experts in the terminal, and as a picture in
+/// `svg`. `custom` is the list of the custom schedule.
+///
+/// # Errors
+/// Numbers that no network can have, or a file that cannot be written.
+pub fn run(
+    layers: usize,
+    min: usize,
+    max: usize,
+    custom: Option<&[usize]>,
+    svg: Option<&Path>,
+) -> Result<()> {
+    ensure!((1..=1000).contains(&layers), "layers: {layers} is impossible; it must be 1 to 1000");
+    ensure!((1..=4096).contains(&max), "experts_max: {max} is impossible; it must be 1 to 4096");
+    ensure!((1..=max).contains(&min), "experts_min: {min} is impossible; it must be 1 to {max}");
+    if let Some(list) = custom {
+        let fits = list.len() == layers && list.iter().all(|e| (1..=4096).contains(e));
+        ensure!(fits, "experts: {list:?} must be {layers} numbers from 1 to 4096, one for each layer");
+    }
+    let all = schedules(layers, min, max, custom);
+    let layer_s = if layers == 1 { "layer" } else { "layers" };
+    let head = format!("{layers} {layer_s}, {min} to {max} experts in each");
+    if let Some(path) = svg {
+        files::write(path, schedules::draw(&head, &all).as_bytes())?;
+    }
+    let mut text = head + "\n\n" + &listing(&all);
+    if custom.is_none() {
+        text += "custom: give a list, one number for each layer, such as 8,4,4,2\n";
+    }
+    if let Some(path) = svg {
+        text += &format!("wrote {}\n", path.display());
+    }
+    print(&text)
+}
+
+/// Name and experts of every schedule that is known.
+fn schedules(
+    layers: usize,
+    min: usize,
+    max: usize,
+    custom: Option<&[usize]>,
+) -> Vec<(&'static str, Vec<usize>)> {
+    let of = |(schedule, name): (Schedule, &'static str)| match schedule {
+        Schedule::Custom => Some((name, custom?.to_vec())),
+        _ => Some((name, schedule.experts(layers, min, max))),
+    };
+    Schedule::ALL.into_iter().filter_map(of).collect()
+}
+
+/// For each schedule its name, the total, bars, and the counts.
+fn listing(all: &[(&str, Vec<usize>)]) -> String {
+    let most = all.iter().flat_map(|s| &s.1).copied().max().unwrap_or(1).max(1);
+    let column = most.to_string().len() + 1;
+    let one = |(name, experts): &(&str, Vec<usize>)| {
+        let total: usize = experts.iter().sum();
+        let s = if total == 1 { "" } else { "s" };
+        // Counts stand under their bars if they fit, else bars are one column wide and counts fill lines.
+        let fits = experts.len() * column <= WIDTH;
+        let (bar, gap) = if fits { (column - 1, 1) } else { (1, 0) };
+        let bars: String =
+            experts.chunks(WIDTH / (bar + gap)).map(|part| bars(part, most, bar, gap)).collect();
+        let counts = experts.chunks(WIDTH / column).map(|part| {
+            let cells = part.iter().map(|e| format!("{e:>width$}", width = column - 1));
+            format!("  {}\n", cells.collect::<Vec<_>>().join(" "))
+        });
+        format!("{name}: {total} expert{s}\n{bars}{}\n", counts.collect::<String>())
+    };
+    all.iter().map(one).collect()
+}
+
+/// A chart of bars `width` wide with `gap` between, in which `most` is as high as the chart.
+fn bars(experts: &[usize], most: usize, width: usize, gap: usize) -> String {
+    let line = |row: usize| {
+        let bar = |&count: &usize| {
+            // Every bar has at least an eighth of a line.
+            let eighths = (count * HEIGHT * 8).div_ceil(most).saturating_sub(8 * row);
+            BLOCKS[eighths.min(8)].to_string().repeat(width) + &" ".repeat(gap)
+        };
+        format!("  {}", experts.iter().map(bar).collect::<String>()).trim_end().to_string() + "\n"
+    };
+    (0..HEIGHT).rev().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::is_well_formed;
+
+    #[test]
+    fn counts_stand_under_their_bars() {
+        let all = schedules(4, 1, 8, None);
+        assert_eq!(all.len(), 7);
+        let text = listing(&all[..1]);
+        assert_eq!(text, "descending: 18 experts\n  █\n  █ █\n  █ █ ▄\n  █ █ █ ▄\n  8 6 3 1\n\n");
+    }
+
+    #[test]
+    fn any_depth_fits_the_terminal() {
+        for layers in [1, 2, 30, 60, 76, 77, 1000] {
+            let all = schedules(layers, 1, 256, Some(&vec![256; layers]));
+            assert_eq!(all.len(), 8);
+            assert!(listing(&all).lines().all(|line| line.chars().count() <= WIDTH + 2), "{layers}");
+            assert!(is_well_formed(&schedules::draw("", &all)));
+        }
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused_and_the_picture_is_written() {
+        assert!(run(0, 1, 8, None, None).is_err() && run(4, 9, 8, None, None).is_err());
+        assert!(run(4, 0, 8, None, None).is_err() && run(4, 1, 5000, None, None).is_err());
+        let error = run(4, 1, 8, Some(&[1, 2]), None).unwrap_err().to_string();
+        assert_eq!(error, "experts: [1, 2] must be 4 numbers from 1 to 4096, one for each layer");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("schedules.svg");
+        run(4, 1, 8, Some(&[2, 4, 4, 2]), Some(&path)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(is_well_formed(&text) && text.contains("custom"));
+        if let Ok(folder) = std::env::var("DYNAMOE_PLOTS") {
+            for (name, layers, max) in [("four", 4, 8), ("deep", 60, 64)] {
+                run(layers, 1, max, None, Some(Path::new(&format!("{folder}/schedules-{name}.svg"))))
+                    .unwrap();
+            }
+        }
+    }
 }

@@ -53,7 +53,7 @@ pub fn recycle<E: Elem>(array: Arr<E>) {
 
 /// `f(x)` for each element.
 #[inline(always)]
-pub fn map<E: Elem>(x: &Arr<E>, f: impl Fn(E) -> E + Sync + Send) -> Arr<E> {
+pub fn map<E: Elem>(x: &Arr<E>, f: impl Fn(E) -> E + Sync) -> Arr<E> {
     let mut out = fresh(x.shape());
     kernels::map::map(data_mut(&mut out), data(x), f);
     out
@@ -61,7 +61,7 @@ pub fn map<E: Elem>(x: &Arr<E>, f: impl Fn(E) -> E + Sync + Send) -> Arr<E> {
 
 /// `f(x, y)` for each pair of elements of two arrays of one shape.
 #[inline(always)]
-pub fn zip<E: Elem>(x: &Arr<E>, y: &Arr<E>, f: impl Fn(E, E) -> E + Sync + Send) -> Arr<E> {
+pub fn zip<E: Elem>(x: &Arr<E>, y: &Arr<E>, f: impl Fn(E, E) -> E + Sync) -> Arr<E> {
     let mut out = fresh(x.shape());
     kernels::map::zip(data_mut(&mut out), data(x), data(y), f);
     out

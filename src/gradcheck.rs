@@ -51,7 +51,7 @@ pub fn gradcheck<const N: usize>(
     inputs: [Arr<f64>; N],
     f: impl for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>,
 ) -> Result<Report> {
-    gradcheck_in(Mode::Train, inputs, f)
+    gradcheck_in(Mode::Train, inputs, &f)
 }
 
 /// [`gradcheck`] on a tape of another mode.
@@ -61,7 +61,7 @@ pub fn gradcheck<const N: usize>(
 pub fn gradcheck_in<const N: usize>(
     mode: Mode,
     inputs: [Arr<f64>; N],
-    f: impl for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>,
+    f: &dyn for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>,
 ) -> Result<Report> {
     const STEP: f64 = 1e-5;
     let tape = Tape::new(mode);

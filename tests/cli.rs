@@ -42,8 +42,18 @@ fn a_run_from_training_to_prediction() {
     assert!(summary["final"]["test_accuracy"].as_f64().unwrap() > 0.8, "{summary}");
     assert_eq!(summary["layers"][0]["mean_active"], 3.0);
     for key in [
-        "schema_version", "dataset", "model", "final", "best", "epochs_to_95", "layers", "digests", "seconds",
-        "samples_per_second", "seed", "threads",
+        "schema_version",
+        "dataset",
+        "model",
+        "final",
+        "best",
+        "epochs_to_95",
+        "layers",
+        "digests",
+        "seconds",
+        "samples_per_second",
+        "seed",
+        "threads",
     ] {
         assert!(!summary[key].is_null(), "{key}");
     }
@@ -52,7 +62,9 @@ fn a_run_from_training_to_prediction() {
     let lines: Vec<Value> = metrics.lines().map(json).collect();
     assert_eq!(lines.iter().filter(|l| l["kind"] == "step").count(), 60);
     assert_eq!(lines.iter().filter(|l| l["kind"] == "epoch").count(), 2);
-    for file in ["config.toml", "checkpoints/last/checkpoint.safetensors", "checkpoints/best/checkpoint.safetensors"] {
+    for file in
+        ["config.toml", "checkpoints/last/checkpoint.safetensors", "checkpoints/best/checkpoint.safetensors"]
+    {
         assert!(folder.join("run").join(file).is_file(), "{file}");
     }
     assert!(std::fs::read_dir(folder.join("run/plots")).unwrap().count() >= 4);
@@ -66,10 +78,16 @@ fn a_run_from_training_to_prediction() {
     assert_eq!(image["probabilities"].as_array().unwrap().len(), 10);
     assert_eq!(image["experts"][0].as_array().unwrap().len(), 3);
     assert!(success(folder, &["predict", "run", "--index", "3"]).contains("layer 2: experts"));
-    assert!(success(folder, &["inspect", "run"]).contains("2 layers") || success(folder, &["inspect", "run"]).contains("width 64"));
+    assert!(
+        success(folder, &["inspect", "run"]).contains("2 layers")
+            || success(folder, &["inspect", "run"]).contains("width 64")
+    );
 
     // The same run again gives the same bits, also from its own config.toml and on other threads.
-    let again = success(folder, &["train", "--config", "run/config.toml", "--threads", "3", "--json", "--out-dir", "again"]);
+    let again = success(
+        folder,
+        &["train", "--config", "run/config.toml", "--threads", "3", "--json", "--out-dir", "again"],
+    );
     assert_eq!(json(&again)["digests"], summary["digests"]);
     let other = success(folder, &[&SHORT[..], &["--seed", "2", "--out-dir", "other"]].concat());
     assert_ne!(json(&other)["digests"], summary["digests"]);
@@ -81,7 +99,9 @@ fn a_run_from_training_to_prediction() {
     std::fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
     assert!(refusal(folder, &["eval", "run"]).contains("not a usable checkpoint"));
     std::fs::write(folder.join("run/config.toml"), "widht = 3").unwrap();
-    assert!(refusal(folder, &["eval", "run"]).contains("setting widht: no such setting; the nearest is `width`"));
+    assert!(
+        refusal(folder, &["eval", "run"]).contains("setting widht: no such setting; the nearest is `width`")
+    );
 }
 
 #[test]
@@ -118,7 +138,10 @@ fn not_a_number_stops_a_run_and_keeps_the_last_good_state() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let line = refusal(folder, &["train", "--set", "optimizer=sgd", "--set", "lr=1e30", "--out-dir", "run"]);
-    assert!(line.contains("step 2: loss NaN") && line.contains("op ") && line.contains("first bad gradient: "), "{line}");
+    assert!(
+        line.contains("step 2: loss NaN") && line.contains("op ") && line.contains("first bad gradient: "),
+        "{line}"
+    );
     assert!(!folder.join("run/summary.json").exists());
     assert!(success(folder, &["eval", "run"]).contains("after 1 steps"));
 }
@@ -128,6 +151,9 @@ fn gradients_and_presets_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let table = success(folder.path(), &["gradcheck"]);
     assert!(table.contains("experts") && table.contains(" ok") && !table.contains("WRONG"), "{table}");
-    let small = json(&success(folder.path(), &["inspect", "small", "--set", "dataset=mnist", "--set", "norm=post", "--json"]));
+    let small = json(&success(
+        folder.path(),
+        &["inspect", "small", "--set", "dataset=mnist", "--set", "norm=post", "--json"],
+    ));
     assert_eq!((&small["parameters"], &small["paper_parameters"]), (&403_484.into(), &380_000.into()));
 }

@@ -16,7 +16,9 @@ const CLASSES: usize = 7;
 fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
     let mut x = vec![0.0; rows * INPUTS];
     Stream::new(3, Purpose::Check, 0, number).normal(&mut x, 1.0);
-    let class = |row: &[f32]| row.iter().take(CLASSES).enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u32;
+    let class = |row: &[f32]| {
+        row.iter().take(CLASSES).enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u32
+    };
     let targets = x.chunks_exact(INPUTS).map(class).collect();
     (arr::from_vec(&[rows, INPUTS], x), targets)
 }
@@ -25,7 +27,15 @@ fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
 fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
     par::with_threads(threads, || {
         let router = Some(Settings { scope, tau: 0.7, temperature: 0.5, noise: 0.1 });
-        let spec = Spec { inputs: INPUTS, classes: CLASSES, width: 48, hidden: 24, experts: vec![8, 5, 2, 1], router, norm };
+        let spec = Spec {
+            inputs: INPUTS,
+            classes: CLASSES,
+            width: 48,
+            hidden: 24,
+            experts: vec![8, 5, 2, 1],
+            router,
+            norm,
+        };
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
         let mut optimizer = Optimizer::new(optim::Settings::ADAMW, &mut model);
         let losses = (0..12).map(|i| {

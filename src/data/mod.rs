@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod cifar;
 pub mod digits;
+#[cfg(feature = "program")]
 pub mod fetch;
 pub mod idx;
 mod reader;
@@ -12,6 +13,7 @@ pub mod verify;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "program")]
 pub use fetch::{Fetched, fetch};
 pub use standardize::Standardize;
 pub use verify::{FileReport, FileState, Listing, Place, list, verify};

@@ -76,7 +76,7 @@ pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
 
 /// `out[i] = f(out[i])`.
 #[inline(always)]
-pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync + Send) {
+pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync) {
     par::chunks(out, CHUNK, |_, out| {
         fast::<E, _>(
             #[inline(always)]

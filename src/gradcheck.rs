@@ -54,15 +54,14 @@ pub fn gradcheck<const N: usize>(
     gradcheck_in(Mode::Train, inputs, &f)
 }
 
+/// A function of `N` variables.
+pub type Function<'f, const N: usize> = &'f dyn for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>;
+
 /// [`gradcheck`] on a tape of another mode.
 ///
 /// # Errors
 /// Those of `f`.
-pub fn gradcheck_in<const N: usize>(
-    mode: Mode,
-    inputs: [Arr<f64>; N],
-    f: &dyn for<'t> Fn([Var<'t, f64>; N]) -> Result<Var<'t, f64>>,
-) -> Result<Report> {
+pub fn gradcheck_in<const N: usize>(mode: Mode, inputs: [Arr<f64>; N], f: Function<N>) -> Result<Report> {
     const STEP: f64 = 1e-5;
     let tape = Tape::new(mode);
     let vars = std::array::from_fn(|i| tape.variable(inputs[i].clone()));

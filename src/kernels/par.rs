@@ -112,7 +112,9 @@ mod tests {
             for (len, size) in [(0, 4), (1, 4), (4, 4), (5, 4), (103, 10)] {
                 let (mut a, mut b, mut c) = (vec![0; len], vec![0; 2 * len], vec![0; len]);
                 with_threads(threads, || {
-                    chunks(&mut c, size, |i, c| c.iter_mut().enumerate().for_each(|(j, c)| *c += i * size + j));
+                    chunks(&mut c, size, |i, c| {
+                        c.iter_mut().enumerate().for_each(|(j, c)| *c += i * size + j)
+                    });
                     chunks3((&mut a, size), (&mut b, 2 * size), (&mut c, size), |i, a, b, c| {
                         assert_eq!((b.len(), c.len()), (2 * a.len(), a.len()));
                         a.fill(i);
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn tasks_run_once_each() {
-        let mut counts = vec![0; 50];
+        let mut counts = [0; 50];
         with_threads(3, || each(counts.iter_mut().collect(), |count: &mut i32| *count += 1));
         assert!(counts.iter().all(|&c| c == 1));
     }

@@ -25,7 +25,7 @@
 //!     losses.push(step(&mut model, &mut optimizer, x, classes.clone(), 1, 0.01, 0.0)?.loss);
 //! }
 //! assert!(losses[99] < 0.2 * losses[0]);
-//! # dynamoe::Result::Ok(())
+//! # Ok::<(), dynamoe::Error>(())
 //! ```
 //!
 //! # Reading order

@@ -45,21 +45,21 @@ pub struct Options<'a> {
 pub fn run(options: &Options) -> Result<()> {
     let layers = Layers { preset: options.preset, file: options.config, set: options.set.clone() };
     let config = Config::resolve(&layers)?;
-    let data = data::load(&config.dataset, options.data_dir)?;
-    let path = options
-        .out_dir
-        .map_or_else(|| RunFolder::free_name(&default_folder(&config, options)), Path::to_path_buf);
-    let folder = RunFolder::create(&path, &config)?;
     let talk = !options.quiet && !options.json;
-    let summary = on_threads(options.threads, || {
+    let (summary, path) = on_threads(options.threads, || {
+        let data = data::load(&config.dataset, options.data_dir)?;
+        let free = || RunFolder::free_name(&default_folder(&config, options));
+        let folder = RunFolder::create(&options.out_dir.map_or_else(free, Path::to_path_buf), &config)?;
         if talk {
-            print(&headline(&config, &data, &path))?;
+            print(&headline(&config, &data, folder.path()))?;
         }
-        watched(&config, &data, &folder, talk)
-    })
-    .map_err(|e| match e.downcast_ref() {
-        Some(Error::Interrupted) => e.context(format!("the state is saved in {}", folder.last().display())),
-        _ => e,
+        let summary = watched(&config, &data, &folder, talk).map_err(|e| match e.downcast_ref() {
+            Some(Error::Interrupted) => {
+                e.context(format!("the state is saved in {}", folder.last().display()))
+            }
+            _ => e,
+        })?;
+        Ok((summary, folder.path().to_path_buf()))
     })?;
     match (options.json, options.quiet) {
         (true, _) => print(&(serde_json::to_string_pretty(&summary)? + "\n")),

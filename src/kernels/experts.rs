@@ -376,6 +376,7 @@ fn strips<'a, E>(tasks: &mut Vec<Strip<'a, E>>, out: &'a mut [E], width: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::random::{Purpose, Stream};
 
     #[test]
     fn routes_are_grouped_by_expert_in_token_order() {
@@ -388,5 +389,124 @@ mod tests {
             (&[0, 2][..], &[][..], &[1][..])
         );
         assert_eq!((routes.expert_of(0), routes.expert_of(1), routes.expert_of(2)), (0, 0, 2));
+    }
+
+    /// A layer large enough for several blocks and chunks: 5 experts, the last of them without tokens.
+    struct Example {
+        x: Vec<f32>,
+        gates: Vec<f32>,
+        parameters: [Vec<f32>; 4],
+        routes: Routes,
+    }
+
+    const T: usize = 700;
+    const E: usize = 5;
+    const D: usize = 21;
+    const H: usize = 13;
+
+    fn example() -> Example {
+        let numbers = |len: usize, seed: u64| {
+            let mut out = vec![0.0; len];
+            Stream::new(seed, Purpose::Check, 0, 0).normal(&mut out, 1.0);
+            out
+        };
+        let mut mask = vec![false; T * E];
+        Stream::new(7, Purpose::Check, 0, 0).coin(&mut mask, 0.5);
+        mask.iter_mut().skip(E - 1).step_by(E).for_each(|m| *m = false);
+        let parameters =
+            [(E * D * H, 3), (E * H, 4), (E * H * D, 5), (E * D, 6)].map(|(len, seed)| numbers(len, seed));
+        Example { x: numbers(T * D, 1), gates: numbers(T * E, 2), parameters, routes: Routes::new(&mask, E) }
+    }
+
+    impl Example {
+        fn weights(&self) -> Weights<'_, f32> {
+            let [w1, b1, w2, b2] = &self.parameters;
+            Weights { w1, b1, w2, b2, width: D, hidden: H }
+        }
+
+        /// Outputs, hidden activations and all gradients, through the kernels.
+        fn run(&self, gy: &[f32]) -> Vec<Vec<f32>> {
+            let n = self.routes.len();
+            let (mut hidden, mut output, mut y) = (vec![0.0; n * H], vec![0.0; n * D], vec![0.0; T * D]);
+            forward(&self.x, self.weights(), &self.routes, &mut hidden, &mut output);
+            combine(&mut y, &output, &self.gates, &self.routes, D);
+            let mut g = [T * D, T * E, E * D * H, E * H, E * H * D, E * D].map(|len| vec![f32::NAN; len]);
+            let saved = Forward { x: &self.x, gates: &self.gates, hidden: &hidden, output: &output };
+            let [x, gates, w1, b1, w2, b2] = &mut g;
+            let gradients = Gradients { x: Some(x), gates, w1, b1, w2, b2 };
+            backward(gy, saved, self.weights(), &self.routes, gradients);
+            [vec![y, hidden], g.to_vec()].concat()
+        }
+
+        /// The same as plain loops, one expert after the other, over matrices gathered whole.
+        fn plain(&self, gy: &[f32]) -> Vec<Vec<f32>> {
+            let (w, routes) = (self.weights(), &self.routes);
+            let (mut y, mut all_hidden) = (vec![0.0f32; T * D], Vec::new());
+            let mut g = [T * D, T * E, E * D * H, E * H, E * H * D, E * D].map(|len| vec![0.0f32; len]);
+            for e in 0..E {
+                let tokens = &routes.tokens[routes.starts[e]..routes.starts[e + 1]];
+                let n = tokens.len();
+                let rows = |from: &[f32]| -> Vec<f32> {
+                    tokens.iter().flat_map(|&t| from[t as usize * D..][..D].to_vec()).collect()
+                };
+                let gate = |i: usize| self.gates[tokens[i] as usize * E + e];
+                let (x, gy) = (rows(&self.x), rows(gy));
+                let mut hidden = w.b1(e).repeat(n);
+                gemm::plain(&mut hidden, Mat::new(&x, n, D), w.w1(e));
+                hidden.iter_mut().for_each(|v| *v = v.relu());
+                let mut output = w.b2(e).repeat(n);
+                gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e));
+                let mut g_out = gy.clone();
+                g_out.iter_mut().enumerate().for_each(|(i, g)| *g *= gate(i / D));
+                let mut g_hidden = vec![0.0; n * H];
+                gemm::plain(&mut g_hidden, Mat::new(&g_out, n, D), w.w2(e).t());
+                g_hidden.iter_mut().zip(&hidden).for_each(|(g, &h)| *g = if h > 0.0 { *g } else { 0.0 });
+                let mut g_x = vec![0.0; n * D];
+                gemm::plain(&mut g_x, Mat::new(&g_hidden, n, H), w.w1(e).t());
+                for (i, &t) in tokens.iter().enumerate() {
+                    for j in 0..D {
+                        let (to, from) = (t as usize * D + j, i * D + j);
+                        y[to] = gate(i).mul_add(output[from], y[to]);
+                        g[0][to] += g_x[from];
+                    }
+                    g[1][t as usize * E + e] = reduce::dot::<f32>(&gy[i * D..][..D], &output[i * D..][..D]);
+                }
+                gemm::plain(
+                    &mut g[2][e * D * H..][..D * H],
+                    Mat::new(&x, n, D).t(),
+                    Mat::new(&g_hidden, n, H),
+                );
+                gemm::plain(
+                    &mut g[4][e * D * H..][..D * H],
+                    Mat::new(&hidden, n, H).t(),
+                    Mat::new(&g_out, n, D),
+                );
+                for (bias, rows, width) in [(3, &g_hidden, H), (5, &g_out, D)] {
+                    for block in rows.chunks(256 * width) {
+                        for j in 0..width {
+                            g[bias][e * width + j] += block.chunks(width).fold(0.0, |sum, row| sum + row[j]);
+                        }
+                    }
+                }
+                all_hidden.extend(hidden);
+            }
+            [vec![y, all_hidden], g.to_vec()].concat()
+        }
+    }
+
+    #[test]
+    fn the_layer_and_its_gradients_are_the_plain_loops_to_the_bit_at_every_thread_count() {
+        let example = example();
+        let mut gy = vec![0.0; T * D];
+        Stream::new(8, Purpose::Check, 0, 0).normal(&mut gy, 1.0);
+        let plain = example.plain(&gy);
+        for threads in [1, 2, 3, 8] {
+            let got = par::with_threads(threads, || example.run(&gy));
+            let names = ["y", "hidden", "g_x", "g_gates", "g_w1", "g_b1", "g_w2", "g_b2"];
+            for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
+                let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(bits(got) == bits(plain), "{name} at {threads} threads");
+            }
+        }
     }
 }

@@ -122,4 +122,20 @@ mod tests {
         masked_softmax_row(&x, &[true; 37], &mut masked);
         assert_eq!(plain, masked);
     }
+
+    #[test]
+    fn a_row_is_the_plain_definition_to_the_bit() {
+        for len in [1, 5, 8, 16, 37, 300] {
+            let x: Vec<f32> = (0..len).map(|i| ((i * 7919 % 101) as f32 - 50.0) * 0.07).collect();
+            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f32> = x.iter().map(|&v| crate::kernels::math::exp(v - max)).collect();
+            let sum = reduce::sum(&powers);
+            let mut y = vec![0.0; len];
+            crate::kernels::simd::fast::<f32, _>(
+                #[inline(always)]
+                || softmax_row(&x, &mut y),
+            );
+            assert!(y.iter().zip(&powers).all(|(y, p)| y.to_bits() == (p / sum).to_bits()));
+        }
+    }
 }

@@ -4,7 +4,9 @@
 //! set (the target's baseline, AVX2 with fused multiply-add, AVX-512) and the best one is picked at run
 //! time. Rust never reorders or contracts floating-point operations, so the choice moves no bit.
 
-use fearless_simd::{Level, Simd};
+use fearless_simd::Level;
+#[cfg(target_arch = "x86_64")]
+use fearless_simd::Simd;
 
 use super::elem::Elem;
 

@@ -243,6 +243,25 @@ mod tests {
     }
 
     #[test]
+    fn spelled_out_in_small_operations_it_is_the_same_function() {
+        let mut model = Model::<f64>::new(&spec(Scope::Batch, Norm::Post), &mut Init::new(3));
+        let phase = Phase::Train { seed: 1, step: 0 };
+        let mut run = |mode| {
+            let tape = Tape::new(mode);
+            let (y, _) = model.forward(tape.constant(random(&[4, 6], 1)), phase).unwrap();
+            let mut gradients = tape.backward(y.mul(y).mean()).unwrap();
+            let mut all = arr::data(&y.value()).to_vec();
+            param::for_each_param(&mut model, |_, p| {
+                all.extend(arr::data(&gradients.take_parameter(p.slot()).unwrap()));
+            });
+            all
+        };
+        for (fused, plain) in run(Mode::Train).into_iter().zip(run(Mode::Teach)) {
+            approx::assert_relative_eq!(fused, plain, epsilon = 1e-13, max_relative = 1e-11);
+        }
+    }
+
+    #[test]
     fn every_parameter_gets_a_gradient() {
         let mut model = Model::<f64>::new(&spec(Scope::Token, Norm::Pre), &mut Init::new(3));
         let tape = Tape::new(Mode::Train);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use dynamoe::arr::{self, Arr};
 use dynamoe::gradcheck::random;
-use dynamoe::kernels::experts::Routes;
+use dynamoe::kernels::routes::Routes;
 use dynamoe::nn::router::percentile::{Scope, Settings};
 use dynamoe::nn::{Init, Phase, moe::Moe, param};
 use dynamoe::{Mode, Result, Tape};

@@ -5,98 +5,13 @@
 //! token's experts run in rising expert order, sums over an expert's tokens in rising token order.
 
 use super::gemm::{self, Mat};
+use super::routes::Routes;
 use super::{elem::Elem, par, pool, reduce, simd::fast};
 
 /// Assignments of one task.
 const BLOCK: usize = 64;
 /// Tokens whose expert outputs are combined by one task.
 const TOKENS: usize = 32;
-
-/// Who goes where: the assignments of a batch of tokens to experts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routes {
-    /// Token of each assignment, grouped by expert, rising within an expert.
-    pub tokens: Vec<u32>,
-    /// Assignments of expert e are `starts[e] .. starts[e + 1]`.
-    pub starts: Vec<usize>,
-    /// Assignments of each token, in rising expert order.
-    slots: Vec<u32>,
-    /// Slots of token t are `slot_starts[t] .. slot_starts[t + 1]`.
-    slot_starts: Vec<u32>,
-}
-
-impl Routes {
-    /// From a mask of `tokens` rows and `experts` columns, by a counting sort.
-    pub fn new(mask: &[bool], experts: usize) -> Routes {
-        let count = mask.len() / experts;
-        let mut starts = vec![0; experts + 1];
-        for row in mask.chunks_exact(experts) {
-            for (e, &chosen) in row.iter().enumerate() {
-                starts[e + 1] += usize::from(chosen);
-            }
-        }
-        for e in 0..experts {
-            starts[e + 1] += starts[e];
-        }
-        let total = starts[experts];
-        let (mut tokens, mut slots) = (vec![0; total], Vec::with_capacity(total));
-        let mut slot_starts = Vec::with_capacity(count + 1);
-        let mut next = starts.clone();
-        slot_starts.push(0);
-        for (t, row) in mask.chunks_exact(experts).enumerate() {
-            for (e, _) in row.iter().enumerate().filter(|(_, chosen)| **chosen) {
-                tokens[next[e]] = t as u32;
-                slots.push(next[e] as u32);
-                next[e] += 1;
-            }
-            slot_starts.push(slots.len() as u32);
-        }
-        Routes { tokens, starts, slots, slot_starts }
-    }
-
-    /// How many experts there are.
-    pub fn experts(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// How many tokens were routed (with or without an expert).
-    pub fn token_count(&self) -> usize {
-        self.slot_starts.len() - 1
-    }
-
-    /// How many assignments there are in all.
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// No token has an expert.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
-    /// How many experts a token has.
-    pub fn k(&self, token: usize) -> usize {
-        self.slots_of(token).len()
-    }
-
-    /// How many tokens each expert serves.
-    pub fn counts(&self) -> impl Iterator<Item = usize> {
-        self.starts.windows(2).map(|w| w[1] - w[0])
-    }
-
-    fn slots_of(&self, token: usize) -> &[u32] {
-        &self.slots[self.slot_starts[token] as usize..self.slot_starts[token + 1] as usize]
-    }
-
-    /// Blocks of assignments of one expert each: (expert, first, count).
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        (0..self.experts()).flat_map(|e| {
-            let range = self.starts[e]..self.starts[e + 1];
-            let end = range.end;
-            range.step_by(BLOCK).map(move |first| (e, first, BLOCK.min(end - first)))
-        })
-    }
-}
 
 /// The experts' parameters, stacked: `w1` (E, d, h), `b1` (E, h), `w2` (E, h, d), `b2` (E, d).
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +63,7 @@ fn gather<E: Copy>(out: &mut [E], x: &[E], tokens: &[u32], width: usize) {
 /// `hidden = relu(x W1 + b1)` and `output = hidden W2 + b2` for each assignment, in dispatch order.
 pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, hidden: &mut [E], output: &mut [E]) {
     let (d, h) = (weights.width, weights.hidden);
-    let blocks = || routes.blocks();
+    let blocks = || routes.blocks(BLOCK);
     let tasks = blocks()
         .zip(split(hidden, blocks().map(|(_, _, n)| n * h)))
         .zip(split(output, blocks().map(|(_, _, n)| n * d)))
@@ -178,12 +93,6 @@ fn bias<E: Copy>(out: &mut [E], bias: &[E]) {
 pub fn combine<E: Elem>(y: &mut [E], output: &[E], gates: &[E], routes: &Routes, width: usize) {
     let experts = routes.experts();
     sum_slots(y, output, routes, width, |slot, token| gates[token * experts + routes.expert_of(slot)]);
-}
-
-impl Routes {
-    fn expert_of(&self, slot: usize) -> usize {
-        self.starts.partition_point(|&start| start <= slot) - 1
-    }
 }
 
 /// `y_t = sum over the token's assignments of scale * rows[assignment]`.
@@ -256,7 +165,7 @@ pub fn backward<E: Elem>(
     let (mut g_gate, mut g_x) = (pool::take(total), pool::take(if out.x.is_some() { total * d } else { 0 }));
 
     // 1. For each block of assignments: gradients of gate, output, hidden layer and gathered token.
-    let blocks = || routes.blocks();
+    let blocks = || routes.blocks(BLOCK);
     let tasks = blocks()
         .zip(split(&mut g_out, blocks().map(|(_, _, n)| n * d)))
         .zip(split(&mut g_hidden, blocks().map(|(_, _, n)| n * h)))
@@ -377,19 +286,6 @@ fn strips<'a, E>(tasks: &mut Vec<Strip<'a, E>>, out: &'a mut [E], width: usize, 
 mod tests {
     use super::*;
     use crate::kernels::random::{Purpose, Stream};
-
-    #[test]
-    fn routes_are_grouped_by_expert_in_token_order() {
-        let (t, f) = (true, false);
-        let routes = Routes::new(&[t, f, t, f, f, f, t, f, f], 3);
-        assert_eq!(routes.tokens, [0, 2, 0]);
-        assert_eq!(routes.starts, [0, 2, 2, 3]);
-        assert_eq!(
-            (routes.slots_of(0), routes.slots_of(1), routes.slots_of(2)),
-            (&[0, 2][..], &[][..], &[1][..])
-        );
-        assert_eq!((routes.expert_of(0), routes.expert_of(1), routes.expert_of(2)), (0, 0, 2));
-    }
 
     /// A layer large enough for several blocks and chunks: 5 experts, the last of them without tokens.
     struct Example {

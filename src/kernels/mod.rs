@@ -12,6 +12,7 @@ pub mod par;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod routes;
 pub mod rows;
 pub mod select;
 pub mod simd;

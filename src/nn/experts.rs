@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::param::{Init, Module, Param, Visitor};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, experts::Routes};
+use crate::kernels::{elem::Elem, routes::Routes};
 use crate::ops::fused::experts as op;
 use crate::tape::Var;
 

@@ -8,7 +8,7 @@ use super::param::{Init, Module, Visitor};
 use super::router::percentile::{Percentile, Settings};
 use crate::arr::{self, Arr};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, experts::Routes};
+use crate::kernels::{elem::Elem, routes::Routes};
 use crate::tape::Var;
 
 /// A layer of experts.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::kernels::experts::Routes;
+use crate::kernels::routes::Routes;
 use crate::tape::Var;
 use crate::{arr::Arr, kernels::elem::Elem};
 

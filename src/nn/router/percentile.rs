@@ -11,7 +11,7 @@ use super::Routing;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{elem::Elem, experts::Routes, select};
+use crate::kernels::{elem::Elem, routes::Routes, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};

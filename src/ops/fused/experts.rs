@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::experts::{self as kernel, Forward, Gradients, Routes, Weights};
-use crate::kernels::{elem::Elem, pool::Buffer};
+use crate::kernels::experts::{self as kernel, Forward, Gradients, Weights};
+use crate::kernels::{elem::Elem, pool::Buffer, routes::Routes};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// `y_t = sum over the token's experts i of gate_ti (relu(x_t W1_i + b1_i) W2_i + b2_i)`.

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::thread::LocalKey;
 
-/// Free buffers of one type, by length.
+/// Free buffers of one type, by capacity: a power of two, so that lengths that vary from step to step find
+/// one another's buffers.
 pub type Free<T> = RefCell<BTreeMap<usize, Vec<Vec<T>>>>;
 
 /// A type whose buffers are kept for reuse.
@@ -31,28 +32,31 @@ macro_rules! pooled {
 pooled!(f32, f32::NAN);
 pooled!(f64, f64::NAN);
 
-/// How many buffers of one length are kept at most.
+/// How many buffers of one capacity are kept at most.
 const KEPT: usize = 64;
 
 /// A buffer of `len` elements with arbitrary content: the caller writes every one.
 pub fn take<T: Pooled>(len: usize) -> Vec<T> {
-    let reused = T::free().with_borrow_mut(|free| free.get_mut(&len).and_then(Vec::pop));
-    let mut buffer = reused.unwrap_or_else(|| vec![T::STALE; len]);
+    let capacity = len.next_power_of_two();
+    let reused = T::free().with_borrow_mut(|free| free.get_mut(&capacity).and_then(Vec::pop));
+    let mut buffer = reused.unwrap_or_else(|| Vec::with_capacity(capacity));
     if cfg!(debug_assertions) {
-        buffer.fill(T::STALE);
+        buffer.clear();
     }
+    buffer.resize(len, T::STALE);
     buffer
 }
 
-/// Gives a buffer back for reuse by this thread.
+/// Gives a buffer back for reuse by this thread. One that did not come from [`take`] is freed.
 pub fn give<T: Pooled>(buffer: Vec<T>) {
-    if buffer.is_empty() {
+    let capacity = buffer.capacity();
+    if !capacity.is_power_of_two() {
         return;
     }
     // A thread that is ending has no list any more; the buffer is simply freed.
     let _ = T::free().try_with(|free| {
         let mut free = free.borrow_mut();
-        let list = free.entry(buffer.len()).or_default();
+        let list = free.entry(capacity).or_default();
         if list.len() < KEPT {
             list.push(buffer);
         }
@@ -112,8 +116,10 @@ mod tests {
         let first = take::<f32>(1000);
         let address = first.as_ptr();
         give(first);
-        let (other, again) = (take::<f32>(999), take::<f32>(1000));
+        let (other, again) = (take::<f32>(100), take::<f32>(999));
         assert_ne!(other.as_ptr(), address);
-        assert_eq!(again.as_ptr(), address);
+        assert_eq!((again.as_ptr(), again.len()), (address, 999));
+        give(vec![0.0f32; 999]);
+        assert!(f32::free().with_borrow(|free| !free.contains_key(&999)));
     }
 }

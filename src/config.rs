@@ -148,6 +148,16 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     candidates.min_by_key(|c| strsim::damerau_levenshtein(name, c))
 }
 
+/// A parser's message in words for users.
+fn plain(message: &str) -> String {
+    let whole = "a whole number from 0 to 2^63 - 1";
+    message
+        .replace("expected usize", &format!("expected {whole}"))
+        .replace("expected u64", &format!("expected {whole}"))
+        .replace("expected f64", "expected a number")
+        .replace("floating point", "the number")
+}
+
 /// The keys of a configuration.
 fn keys() -> toml::Table {
     toml::Table::try_from(Config::default()).expect("the defaults are a table")
@@ -212,6 +222,7 @@ impl Config {
             };
             (config.layers, config.width) = (layers, width);
         }
+        let listed = over.contains_key("experts");
         let mut table = toml::Table::try_from(config).expect("a configuration is a table");
         for (key, value) in over {
             // A whole number is a fine value for a setting that is a fraction.
@@ -222,14 +233,23 @@ impl Config {
             let mut one = keys();
             one.insert(key.clone(), value.clone());
             one.try_into::<Config>()
-                .map_err(|e| Error::config(&key, format!("{value} does not do: {}", e.message())))?;
+                .map_err(|e| Error::config(&key, format!("{value} does not do: {}", plain(e.message()))))?;
             table.insert(key, value);
         }
         let mut config: Config =
             table.try_into().map_err(|e: toml::de::Error| Error::config("config", e.message()))?;
         config.check()?;
         if config.schedule != Schedule::Custom {
-            config.experts = config.schedule.experts(config.layers, config.experts_min, config.experts_max);
+            let experts = config.schedule.experts(config.layers, config.experts_min, config.experts_max);
+            if listed && config.experts != experts {
+                let what =
+                    format!("a list of its own needs schedule = \"custom\"; this schedule gives {experts:?}");
+                return Err(Error::config("experts", what));
+            }
+            config.experts = experts;
+        }
+        if config.expert_hidden == 0 {
+            config.expert_hidden = (config.width / 2).max(1);
         }
         Ok(config)
     }
@@ -287,9 +307,9 @@ impl Config {
         let parameters = self.spec(1, 1).parameters();
         range(
             "width",
-            parameters < 1 << 31,
+            parameters < 1 << 28,
             &self.width,
-            "small enough for fewer than 2^31 parameters in all",
+            "small enough for fewer than 2^28 parameters in all",
         )
     }
 
@@ -379,6 +399,8 @@ mod tests {
         assert!(refusal("experts_min=9").contains("setting experts_min"));
         assert!(refusal("nonsense").contains("expected key=value"));
         assert!(refusal("width=1000000").contains("setting width"));
+        assert!(refusal("experts=[1,2]").contains("needs schedule"));
+        assert!(refusal("seed=18446744073709551615").contains("a whole number from 0 to 2^63 - 1"));
         let custom = set(&["schedule=custom", "experts=[1,2]"]).err().unwrap().to_string();
         assert!(custom.contains("one for each layer"), "{custom}");
         let preset = Config::resolve(&Layers { preset: Some("smal"), ..Layers::default() });

@@ -22,14 +22,14 @@ pub enum Error {
         at: String,
     },
     /// A file or folder that cannot be read or written.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {reason}", path = path.display())]
     Io {
         /// What was tried: `read`, `write`, `create`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file whose content is not what it should be.
     #[error("{path}: {what}", path = path.display())]
@@ -64,23 +64,28 @@ pub enum Error {
         parameter: String,
     },
     /// NaN or infinity during training.
-    #[error("step {step}: {what}; lower lr or set clip_norm, then start again from the last checkpoint")]
+    #[error("step {step}: {what}; the last good state is in checkpoints/last: lower lr or set clip_norm")]
     NonFinite {
         /// The optimiser step, counted from 1.
         step: u64,
+        /// The step's loss.
+        loss: f64,
         /// Where it appeared: loss or parameter, and the op that first produced it.
         what: String,
     },
     /// The user asked to stop (Ctrl-C).
-    #[error("interrupted")]
-    Interrupted,
+    #[error("interrupted; the state is saved in {saved}", saved = saved.display())]
+    Interrupted {
+        /// The checkpoint's folder.
+        saved: PathBuf,
+    },
 }
 
 impl Error {
     /// An [`Error::Io`] for `path`, for use in `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| Error::Io { action, path, source }
+        move |reason| Error::Io { action, path, reason }
     }
 
     /// An [`Error::Data`] for `path`.

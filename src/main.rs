@@ -53,7 +53,7 @@ enum Verb {
         #[arg(long, value_name = "FILE", conflicts_with = "index", required_unless_present = "index")]
         image: Option<PathBuf>,
         /// Dark on light: turn the image's brightness around first
-        #[arg(long, requires = "image")]
+        #[arg(long, conflicts_with = "index")]
         invert: bool,
         /// Number of an image in the test split, from 0
         #[arg(long, value_name = "N")]
@@ -159,8 +159,8 @@ struct Settings {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of every random number
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<String>,
     /// Passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -174,7 +174,7 @@ impl Settings {
     fn all(&self) -> Vec<String> {
         let flags = [
             self.dataset.as_ref().map(|v| format!("dataset={v}")),
-            self.seed.map(|v| format!("seed={v}")),
+            self.seed.as_ref().map(|v| format!("seed={v}")),
             self.epochs.map(|v| format!("epochs={v}")),
             self.max_steps.map(|v| format!("max_steps={v}")),
         ];
@@ -225,11 +225,16 @@ fn run(program: Program) -> anyhow::Result<()> {
 }
 
 fn main() -> ExitCode {
+    // A mistake of this program, not of its user; still one line.
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string().replace('\n', " ");
+        eprintln!("error: internal: {text}; please report this with the command that led here");
+    }));
     match run(Program::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let interrupted = matches!(error.downcast_ref(), Some(dynamoe::Error::Interrupted));
+            let interrupted = matches!(error.downcast_ref(), Some(dynamoe::Error::Interrupted { .. }));
             ExitCode::from(if interrupted { 130 } else { 1 })
         }
     }

@@ -98,6 +98,10 @@ fn a_run_from_training_to_prediction() {
     let bytes = std::fs::read(&checkpoint).unwrap();
     std::fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
     assert!(refusal(folder, &["eval", "run"]).contains("not a usable checkpoint"));
+    std::fs::write(&checkpoint, &bytes).unwrap();
+    let config = std::fs::read_to_string(folder.join("run/config.toml")).unwrap();
+    std::fs::write(folder.join("run/config.toml"), config.replace("tau = 0.7", "tau = 0.1")).unwrap();
+    assert!(refusal(folder, &["eval", "run"]).contains("was edited after the training"));
     std::fs::write(folder.join("run/config.toml"), "widht = 3").unwrap();
     assert!(
         refusal(folder, &["eval", "run"]).contains("setting widht: no such setting; the nearest is `width`")
@@ -143,7 +147,7 @@ fn not_a_number_stops_a_run_and_keeps_the_last_good_state() {
         "{line}"
     );
     assert!(!folder.join("run/summary.json").exists());
-    assert!(success(folder, &["eval", "run"]).contains("after 1 steps"));
+    assert!(success(folder, &["eval", "run"]).contains("after 0 steps"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::run::{Which, on_threads, open};
 use super::text::{layers, print};
 use crate::data;
+use crate::error::Error;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
 
@@ -37,6 +38,13 @@ pub fn run(
         let trained = open(run, which)?;
         let data = data::load(&trained.config.dataset, data_dir)?;
         let (scores, layers) = evaluate(&trained.model, &data.test, &trained.input.standardize()?)?;
+        if !scores.test_loss.is_finite() {
+            return Err(Error::data(
+                run,
+                format!("the network's test loss is {}: it is ruined", scores.test_loss),
+            )
+            .into());
+        }
         Ok(Evaluation {
             dataset: data.name.into(),
             images: data.test.len(),

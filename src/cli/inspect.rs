@@ -110,12 +110,12 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
         .paper_parameters
         .map_or(String::new(), |n| format!("   (the paper says about {})", grouped(n)));
     format!(
-        "{} inputs ({}), width {}, {} classes, norm {:?}\nrouter: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
+        "{} inputs ({}), width {}, {} classes, norm {}\nrouter: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
         spec.inputs,
         config.dataset,
         spec.width,
         spec.classes,
-        spec.norm,
+        format!("{:?}", spec.norm).to_lowercase(),
         inspection.router,
         table(&rows),
         grouped(inspection.parameters),

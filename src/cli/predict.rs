@@ -78,6 +78,9 @@ pub fn run(
         let (logits, usage) =
             trained.model.forward(tape.constant(arr::from_vec(&[1, x.len()], x)), Phase::Eval)?;
         let probabilities = arr::data(&probabilities(&logits.value())).to_vec();
+        if !probabilities.iter().all(|p| p.is_finite()) {
+            return Err(Error::data(run, "the network's probabilities are NaN: it is ruined").into());
+        }
         // One token: an expert that served any token served this one.
         let ran = |counts: &Vec<u64>| (0..counts.len()).filter(|&e| counts[e] > 0).collect();
         Ok(Prediction {

@@ -36,7 +36,9 @@ pub fn on_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> Result
             );
         }
     };
-    par::with_threads(count, work)
+    par::try_with_threads(count, work).unwrap_or_else(|| {
+        Err(Error::config("threads", format!("the system refuses to start {count}; ask for fewer")).into())
+    })
 }
 
 /// A trained network with all it needs to judge an image.
@@ -62,6 +64,10 @@ pub fn open(run: &Path, which: Which) -> Result<Trained> {
         Which::Best => folder.best(),
     };
     let saved = checkpoint::load(&folder)?;
+    if saved.config != config {
+        let what = "was edited after the training; put it back, or train again";
+        return Err(Error::data(&run.join("config.toml"), what).into());
+    }
     let input = saved.progress.input;
     let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder)?;

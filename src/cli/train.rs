@@ -12,7 +12,6 @@ use super::run::on_threads;
 use super::text::{grouped, layers, print};
 use crate::config::{Config, Layers, Network};
 use crate::data;
-use crate::error::Error;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Watch, train};
@@ -48,17 +47,15 @@ pub fn run(options: &Options) -> Result<()> {
     let talk = !options.quiet && !options.json;
     let (summary, path) = on_threads(options.threads, || {
         let data = data::load(&config.dataset, options.data_dir)?;
-        let free = || RunFolder::free_name(&default_folder(&config, options));
-        let folder = RunFolder::create(&options.out_dir.map_or_else(free, Path::to_path_buf), &config)?;
+        let folder = match options.out_dir {
+            Some(path) => RunFolder::create(path, &config)?,
+            None => RunFolder::create_numbered(&default_folder(&config, options), &config)?,
+        };
         if talk {
-            print(&headline(&config, &data, folder.path()))?;
+            // Output that cannot be written must not end the training.
+            print(&headline(&config, &data, folder.path())).ok();
         }
-        let summary = watched(&config, &data, &folder, talk).map_err(|e| match e.downcast_ref() {
-            Some(Error::Interrupted) => {
-                e.context(format!("the state is saved in {}", folder.last().display()))
-            }
-            _ => e,
-        })?;
+        let summary = watched(&config, &data, &folder, talk)?;
         Ok((summary, folder.path().to_path_buf()))
     })?;
     match (options.json, options.quiet) {
@@ -123,7 +120,6 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, talk: bool
                 epoch.test_loss,
                 100.0 * epoch.test_accuracy
             );
-            // A closed pipe must not end the training.
             bar.suspend(|| print(&line)).ok();
         }
     };
@@ -139,7 +135,7 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, talk: bool
 
 fn report(summary: &Summary, path: &Path) -> String {
     format!(
-        "\ntest accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after {} epochs\n\
+        "\ntest accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after epoch {}\n\
          {:.1} s training, {:.1} s evaluating, {} images/s on {} threads\n\n{}\nfinal digest {}\neverything is in {}\n",
         100.0 * summary.last.test_accuracy,
         100.0 * summary.best.test_accuracy,

@@ -14,9 +14,17 @@ pub fn threads() -> usize {
 }
 
 /// Runs `work` on a pool of its own with `count` threads.
+///
+/// # Panics
+/// If the system refuses so many threads.
 pub fn with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> R {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build();
-    pool.expect("the system refused to start threads").install(work)
+    try_with_threads(count, work).expect("the system refused to start threads")
+}
+
+/// [`with_threads`], or `None` if the system refuses so many threads.
+pub fn try_with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> Option<R> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().ok()?;
+    Some(pool.install(work))
 }
 
 /// `work(i)` for each i below `count`, in any order, on all threads.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use crate::arr::{self, Arr};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::param::{Item, Module, for_each};
@@ -25,6 +26,8 @@ const KEY: &str = "dynamoe";
 struct Header {
     /// Version of this layout.
     version: u32,
+    /// The run's settings.
+    config: Config,
     /// Where the run stood.
     progress: Progress,
     /// Running numbers by name; `null` stands for one without a value yet.
@@ -36,6 +39,8 @@ struct Header {
 pub struct Checkpoint {
     tensors: HashMap<String, Arr<f32>>,
     states: HashMap<String, f64>,
+    /// The run's settings.
+    pub config: Config,
     /// Where the run stood.
     pub progress: Progress,
 }
@@ -45,12 +50,16 @@ fn moment(which: &str, name: &str) -> String {
     format!("optimizer.{which}.{name}")
 }
 
+/// Version of the layout.
+const VERSION: u32 = 1;
+
 /// Saves `model`, and `optimizer` if given, into `folder`.
 ///
 /// # Errors
 /// The system's; an older checkpoint stays as it was.
 pub fn save(
     folder: &Path,
+    config: &Config,
     model: &mut impl Module<f32>,
     optimizer: Option<&Optimizer<f32>>,
     progress: &Progress,
@@ -77,7 +86,7 @@ pub fn save(
         let view = TensorView::new(Dtype::F32, shape.clone(), data).expect("four bytes for each element");
         (name, view)
     });
-    let header = Header { version: 1, progress: progress.clone(), states };
+    let header = Header { version: VERSION, config: config.clone(), progress: progress.clone(), states };
     let header = serde_json::to_string(&header).expect("plain data");
     let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), header)])))
         .expect("names are unique and the header is small");
@@ -90,7 +99,12 @@ pub fn save(
 /// A missing, truncated or foreign file, with its path.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
     let path = folder.join(FILE);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::data(&path, "no such checkpoint; if the run has another, name it with --checkpoint")
+        }
+        _ => Error::io("read", &path)(e),
+    })?;
     let broken = |what: String| {
         Error::data(
             &path,
@@ -105,6 +119,13 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
         .and_then(|m| m.get(KEY))
         .ok_or_else(|| broken("not written by dynamoe".into()))?;
     let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
+    let (version, input) = (header.version, header.progress.input);
+    if version != VERSION {
+        return Err(broken(format!("layout version {version}, this program reads {VERSION}")));
+    }
+    if !input.is_possible() {
+        return Err(broken(format!("impossible images: {input:?}")));
+    }
     let mut tensors = HashMap::new();
     for (name, view) in file.iter() {
         if view.dtype() != Dtype::F32 {
@@ -115,7 +136,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
         tensors.insert(name.to_string(), arr::from_vec(view.shape(), data));
     }
     let states = header.states.into_iter().map(|(name, v)| (name, v.unwrap_or(f64::NAN))).collect();
-    Ok(Checkpoint { tensors, states, progress: header.progress })
+    Ok(Checkpoint { tensors, states, config: header.config, progress: header.progress })
 }
 
 impl Checkpoint {
@@ -124,12 +145,13 @@ impl Checkpoint {
     /// # Errors
     /// A parameter that is missing or has another shape, by name.
     pub fn restore(&self, model: &mut impl Module<f32>, folder: &Path) -> Result<()> {
-        let mut problem = None;
+        let (mut problem, mut used) = (None, 0);
         for_each(model, |name, item| {
             let fits = match item {
                 Item::Param(param) => match self.tensors.get(name) {
                     Some(value) if value.shape() == param.value.shape() => {
                         param.value = value.clone();
+                        used += 1;
                         true
                     }
                     _ => false,
@@ -140,8 +162,14 @@ impl Checkpoint {
                 problem = Some(name.to_string());
             }
         });
+        let parameters = self.tensors.keys().filter(|name| !name.starts_with("optimizer.")).count();
         match problem {
-            None => Ok(()),
+            None if used == parameters => Ok(()),
+            None => {
+                let what =
+                    format!("holds {parameters} parameters, but config.toml describes a network of {used}");
+                Err(Error::data(&folder.join(FILE), what))
+            }
             Some(name) => {
                 let what = format!(
                     "{name} is missing or has another shape than config.toml says; was the run folder edited?"

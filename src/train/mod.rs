@@ -54,6 +54,12 @@ impl Input {
         Input { height, width, channels, scale, classes: data.classes, mean, std }
     }
 
+    /// Whether these can be images at all; a damaged checkpoint may say anything.
+    pub fn is_possible(&self) -> bool {
+        let sane = |n: usize| (1..=1 << 12).contains(&n);
+        sane(self.height) && sane(self.width) && (1..=16).contains(&self.channels) && sane(self.classes)
+    }
+
     /// Numbers in an image.
     pub fn features(&self) -> usize {
         self.height * self.width * self.channels
@@ -128,7 +134,7 @@ pub fn step<E: Elem>(
         let parameter = first_bad(model, &gradients)
             .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
         let what = format!("loss {loss_value}, first NaN or infinity in {culprit}{parameter}");
-        return Err(Error::NonFinite { step: step + 1, what });
+        return Err(Error::NonFinite { step: step + 1, loss: loss_value, what });
     }
     // The tape holds the parameters too; without it the optimiser can write in place.
     drop(tape);
@@ -174,6 +180,8 @@ pub fn train(config: &Config, data: &Dataset, folder: &RunFolder, watch: &mut Wa
     let standardize = input.standardize()?;
     let mut progress = Progress { init_digest: param::digest(&mut model), input, ..Progress::default() };
     let mut log = folder.metrics()?;
+    // From here on there is always a good state to fall back on.
+    checkpoint::save(&folder.last(), config, &mut model, Some(&optimizer), &progress)?;
 
     let steps_per_epoch = data.train.len().div_ceil(config.batch) as u64;
     let all_steps = steps_per_epoch * config.epochs as u64;
@@ -200,7 +208,10 @@ pub fn train(config: &Config, data: &Dataset, folder: &RunFolder, watch: &mut Wa
             Ok(result) => result,
             Err(error) => {
                 log.flush()?;
-                checkpoint::save(&folder.last(), &mut model, Some(&optimizer), &progress)?;
+                // A loss that is NaN was ruined by the step before: then the newest checkpoint is the good one.
+                if !matches!(&error, Error::NonFinite { loss, .. } if !loss.is_finite()) {
+                    checkpoint::save(&folder.last(), config, &mut model, Some(&optimizer), &progress)?;
+                }
                 return Err(error);
             }
         };
@@ -242,14 +253,14 @@ pub fn train(config: &Config, data: &Dataset, folder: &RunFolder, watch: &mut Wa
             progress.history.push(record);
             if scores.test_accuracy > progress.best.test_accuracy || progress.best.epoch == 0 {
                 progress.best = Best { epoch, test_accuracy: scores.test_accuracy };
-                checkpoint::save(&folder.best(), &mut model, None, &progress)?;
+                checkpoint::save(&folder.best(), config, &mut model, None, &progress)?;
             }
-            checkpoint::save(&folder.last(), &mut model, Some(&optimizer), &progress)?;
+            checkpoint::save(&folder.last(), config, &mut model, Some(&optimizer), &progress)?;
         }
         if watch.stop.load(Ordering::Relaxed) && progress.step < total_steps {
             log.flush()?;
-            checkpoint::save(&folder.last(), &mut model, Some(&optimizer), &progress)?;
-            return Err(Error::Interrupted);
+            checkpoint::save(&folder.last(), config, &mut model, Some(&optimizer), &progress)?;
+            return Err(Error::Interrupted { saved: folder.last() });
         }
     }
     let summary = summarise(config, data, &mut model, &progress);

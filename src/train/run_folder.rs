@@ -23,25 +23,43 @@ impl RunFolder {
     /// A folder that already holds a run, or that cannot be written to.
     pub fn create(path: &Path, config: &Config) -> Result<RunFolder> {
         files::create_dir(path)?;
+        let taken = || {
+            Error::data(path, "this folder already holds a run; choose another with --out-dir, or delete it")
+        };
+        if path.join("metrics.jsonl").exists() {
+            return Err(taken());
+        }
         let file = path.join("config.toml");
         let opened = OpenOptions::new().write(true).create_new(true).open(&file);
         let mut opened = opened.map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::data(
-                path,
-                "this folder already holds a run; choose another with --out-dir, or delete it",
-            ),
+            std::io::ErrorKind::AlreadyExists => taken(),
             _ => Error::io("write", &file)(e),
         })?;
-        opened.write_all(config.to_toml().as_bytes()).map_err(Error::io("write", &file))?;
+        opened.write_all(config.to_toml().as_bytes()).map_err(|e| {
+            // Half a file must not mark the folder as taken.
+            let _ = std::fs::remove_file(&file);
+            Error::io("write", &file)(e)
+        })?;
         Ok(RunFolder { path: path.to_path_buf() })
     }
 
-    /// The first of `base`, `base-2`, `base-3`, .. that is not there yet.
-    pub fn free_name(base: &Path) -> PathBuf {
-        let numbered = |n: usize| {
-            if n == 1 { base.to_path_buf() } else { PathBuf::from(format!("{}-{n}", base.display())) }
-        };
-        (1..).map(numbered).find(|path| !path.exists()).expect("some number is free")
+    /// [`RunFolder::create`] in the first of `base`, `base-2`, `base-3`, .. that is not there yet.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`].
+    pub fn create_numbered(base: &Path, config: &Config) -> Result<RunFolder> {
+        files::create_dir(base.parent().unwrap_or(Path::new(".")))?;
+        for n in 1.. {
+            let path =
+                if n == 1 { base.to_path_buf() } else { PathBuf::from(format!("{}-{n}", base.display())) };
+            // Making the folder decides between runs that start at the same moment.
+            match std::fs::create_dir(&path) {
+                Ok(()) => return RunFolder::create(&path, config),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io("create folder", &path)(e)),
+            }
+        }
+        unreachable!("some number is free")
     }
 
     /// An existing run's folder.

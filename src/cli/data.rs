@@ -11,7 +11,7 @@ use crate::data::{self, FileReport, Place};
 /// the lines.
 ///
 /// # Errors
-/// Those of [`data::fetch`].
+/// Those of [`data::fetch()`].
 pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
     let fetched = data::fetch(name, data_dir, !quiet)?;
     if quiet {
@@ -30,7 +30,7 @@ pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
 /// Checks the files of one set, or of all that are here, and prints a line for each.
 ///
 /// # Errors
-/// Those of [`data::verify`], and one line when any file is missing or corrupt.
+/// Those of [`data::verify()`], and one line when any file is missing or corrupt.
 pub fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
     let here = data::list(data_dir).into_iter().filter(|set| set.place != Place::Missing);
     let names = match name {

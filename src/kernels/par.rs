@@ -3,7 +3,7 @@
 //! Chunks have a size that does not depend on the number of threads, each chunk is written by one
 //! task, and nothing is ever reduced across tasks here: so the number of threads moves no bit.
 //!
-//! Every loop comes down to [`run`], which takes its work as a `dyn Fn`: rayon's machinery is compiled once,
+//! Every loop comes down to one function that takes its work as a `dyn Fn`: rayon's machinery is compiled once,
 //! not once for each kernel.
 
 use rayon::prelude::*;

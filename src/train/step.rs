@@ -1,0 +1,72 @@
+//! One training step: forward, backward, clipping, update.
+
+use crate::arr::{self, Arr};
+use crate::error::{Error, Result};
+use crate::kernels::{elem::Elem, reduce};
+use crate::nn::moe::Usage;
+use crate::nn::param::for_each_param;
+use crate::nn::{Model, Phase};
+use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::optim::{self, Optimizer};
+use crate::tape::{Mode, Tape};
+
+/// What one step found.
+pub struct StepResult<E: Elem> {
+    /// Mean loss of the batch.
+    pub loss: f64,
+    /// Global norm of the gradients before clipping.
+    pub gradient_norm: f64,
+    /// Logits of the batch, (T, classes).
+    pub logits: Arr<E>,
+    /// How each layer used its experts.
+    pub usage: Vec<Usage>,
+}
+
+/// One training step: forward, backward, clipping, update. `x` (T, inputs), one target each.
+///
+/// # Errors
+/// [`Error::NonFinite`] if the loss or a gradient is NaN or infinite; the model is then unchanged.
+pub fn step<E: Elem>(
+    model: &mut Model<E>,
+    optimizer: &mut Optimizer<E>,
+    x: Arr<E>,
+    targets: Vec<u32>,
+    seed: u64,
+    rate: f64,
+    clip_norm: f64,
+) -> Result<StepResult<E>> {
+    let step = optimizer.steps;
+    let tape = Tape::new(Mode::Train);
+    let (logits, usage) = model.forward(tape.constant(x), Phase::Train { seed, step })?;
+    let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
+    let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
+    let gradient_norm = optim::global_norm(&gradients);
+    let (loss_value, logits) = (loss.item().f64(), logits.value());
+    if !loss_value.is_finite() || !gradient_norm.is_finite() {
+        let culprit = tape.first_non_finite(loss).unwrap_or_else(|| "the norm of the gradients".into());
+        let parameter = first_bad(model, &gradients)
+            .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
+        let what = format!("loss {loss_value}, first NaN or infinity in {culprit}{parameter}");
+        return Err(Error::NonFinite { step: step + 1, loss: loss_value, what });
+    }
+    // The tape holds the parameters too; without it the optimiser can write in place.
+    drop(tape);
+    let clip = if clip_norm > 0.0 && gradient_norm > clip_norm { clip_norm / gradient_norm } else { 1.0 };
+    optimizer.step(model, &gradients, rate, clip);
+    gradients.into_iter().for_each(arr::recycle);
+    model.absorb(&usage);
+    Ok(StepResult { loss: loss_value, gradient_norm, logits, usage })
+}
+
+/// The first parameter with a gradient that is NaN or infinite.
+fn first_bad<E: Elem>(model: &mut Model<E>, gradients: &[Arr<E>]) -> Option<String> {
+    let mut found = None;
+    let mut gradients = gradients.iter();
+    for_each_param(model, |name, _| {
+        let gradient = gradients.next().expect("one gradient per parameter");
+        if found.is_none() && reduce::first_non_finite(arr::data(gradient)).is_some() {
+            found = Some(name.to_string());
+        }
+    });
+    found
+}

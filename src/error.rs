@@ -74,7 +74,7 @@ pub enum Error {
         what: String,
     },
     /// The user asked to stop (Ctrl-C).
-    #[error("interrupted; the state is saved in {saved}", saved = saved.display())]
+    #[error("interrupted; the state is saved in {saved}, `dynamoe resume` goes on from there", saved = saved.display())]
     Interrupted {
         /// The checkpoint's folder.
         saved: PathBuf,

@@ -32,6 +32,19 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Go on with a run that was stopped
+    Resume {
+        /// Folder of the run
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+        /// Print nothing but errors
+        #[arg(long)]
+        quiet: bool,
+        /// Print summary.json at the end, and nothing else
+        #[arg(long)]
+        json: bool,
+    },
     /// Score a trained network on the test split
     Eval {
         /// Folder of the run
@@ -194,6 +207,9 @@ fn run(program: Program) -> anyhow::Result<()> {
             quiet,
             json,
         }),
+        Verb::Resume { run, machine, quiet, json } => {
+            cli::train::resume(&run, machine.dir.data_dir.as_deref(), machine.threads, quiet, json)
+        }
         Verb::Eval { run, machine, checkpoint, json } => {
             cli::eval::run(&run, checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
         }

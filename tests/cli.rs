@@ -109,6 +109,37 @@ fn a_run_from_training_to_prediction() {
 }
 
 #[test]
+fn a_killed_run_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = ["train", "--preset", "tiny", "--max-steps", "400", "--json", "--out-dir"];
+    let whole = json(&success(folder, &[&train[..], &["whole"]].concat()));
+    for (number, pause_ms) in [0, 60, 150].into_iter().enumerate() {
+        let run = format!("killed-{number}");
+        let program = assert_cmd::cargo::cargo_bin("dynamoe");
+        let mut command = std::process::Command::new(program);
+        command.current_dir(folder).args([&train[..], &[&run]].concat());
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        while !folder.join(&run).join("checkpoints/last/checkpoint.safetensors").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if folder.join(&run).join("summary.json").exists() {
+            assert!(refusal(folder, &["resume", &run]).contains("this run is finished"));
+            continue;
+        }
+        let resumed = json(&success(folder, &["resume", &run, "--threads", "3", "--json"]));
+        assert_eq!(resumed["digests"], whole["digests"]);
+        assert_eq!(resumed["final"], whole["final"]);
+        let metrics = |run: &str| std::fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
+        assert!(metrics(&run) == metrics("whole"), "the same lines, none twice and none missing");
+        assert!(refusal(folder, &["resume", &run]).contains("this run is finished"));
+    }
+}
+
+#[test]
 fn impossible_requests_get_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -12,6 +12,7 @@ use super::run::on_threads;
 use super::text::{grouped, layers, print};
 use crate::config::{Config, Layers, Network};
 use crate::data;
+use crate::error::Error;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Watch, train};
@@ -58,10 +59,37 @@ pub fn run(options: &Options) -> Result<()> {
         let summary = watched(&config, &data, &folder, talk)?;
         Ok((summary, folder.path().to_path_buf()))
     })?;
-    match (options.json, options.quiet) {
-        (true, _) => print(&(serde_json::to_string_pretty(&summary)? + "\n")),
+    finish(&summary, &path, options.quiet, options.json)
+}
+
+/// Goes on with a run that was stopped.
+///
+/// # Errors
+/// A folder that holds no run or a finished one, and those of [`run`].
+pub fn resume(
+    path: &Path,
+    data_dir: Option<&Path>,
+    threads: Option<usize>,
+    quiet: bool,
+    json: bool,
+) -> Result<()> {
+    let (folder, config) = RunFolder::open(path)?;
+    if folder.is_finished() {
+        return Err(Error::data(path, "this run is finished; see its summary.json").into());
+    }
+    let summary = on_threads(threads, || {
+        let data = data::load(&config.dataset, data_dir)?;
+        watched(&config, &data, &folder, !quiet && !json)
+    })?;
+    finish(&summary, path, quiet, json)
+}
+
+/// Prints what came out, as the flags ask.
+fn finish(summary: &Summary, path: &Path, quiet: bool, json: bool) -> Result<()> {
+    match (json, quiet) {
+        (true, _) => print(&(serde_json::to_string_pretty(summary)? + "\n")),
         (false, true) => Ok(()),
-        (false, false) => print(&report(&summary, &path)),
+        (false, false) => print(&report(summary, path)),
     }
 }
 

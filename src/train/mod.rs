@@ -31,7 +31,8 @@ pub struct Watch<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Trains a network from scratch and leaves everything in `folder`.
+/// Trains a network and leaves everything in `folder`. A run that was stopped goes on where its newest
+/// checkpoint left it, and comes to the same bits as if it had not been.
 ///
 /// # Errors
 /// NaN or infinity (the last good state is saved), a full disk, [`Error::Interrupted`] (after saving).

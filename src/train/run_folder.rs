@@ -81,6 +81,11 @@ impl RunFolder {
         &self.path
     }
 
+    /// Whether the run came to its end.
+    pub fn is_finished(&self) -> bool {
+        self.path.join("summary.json").exists()
+    }
+
     /// The folder of the newest checkpoint.
     pub fn last(&self) -> PathBuf {
         self.path.join("checkpoints/last")
@@ -91,15 +96,31 @@ impl RunFolder {
         self.path.join("checkpoints/best")
     }
 
-    /// Opens `metrics.jsonl` to append to.
+    /// Opens `metrics.jsonl` to append to, without any lines that come after step `step`.
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn metrics(&self) -> Result<MetricsFile> {
+    pub fn metrics(&self, step: u64) -> Result<MetricsFile> {
         let path = self.path.join("metrics.jsonl");
+        let mut steps = Vec::new();
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            // The last line may be cut off: what does not parse came after the checkpoint.
+            let lines =
+                text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok().map(|l| (line, l)));
+            let mut kept = String::new();
+            for (text, line) in lines.filter(|(_, line)| line.step() <= step) {
+                kept.push_str(text);
+                kept.push('\n');
+                if let Line::Step(record) = line {
+                    steps.push(record);
+                }
+            }
+            files::write(&path, kept.as_bytes())?;
+        }
         let file =
             OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
-        Ok(MetricsFile { path, file: BufWriter::new(file), steps: Vec::new() })
+        Ok(MetricsFile { path, file: BufWriter::new(file), steps })
     }
 
     /// Writes the plots and `summary.json`, which marks the run as finished.

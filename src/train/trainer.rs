@@ -31,7 +31,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A run before its first step.
+    /// A run where its newest checkpoint left it, or before its first step if it has none.
     pub fn new(config: &'a Config, data: &'a Dataset, folder: &'a RunFolder) -> Result<Trainer<'a>> {
         let spec = config.spec(data.train.features(), data.classes);
         let mut model = Model::new(&spec, &mut Init::new(config.seed));
@@ -43,11 +43,29 @@ impl<'a> Trainer<'a> {
             warmup_steps: config.warmup_steps,
             total_steps: if config.max_steps > 0 { config.max_steps.min(all_steps) } else { all_steps },
         };
+        let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
+        let mut progress = Progress { init_digest: param::digest(&mut model), input, ..Progress::default() };
+        let last = folder.last();
+        if last.join(checkpoint::FILE).exists() {
+            let saved = checkpoint::load(&last)?;
+            if saved.config != *config {
+                return Err(Error::data(
+                    folder.path(),
+                    "config.toml was edited after the training began; put it back",
+                ));
+            }
+            if saved.progress.input != input {
+                return Err(Error::data(folder.path(), "the data set is another than the run began with"));
+            }
+            saved.restore(&mut model, &last)?;
+            saved.restore_optimizer(&mut model, &mut optimizer, &last)?;
+            progress = saved.progress;
+        }
         Ok(Trainer {
-            log: folder.metrics()?,
-            optimizer: Optimizer::new(config.optimizer_settings(), &mut model),
+            log: folder.metrics(progress.step)?,
             standardize: input.standardize()?,
-            progress: Progress { init_digest: param::digest(&mut model), input, ..Progress::default() },
+            optimizer,
+            progress,
             order: Vec::new(),
             config,
             data,

@@ -14,7 +14,7 @@ use crate::data;
 use crate::error::Error;
 use crate::kernels::select;
 use crate::nn::Phase;
-use crate::ops::fused::gate::probabilities;
+use crate::ops::softmax::probabilities;
 use crate::tape::{Mode, Tape};
 use crate::train::Input;
 

@@ -20,19 +20,25 @@ impl<E: Elem> Op<E, 1> for Softmax {
     const NAME: &'static str = "softmax";
     type Saved = ();
     fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let width = width(<Self as Op<E, 1>>::NAME, x)?;
-        let (mut y, x) = (arr::fresh(x.shape()), arr::data(x));
-        rows::each(
-            arr::data_mut(&mut y),
-            width,
-            #[inline(always)]
-            |r, y| softmax::softmax_row(&x[r * width..][..width], y),
-        );
-        Ok((y, ()))
+        width(<Self as Op<E, 1>>::NAME, x)?;
+        Ok((probabilities(x), ()))
     }
     fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
         [Some(softmax_backward(ctx.y, gy))]
     }
+}
+
+/// `softmax(logits)` over the last axis, outside of any tape.
+pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
+    let (mut y, x) = (arr::fresh(logits.shape()), arr::data(logits));
+    let width = logits.shape().last().copied().unwrap_or(1);
+    rows::each(
+        arr::data_mut(&mut y),
+        width,
+        #[inline(always)]
+        |r, y| softmax::softmax_row(&x[r * width..][..width], y),
+    );
+    y
 }
 
 /// The gradient of a softmax, masked or not, with output `y`.

@@ -15,7 +15,8 @@ use crate::kernels::{elem::Elem, routes::Routes, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::ops::fused::gate::{Gate, probabilities};
+use crate::ops::fused::gate::Gate;
+use crate::ops::softmax::probabilities;
 use crate::tape::Var;
 
 /// Over which gates the percentile is taken.

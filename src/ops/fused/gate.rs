@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::softmax::{masked_softmax_in_place, softmax_row, softmax_row_backward};
+use crate::kernels::softmax::{masked_softmax_in_place, softmax_row_backward};
 use crate::kernels::{elem::Elem, reduce, rows};
+use crate::ops::softmax::probabilities;
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// `softmax_S((softmax(logits) + noise) / temperature)` for logits (T, E), where S are the chosen experts
@@ -22,20 +23,6 @@ pub struct Gate<E: Elem> {
     pub mask: Arc<[bool]>,
     /// Temperature of the weights.
     pub temperature: f64,
-}
-
-/// `softmax(logits)` of each row, outside of any tape.
-pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
-    let width = logits.shape()[1];
-    let x = arr::data(logits);
-    let mut p = arr::fresh(logits.shape());
-    rows::each(
-        arr::data_mut(&mut p),
-        width,
-        #[inline(always)]
-        |r, p| softmax_row(&x[r * width..][..width], p),
-    );
-    p
 }
 
 impl<E: Elem> Op<E, 1> for Gate<E> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::softmax::{log_sum_exp_row, softmax_row};
+use crate::kernels::softmax::log_sum_exp_row;
 use crate::kernels::{elem::Elem, pool::Buffer, reduce, rows};
+use crate::ops::softmax::probabilities;
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 const NAME: &str = "softmax_cross_entropy";
@@ -34,13 +35,7 @@ impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
             return Err(shape_error(NAME, why, &[logits.shape()]));
         }
         let x = arr::data(logits);
-        let mut probabilities = arr::fresh(logits.shape());
-        rows::each(
-            arr::data_mut(&mut probabilities),
-            classes,
-            #[inline(always)]
-            |r, p| softmax_row(&x[r * classes..][..classes], p),
-        );
+        let probabilities = probabilities(logits);
         // From the logits again, since the logarithm of a tiny probability is not exact.
         let mut losses = Buffer::new(tokens);
         rows::fold(

@@ -240,13 +240,33 @@ fn run(program: Program) -> anyhow::Result<()> {
     }
 }
 
+/// What the parser calls a command line without any command.
+const NO_COMMAND: clap::error::ErrorKind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// The parser's message without its usage and hints on where to read on, in one line.
+fn one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    told.collect::<Vec<_>>().join(" ").replace(" tip:", "; tip:")
+}
+
 fn main() -> ExitCode {
     // A mistake of this program, not of its user; still one line.
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string().replace('\n', " ");
         eprintln!("error: internal: {text}; please report this with the command that led here");
     }));
-    match run(Program::parse()) {
+    let program = match Program::try_parse() {
+        Ok(program) => program,
+        // Help and version are no errors.
+        Err(error) if !error.use_stderr() || error.kind() == NO_COMMAND => error.exit(),
+        Err(error) => {
+            eprintln!("{}; see --help", one_line(&error.to_string()));
+            return ExitCode::from(2);
+        }
+    };
+    match run(program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

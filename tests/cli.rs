@@ -164,6 +164,20 @@ fn impossible_requests_get_one_line() {
         let line = refusal(folder, arguments);
         assert!(line.contains(part), "{arguments:?}: {line}");
     }
+    for (arguments, part) in [
+        (
+            &["train", "--datset", "mnist"][..],
+            "unexpected argument '--datset' found; tip: a similar argument exists: '--dataset'",
+        ),
+        (&["eval"], "required arguments were not provided: <RUN>"),
+        (&["train", "--threads", "x"], "invalid value 'x' for '--threads <N>'"),
+        (&["trian"], "unrecognized subcommand 'trian'"),
+    ] {
+        let output = dynamoe(folder, arguments);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), line.trim_end().lines().count()), (Some(2), 1), "{line}");
+        assert!(line.starts_with("error: ") && line.contains(part), "{line}");
+    }
     // Nothing was left behind by what was refused.
     assert!(!folder.join("runs").exists());
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::nn::model::{Norm, Spec};
 use crate::nn::router::percentile::{self, Scope};
 use crate::nn::schedule::Schedule;
@@ -143,11 +143,6 @@ pub struct Layers<'a> {
     pub set: Vec<String>,
 }
 
-/// The candidate most similar to `name`.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates.min_by_key(|c| strsim::damerau_levenshtein(name, c))
-}
-
 /// A parser's message in words for users.
 fn plain(message: &str) -> String {
     let whole = "a whole number from 0 to 2^63 - 1";
@@ -263,14 +258,7 @@ impl Config {
                 Err(Error::config(key, format!("{value} is impossible; it must be {need}")))
             }
         };
-        let dataset = &self.dataset;
-        if !crate::data::names().any(|n| n == dataset) {
-            let near = nearest(dataset, crate::data::names()).unwrap_or_default();
-            return Err(Error::config(
-                "dataset",
-                format!("`{dataset}` is not known; the nearest is `{near}`"),
-            ));
-        }
+        crate::data::catalog::entry(&self.dataset)?;
         let whole = |key: &str, value: usize, most: usize| {
             range(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
         };

@@ -81,6 +81,12 @@ pub enum Error {
     },
 }
 
+/// The candidate that `name` was probably meant to be.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = name.to_lowercase();
+    candidates.min_by_key(|candidate| strsim::damerau_levenshtein(&typed, candidate))
+}
+
 impl Error {
     /// An [`Error::Io`] for `path`, for use in `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::text::{grouped, print, table};
-use crate::config::{self, Config, Layers, PRESETS};
+use crate::config::{Config, Layers, PRESETS};
 use crate::data::catalog;
-use crate::error::Error;
+use crate::error::{Error, nearest};
 use crate::nn::model::Spec;
 
 /// What `--json` prints.
@@ -42,7 +42,7 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
         return Ok(Config::resolve(&Layers { preset: Some(name), set, file: None })?);
     }
     if !file.is_file() {
-        let near = config::nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
+        let near = nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
         let what =
             format!("neither a run folder, nor a .toml file, nor a preset; the nearest preset is `{near}`");
         return Err(Error::data(path, what).into());

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::nearest;
 use crate::{Error, Result};
 
 /// What to do about a damaged file, as the end of an error line.
@@ -158,15 +159,10 @@ pub fn entry(name: &str) -> Result<&'static Entry> {
     if let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) {
         return Ok(entry);
     }
-    let typed = name.to_lowercase();
-    let nearest = ENTRIES
-        .iter()
-        .map(|entry| entry.name)
-        .min_by_key(|known| strsim::damerau_levenshtein(&typed, known))
-        .unwrap_or_default();
+    let nearest = nearest(name, ENTRIES.iter().map(|entry| entry.name)).unwrap_or_default();
     let all = ENTRIES.map(|entry| entry.name).join(", ");
     Err(Error::config(
-        "data",
+        "dataset",
         format!("there is no data set `{name}`; the nearest is `{nearest}`; all are {all}"),
     ))
 }

@@ -63,11 +63,6 @@ pub fn give<T: Pooled>(buffer: Vec<T>) {
     });
 }
 
-/// Frees every buffer this thread keeps.
-pub fn clear<T: Pooled>() {
-    T::free().with_borrow_mut(BTreeMap::clear);
-}
-
 /// A pooled buffer that gives itself back.
 #[derive(Debug)]
 pub struct Buffer<T: Pooled>(Vec<T>);
@@ -112,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_buffer_given_back_is_taken_again() {
-        clear::<f32>();
+        f32::free().with_borrow_mut(BTreeMap::clear);
         let first = take::<f32>(1000);
         let address = first.as_ptr();
         give(first);

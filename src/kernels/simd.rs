@@ -29,19 +29,3 @@ pub fn fast<E: Elem, R>(work: impl FnOnce() -> R) -> R {
         _ => work(),
     }
 }
-
-/// The name of the instruction set that [`fast`] picks here.
-pub fn level_name() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        match Level::new() {
-            Level::Avx512(_) => "avx512",
-            Level::Avx2(_) => "avx2+fma",
-            _ => "sse2",
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    return "neon";
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return "portable";
-}

@@ -4,14 +4,9 @@
 //! in blocks that fit in cache, so no gathered copy of the batch is ever written out. Sums over a
 //! token's experts run in rising expert order, sums over an expert's tokens in rising token order.
 
-use super::gemm::{self, Mat};
+use super::gemm::{self, Mat, Start};
 use super::routes::Routes;
-use super::{elem::Elem, par, pool, reduce, simd::fast};
-
-/// Assignments of one task.
-const BLOCK: usize = 64;
-/// Tokens whose expert outputs are combined by one task.
-const TOKENS: usize = 32;
+use super::{elem::Elem, par, pool, reduce, rows, simd::fast};
 
 /// The experts' parameters, stacked: `w1` (E, d, h), `b1` (E, h), `w2` (E, h, d), `b2` (E, d).
 #[derive(Clone, Copy, Debug)]
@@ -45,82 +40,53 @@ impl<'a, E> Weights<'a, E> {
     }
 }
 
-/// Cuts `data` into consecutive pieces of the given lengths.
-fn split<E>(mut data: &mut [E], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [E]> {
-    lengths.map(move |length| {
-        let (piece, rest) = std::mem::take(&mut data).split_at_mut(length);
-        data = rest;
-        piece
-    })
-}
-
-fn gather<E: Copy>(out: &mut [E], x: &[E], tokens: &[u32], width: usize) {
-    for (row, &t) in out.chunks_exact_mut(width).zip(tokens) {
-        row.copy_from_slice(&x[t as usize * width..][..width]);
-    }
-}
-
 /// `hidden = relu(x W1 + b1)` and `output = hidden W2 + b2` for each assignment, in dispatch order.
 pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, hidden: &mut [E], output: &mut [E]) {
     let (d, h) = (weights.width, weights.hidden);
-    let blocks = || routes.blocks(BLOCK);
-    let tasks = blocks()
-        .zip(split(hidden, blocks().map(|(_, _, n)| n * h)))
-        .zip(split(output, blocks().map(|(_, _, n)| n * d)))
-        .collect();
-    par::each(tasks, |(((e, first, n), hidden), output): ((_, &mut [E]), &mut [E])| {
-        pool::scratch(n * d, |tokens| {
-            gather(tokens, x, &routes.tokens[first..][..n], d);
-            bias(hidden, weights.b1(e));
-            E::gemm(hidden, Mat::new(tokens, n, d), weights.w1(e));
-        });
-        fast::<E, _>(
-            #[inline(always)]
-            || hidden.iter_mut().for_each(|v| *v = v.relu()),
-        );
-        bias(output, weights.b2(e));
-        E::gemm(output, Mat::new(hidden, n, h), weights.w2(e));
+    par::spans(((hidden, h), (output, d)), &routes.blocks, |block, (hidden, output)| {
+        let x = Mat::gather(x, d, block.tokens(routes));
+        E::gemm(hidden, x, weights.w1(block.expert), Start::Bias(weights.b1(block.expert)), true);
+        let hidden = Mat::new(hidden, block.count, h);
+        E::gemm(output, hidden, weights.w2(block.expert), Start::Bias(weights.b2(block.expert)), false);
     });
 }
 
-fn bias<E: Copy>(out: &mut [E], bias: &[E]) {
-    for row in out.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
-}
-
-/// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` is (T, E).
+/// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` has one number for each
+/// assignment.
 pub fn combine<E: Elem>(y: &mut [E], output: &[E], gates: &[E], routes: &Routes, width: usize) {
-    let experts = routes.experts();
-    sum_slots(y, output, routes, width, |slot, token| gates[token * experts + routes.expert_of(slot)]);
+    sum_slots(
+        y,
+        output,
+        routes,
+        width,
+        #[inline(always)]
+        |slot| gates[slot],
+    );
 }
 
 /// `y_t = sum over the token's assignments of scale * rows[assignment]`.
+#[inline(always)]
 fn sum_slots<E: Elem>(
     y: &mut [E],
     rows: &[E],
     routes: &Routes,
     width: usize,
-    scale: impl Fn(usize, usize) -> E + Sync,
+    scale: impl Fn(usize) -> E + Sync,
 ) {
-    par::chunks(y, TOKENS * width, |i, y| {
-        for (j, y) in y.chunks_exact_mut(width).enumerate() {
-            let token = i * TOKENS + j;
+    rows::each(
+        y,
+        width,
+        #[inline(always)]
+        |token, y| {
             y.fill(E::zero());
             for &slot in routes.slots_of(token) {
-                let row = &rows[slot as usize * width..][..width];
-                let scale = scale(slot as usize, token);
-                fast::<E, _>(
-                    #[inline(always)]
-                    || {
-                        for (y, &v) in y.iter_mut().zip(row) {
-                            *y = scale.mul_add(v, *y);
-                        }
-                    },
-                );
+                let (scale, row) = (scale(slot as usize), &rows[slot as usize * width..][..width]);
+                for (y, &v) in y.iter_mut().zip(row) {
+                    *y = scale.mul_add(v, *y);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Where the gradients of the experts' inputs go; shapes as in [`Weights`], `x` (T, d), `gates` (T, E).
@@ -144,15 +110,17 @@ pub struct Gradients<'a, E> {
 pub struct Forward<'a, E> {
     /// The tokens, (T, d).
     pub x: &'a [E],
-    /// The gates, (T, E).
+    /// The gate of each assignment.
     pub gates: &'a [E],
     /// Hidden activations of each assignment.
     pub hidden: &'a [E],
-    /// Outputs of each assignment.
-    pub output: &'a [E],
 }
 
 /// Gradients of everything that went into `y = combine(forward(x))`, from the gradient `gy` of y.
+///
+/// With `u = gy W2^T`: the gate's is `u . hidden + gy . b2` (so the outputs need not be kept), the hidden layer's
+/// `gate u` where the hidden unit is positive; `W2`'s is the product of `gate hidden` with `gy`, `W1`'s that of x with
+/// the hidden layer's.
 pub fn backward<E: Elem>(
     gy: &[E],
     saved: Forward<E>,
@@ -161,125 +129,111 @@ pub fn backward<E: Elem>(
     out: Gradients<E>,
 ) {
     let (d, h, experts, total) = (weights.width, weights.hidden, routes.experts(), routes.len());
-    let (mut g_out, mut g_hidden) = (pool::take(total * d), pool::take(total * h));
-    let (mut g_gate, mut g_x) = (pool::take(total), pool::take(if out.x.is_some() { total * d } else { 0 }));
+    let (mut g_hidden, mut gated) = (pool::Buffer::new(total * h), pool::Buffer::new(total * h));
+    let (mut g_gate, mut g_x) = (pool::Buffer::new(total), pool::Buffer::new(total * d));
 
-    // 1. For each block of assignments: gradients of gate, output, hidden layer and gathered token.
-    let blocks = || routes.blocks(BLOCK);
-    let tasks = blocks()
-        .zip(split(&mut g_out, blocks().map(|(_, _, n)| n * d)))
-        .zip(split(&mut g_hidden, blocks().map(|(_, _, n)| n * h)))
-        .zip(split(&mut g_gate, blocks().map(|(_, _, n)| n)))
-        .zip(split(&mut g_x, blocks().map(|(_, _, n)| if out.x.is_some() { n * d } else { 0 })))
-        .collect();
-    type Task<'a, E> = ((((BlockOf, &'a mut [E]), &'a mut [E]), &'a mut [E]), &'a mut [E]);
-    type BlockOf = (usize, usize, usize);
-    par::each(tasks, |((((block, g_out), g_hidden), g_gate), g_x): Task<E>| {
-        let (e, first, n) = block;
-        for i in 0..n {
-            let token = routes.tokens[first + i] as usize;
-            let (gy, output) = (&gy[token * d..][..d], &saved.output[(first + i) * d..][..d]);
-            let (gate, g_out) = (saved.gates[token * experts + e], &mut g_out[i * d..][..d]);
-            g_gate[i] = fast::<E, _>(
-                #[inline(always)]
-                || {
-                    for (o, &g) in g_out.iter_mut().zip(gy) {
-                        *o = gate * g;
-                    }
-                    reduce::dot_lanes(gy, output)
-                },
-            );
-        }
-        g_hidden.fill(E::zero());
-        E::gemm(g_hidden, Mat::new(g_out, n, d), weights.w2(e).t());
-        let hidden = &saved.hidden[first * h..][..n * h];
+    // 1. For each block of assignments: gradients of gate, hidden layer and gathered token.
+    let slots = ((&mut g_hidden[..], h), (&mut gated[..], h), (&mut g_gate[..], 1), (&mut g_x[..], d));
+    par::spans(slots, &routes.blocks, |block, (g_hidden, gated, g_gate, g_x)| {
+        let tokens = block.tokens(routes);
+        E::gemm(g_hidden, Mat::gather(gy, d, tokens), weights.w2(block.expert).t(), Start::Zero, false);
+        let (hidden, gates) = (&saved.hidden[block.first * h..], &saved.gates[block.first..]);
         fast::<E, _>(
             #[inline(always)]
             || {
-                for (g, &v) in g_hidden.iter_mut().zip(hidden) {
-                    *g = if v > E::zero() { *g } else { E::zero() };
+                for (i, &token) in tokens.iter().enumerate() {
+                    let here = i * h..(i + 1) * h;
+                    let (hidden, u, gate) = (&hidden[here.clone()], &mut g_hidden[here.clone()], gates[i]);
+                    let gy = &gy[token as usize * d..][..d];
+                    g_gate[i] =
+                        reduce::dot_lanes(u, hidden) + reduce::dot_lanes(gy, weights.b2(block.expert));
+                    for ((u, gated), &v) in u.iter_mut().zip(&mut gated[here]).zip(hidden) {
+                        *gated = gate * v;
+                        *u = if v > E::zero() { gate * *u } else { E::zero() };
+                    }
                 }
             },
         );
-        if !g_x.is_empty() {
-            g_x.fill(E::zero());
-            E::gemm(g_x, Mat::new(g_hidden, n, h), weights.w1(e).t());
+        if out.x.is_some() {
+            let g_hidden = Mat::new(g_hidden, block.count, h);
+            E::gemm(g_x, g_hidden, weights.w1(block.expert).t(), Start::Zero, false);
         }
     });
 
     // 2. Back to the tokens.
     if let Some(x) = out.x {
-        sum_slots(x, &g_x, routes, d, |_, _| E::one());
+        sum_slots(
+            x,
+            &g_x,
+            routes,
+            d,
+            #[inline(always)]
+            |_| E::one(),
+        );
     }
     out.gates.fill(E::zero());
     for e in 0..experts {
-        let slots = routes.starts[e]..routes.starts[e + 1];
-        for (&token, &g) in routes.tokens[slots.clone()].iter().zip(&g_gate[slots]) {
-            out.gates[token as usize * experts + e] = g;
+        for slot in routes.slots(e) {
+            out.gates[routes.tokens[slot] as usize * experts + e] = g_gate[slot];
         }
     }
 
     // 3. The parameters: products over each expert's tokens, in strips of rows.
-    let mut tasks = Vec::new();
-    for (e, (w1, w2)) in out.w1.chunks_exact_mut(d * h).zip(out.w2.chunks_exact_mut(d * h)).enumerate() {
-        strips(&mut tasks, w1, h, e, Layer::First);
-        strips(&mut tasks, w2, d, e, Layer::Second);
-    }
-    par::each(tasks, |Strip { layer, expert, first_row, out }| {
-        out.fill(E::zero());
-        let range = routes.starts[expert]..routes.starts[expert + 1];
-        // Blocks of the length of the products' own chunks: the split moves no bit.
-        for first in range.clone().step_by(gemm::CHUNK) {
-            let n = gemm::CHUNK.min(range.end - first);
-            match layer {
-                Layer::First => {
-                    let rows = out.len() / h;
-                    pool::scratch(n * rows, |part| {
-                        for (part, &t) in part.chunks_exact_mut(rows).zip(&routes.tokens[first..]) {
-                            part.copy_from_slice(&saved.x[t as usize * d + first_row..][..rows]);
-                        }
-                        E::gemm(out, Mat::new(part, n, rows).t(), Mat::new(&g_hidden[first * h..], n, h));
-                    });
-                }
-                Layer::Second => {
-                    let hidden =
-                        Mat::new(&saved.hidden[first * h..], n, h).t().rows(first_row, out.len() / d);
-                    E::gemm(out, hidden, Mat::new(&g_out[first * d..], n, d));
-                }
-            }
-        }
+    let strips = (strips(experts, d), strips(experts, h));
+    par::spans2(
+        ((out.w1, h), &strips.0),
+        |strip, w1| {
+            let slots = routes.slots(strip.expert);
+            let x = Mat::gather(saved.x, d, &routes.tokens[slots.clone()]).t();
+            let g_hidden = Mat::new(&g_hidden[slots.start * h..], slots.len(), h);
+            E::gemm(w1, x.slice(strip.row, strip.count), g_hidden, Start::Zero, false);
+        },
+        ((out.w2, d), &strips.1),
+        |strip, w2| {
+            let slots = routes.slots(strip.expert);
+            let gated = Mat::new(&gated[slots.start * h..], slots.len(), h).t();
+            let gy = Mat::gather(gy, d, &routes.tokens[slots]);
+            E::gemm(w2, gated.slice(strip.row, strip.count), gy, Start::Zero, false);
+        },
+    );
+    par::rows(((out.b1, h), (out.b2, d)), 1, |e, (b1, b2)| {
+        let slots = routes.slots(e);
+        b1.fill(E::zero());
+        reduce::add_rows(b1, &g_hidden[slots.start * h..slots.end * h]);
+        let gates = Mat::new(&saved.gates[slots.clone()], 1, slots.len());
+        E::gemm(b2, gates, Mat::gather(gy, d, &routes.tokens[slots]), Start::Zero, false);
     });
-    out.b1.fill(E::zero());
-    out.b2.fill(E::zero());
-    for (e, (b1, b2)) in out.b1.chunks_exact_mut(h).zip(out.b2.chunks_exact_mut(d)).enumerate() {
-        let (first, end) = (routes.starts[e], routes.starts[e + 1]);
-        reduce::add_rows(b1, &g_hidden[first * h..end * h]);
-        reduce::add_rows(b2, &g_out[first * d..end * d]);
-    }
-    [g_out, g_hidden, g_gate, g_x].into_iter().for_each(pool::give);
 }
 
-/// Which of an expert's two weight matrices.
-enum Layer {
-    First,
-    Second,
-}
-
-/// A strip of rows of one weight gradient.
-struct Strip<'a, E> {
-    layer: Layer,
+/// A strip of rows of one expert's weight gradient.
+struct Strip {
     expert: usize,
-    first_row: usize,
-    out: &'a mut [E],
+    /// Its first row among this expert's, and among all experts'.
+    row: usize,
+    first: usize,
+    count: usize,
 }
 
-fn strips<'a, E>(tasks: &mut Vec<Strip<'a, E>>, out: &'a mut [E], width: usize, expert: usize, layer: Layer) {
-    const ROWS: usize = 128;
-    let first = matches!(layer, Layer::First);
-    for (i, out) in out.chunks_mut(ROWS * width).enumerate() {
-        let layer = if first { Layer::First } else { Layer::Second };
-        tasks.push(Strip { layer, expert, first_row: i * ROWS, out });
+impl par::Span for Strip {
+    fn first(&self) -> usize {
+        self.first
     }
+    fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// Cuts the rows of each expert's matrix into strips that are worth a task.
+fn strips(experts: usize, rows: usize) -> Vec<Strip> {
+    const ROWS: usize = 192;
+    let size = rows.div_ceil(rows.div_ceil(ROWS)).next_multiple_of(gemm::TILE);
+    let strip = |expert: usize, row: usize| Strip {
+        expert,
+        row,
+        first: expert * rows + row,
+        count: size.min(rows - row),
+    };
+    (0..experts).flat_map(|e| (0..rows).step_by(size).map(move |row| strip(e, row))).collect()
 }
 
 #[cfg(test)]
@@ -325,9 +279,10 @@ mod tests {
             let n = self.routes.len();
             let (mut hidden, mut output, mut y) = (vec![0.0; n * H], vec![0.0; n * D], vec![0.0; T * D]);
             forward(&self.x, self.weights(), &self.routes, &mut hidden, &mut output);
-            combine(&mut y, &output, &self.gates, &self.routes, D);
+            let gates = self.routes.gather(&self.gates);
+            combine(&mut y, &output, &gates, &self.routes, D);
             let mut g = [T * D, T * E, E * D * H, E * H, E * H * D, E * D].map(|len| vec![f32::NAN; len]);
-            let saved = Forward { x: &self.x, gates: &self.gates, hidden: &hidden, output: &output };
+            let saved = Forward { x: &self.x, gates: &gates, hidden: &hidden };
             let [x, gates, w1, b1, w2, b2] = &mut g;
             let gradients = Gradients { x: Some(x), gates, w1, b1, w2, b2 };
             backward(gy, saved, self.weights(), &self.routes, gradients);
@@ -348,42 +303,45 @@ mod tests {
                 let gate = |i: usize| self.gates[tokens[i] as usize * E + e];
                 let (x, gy) = (rows(&self.x), rows(gy));
                 let mut hidden = w.b1(e).repeat(n);
-                gemm::plain(&mut hidden, Mat::new(&x, n, D), w.w1(e));
-                hidden.iter_mut().for_each(|v| *v = v.relu());
+                gemm::plain(&mut hidden, Mat::new(&x, n, D), w.w1(e), Start::Sum, true);
                 let mut output = w.b2(e).repeat(n);
-                gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e));
-                let mut g_out = gy.clone();
-                g_out.iter_mut().enumerate().for_each(|(i, g)| *g *= gate(i / D));
-                let mut g_hidden = vec![0.0; n * H];
-                gemm::plain(&mut g_hidden, Mat::new(&g_out, n, D), w.w2(e).t());
+                gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e), Start::Sum, false);
+                let mut u = vec![0.0; n * H];
+                gemm::plain(&mut u, Mat::new(&gy, n, D), w.w2(e).t(), Start::Sum, false);
+                let by_gate = |x: &[f32]| x.iter().enumerate().map(|(i, v)| gate(i / H) * v).collect::<Vec<_>>();
+                let (mut g_hidden, gated) = (by_gate(&u), by_gate(&hidden));
                 g_hidden.iter_mut().zip(&hidden).for_each(|(g, &h)| *g = if h > 0.0 { *g } else { 0.0 });
                 let mut g_x = vec![0.0; n * D];
-                gemm::plain(&mut g_x, Mat::new(&g_hidden, n, H), w.w1(e).t());
+                gemm::plain(&mut g_x, Mat::new(&g_hidden, n, H), w.w1(e).t(), Start::Sum, false);
                 for (i, &t) in tokens.iter().enumerate() {
                     for j in 0..D {
                         let (to, from) = (t as usize * D + j, i * D + j);
                         y[to] = gate(i).mul_add(output[from], y[to]);
                         g[0][to] += g_x[from];
                     }
-                    g[1][t as usize * E + e] = reduce::dot::<f32>(&gy[i * D..][..D], &output[i * D..][..D]);
+                    g[1][t as usize * E + e] = reduce::dot::<f32>(&u[i * H..][..H], &hidden[i * H..][..H])
+                        + reduce::dot::<f32>(&gy[i * D..][..D], w.b2(e));
                 }
+                let rows = |x, width| Mat::new(x, n, width);
+                let g_hidden = rows(&g_hidden, H);
                 gemm::plain(
                     &mut g[2][e * D * H..][..D * H],
-                    Mat::new(&x, n, D).t(),
-                    Mat::new(&g_hidden, n, H),
+                    rows(&x, D).t(),
+                    g_hidden,
+                    Start::Sum,
+                    false,
                 );
                 gemm::plain(
                     &mut g[4][e * D * H..][..D * H],
-                    Mat::new(&hidden, n, H).t(),
-                    Mat::new(&g_out, n, D),
+                    rows(&gated, H).t(),
+                    rows(&gy, D),
+                    Start::Sum,
+                    false,
                 );
-                for (bias, rows, width) in [(3, &g_hidden, H), (5, &g_out, D)] {
-                    for block in rows.chunks(256 * width) {
-                        for j in 0..width {
-                            g[bias][e * width + j] += block.chunks(width).fold(0.0, |sum, row| sum + row[j]);
-                        }
-                    }
-                }
+                let ones = vec![1.0; n];
+                let gates: Vec<f32> = (0..n).map(gate).collect();
+                gemm::plain(&mut g[3][e * H..][..H], Mat::new(&ones, 1, n), g_hidden, Start::Sum, false);
+                gemm::plain(&mut g[5][e * D..][..D], Mat::new(&gates, 1, n), rows(&gy, D), Start::Sum, false);
                 all_hidden.extend(hidden);
             }
             [vec![y, all_hidden], g.to_vec()].concat()

@@ -1,5 +1,37 @@
 //! Who goes where: the assignments of a batch of tokens to experts.
 
+use super::{elem::Elem, gemm, par, pool::Buffer};
+
+/// A block of assignments of one expert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Whose.
+    pub expert: usize,
+    /// The first of them.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl Block {
+    /// The tokens of the block's assignments.
+    pub fn tokens<'a>(&self, routes: &'a Routes) -> &'a [u32] {
+        &routes.tokens[self.first..][..self.count]
+    }
+}
+
+impl par::Span for Block {
+    fn first(&self) -> usize {
+        self.first
+    }
+    fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// Assignments of a block, about.
+const BLOCK: usize = 64;
+
 /// The assignments of a batch of tokens to experts, grouped by expert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routes {
@@ -9,6 +41,8 @@ pub struct Routes {
     pub starts: Vec<usize>,
     /// Assignments of each token, in rising expert order.
     slots: Vec<u32>,
+    /// The assignments in blocks of one expert each, that a task works on while they are in cache.
+    pub blocks: Vec<Block>,
     /// Slots of token t are `slot_starts[t] .. slot_starts[t + 1]`.
     slot_starts: Vec<u32>,
 }
@@ -39,7 +73,16 @@ impl Routes {
             }
             slot_starts.push(slots.len() as u32);
         }
-        Routes { tokens, starts, slots, slot_starts }
+        let mut blocks = Vec::with_capacity(total / BLOCK + experts);
+        for e in 0..experts {
+            let count = starts[e + 1] - starts[e];
+            // Blocks of about one size, in whole tiles of the products.
+            let size = count.div_ceil(count.div_ceil(BLOCK).max(1)).next_multiple_of(gemm::TILE).max(1);
+            for first in (starts[e]..starts[e + 1]).step_by(size) {
+                blocks.push(Block { expert: e, first, count: size.min(starts[e + 1] - first) });
+            }
+        }
+        Routes { tokens, starts, slots, blocks, slot_starts }
     }
 
     /// How many experts there are.
@@ -77,18 +120,21 @@ impl Routes {
         &self.slots[self.slot_starts[token] as usize..self.slot_starts[token + 1] as usize]
     }
 
-    /// Blocks of at most `size` assignments of one expert each: (expert, first, count).
-    pub fn blocks(&self, size: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        (0..self.experts()).flat_map(move |e| {
-            let range = self.starts[e]..self.starts[e + 1];
-            let end = range.end;
-            range.step_by(size).map(move |first| (e, first, size.min(end - first)))
-        })
+    /// The assignments of an expert.
+    pub fn slots(&self, expert: usize) -> std::ops::Range<usize> {
+        self.starts[expert]..self.starts[expert + 1]
     }
 
-    /// The expert of an assignment.
-    pub fn expert_of(&self, slot: usize) -> usize {
-        self.starts.partition_point(|&start| start <= slot) - 1
+    /// The number of each assignment's token and expert in `x` (T, E).
+    pub fn gather<E: Elem>(&self, x: &[E]) -> Buffer<E> {
+        let experts = self.experts();
+        let mut out = Buffer::new(self.len());
+        for e in 0..experts {
+            for slot in self.slots(e) {
+                out[slot] = x[self.tokens[slot] as usize * experts + e];
+            }
+        }
+        out
     }
 }
 
@@ -106,6 +152,8 @@ mod tests {
             (routes.slots_of(0), routes.slots_of(1), routes.slots_of(2)),
             (&[0, 2][..], &[][..], &[1][..])
         );
-        assert_eq!((routes.expert_of(0), routes.expert_of(1), routes.expert_of(2)), (0, 0, 2));
+        assert_eq!(&routes.gather(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])[..], [1.0, 7.0, 3.0]);
+        let block = |expert, first, count| Block { expert, first, count };
+        assert_eq!(routes.blocks, [block(0, 0, 2), block(2, 2, 1)]);
     }
 }

@@ -139,18 +139,13 @@ impl<E: Elem> Optimizer<E> {
             match kind {
                 Kind::AdamW => {
                     let second = arr::data_mut(second.next().expect("one moment per parameter"));
-                    par::chunks3(
-                        (value, CHUNK),
-                        (first, CHUNK),
-                        (second, CHUNK),
-                        |i, value, first, second| {
-                            let gradient = &gradient[i * CHUNK..][..value.len()];
-                            adamw(Piece { value, first, second, gradient, keep }, step);
-                        },
-                    );
+                    par::rows(((value, 1), (first, 1), (second, 1)), CHUNK, |start, (value, first, second)| {
+                        let gradient = &gradient[start..][..value.len()];
+                        adamw(Piece { value, first, second, gradient, keep }, step);
+                    });
                 }
-                Kind::Sgd => par::chunks2((value, CHUNK), (first, CHUNK), |i, value, first| {
-                    let gradient = &gradient[i * CHUNK..][..value.len()];
+                Kind::Sgd => par::rows(((value, 1), (first, 1)), CHUNK, |start, (value, first)| {
+                    let gradient = &gradient[start..][..value.len()];
                     sgd(Piece { value, first, second: &mut [], gradient, keep }, step);
                 }),
             }

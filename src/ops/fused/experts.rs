@@ -31,7 +31,7 @@ fn weights<'a, E: Elem>([_, _, w1, b1, w2, b2]: [&'a Arr<E>; 6]) -> Weights<'a, 
 
 impl<E: Elem> Op<E, 6> for Experts {
     const NAME: &'static str = "experts";
-    /// Hidden activations and outputs of each assignment.
+    /// Gates and hidden activations of each assignment.
     type Saved = (Buffer<E>, Buffer<E>);
     fn forward(&self, inputs: [&Arr<E>; 6]) -> Result<(Arr<E>, Self::Saved)> {
         let [x, gates, w1, b1, w2, b2] = inputs;
@@ -56,21 +56,21 @@ impl<E: Elem> Op<E, 6> for Experts {
             return Err(shape_error("experts", why, &inputs.map(|a| a.shape())));
         }
         let weights = weights(inputs);
+        let gates = self.routes.gather(arr::data(gates));
         let mut hidden = Buffer::new(self.routes.len() * weights.hidden);
         let mut output = Buffer::new(self.routes.len() * weights.width);
         kernel::forward(arr::data(x), weights, &self.routes, &mut hidden, &mut output);
         let mut y = arr::fresh(x.shape());
-        kernel::combine(arr::data_mut(&mut y), &output, arr::data(gates), &self.routes, weights.width);
-        Ok((y, (hidden, output)))
+        kernel::combine(arr::data_mut(&mut y), &output, &gates, &self.routes, weights.width);
+        Ok((y, (gates, hidden)))
     }
     fn backward(&self, ctx: Ctx<E, Self::Saved, 6>, gy: &Arr<E>) -> [Option<Arr<E>>; 6] {
-        let [x, gates, ..] = ctx.x;
-        let (hidden, output) = ctx.saved;
+        let (gates, hidden) = ctx.saved;
         let mut g = ctx.x.map(|input| arr::fresh::<E>(input.shape()));
         let [gx, g_gates, w1, b1, w2, b2] = &mut g;
         kernel::backward(
             arr::data(gy),
-            Forward { x: arr::data(x), gates: arr::data(gates), hidden, output },
+            Forward { x: arr::data(ctx.x[0]), gates, hidden },
             weights(ctx.x),
             &self.routes,
             Gradients {

@@ -3,7 +3,7 @@
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::{elem::Elem, gemm, gemm::Mat, map, reduce};
+use crate::kernels::{elem::Elem, gemm, gemm::Mat, reduce};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// What follows the affine map.
@@ -30,21 +30,13 @@ impl<E: Elem> Op<E, 3> for Linear {
             return Err(shape_error("linear", why, &[x.shape(), w.shape(), b.shape()]));
         }
         let mut y = arr::fresh(&[rows, out]);
-        let data = arr::data_mut(&mut y);
         gemm::affine(
-            data,
+            arr::data_mut(&mut y),
             Mat::new(arr::data(x), rows, inner),
             Mat::new(arr::data(w), inner, out),
             arr::data(b),
+            self.0 == Activation::Relu,
         );
-        if self.0 == Activation::Relu {
-            let y = arr::data_mut(&mut y);
-            map::update_all(
-                y,
-                #[inline(always)]
-                |v| v.relu(),
-            );
-        }
         Ok((y, ()))
     }
     fn backward(&self, ctx: Ctx<E, (), 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {

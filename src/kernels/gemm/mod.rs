@@ -1,0 +1,376 @@
+//! Matrix products, defined to the bit.
+//!
+//! `C += A B`: the inner dimension is cut into chunks of 256; within a chunk each element of C is a chain
+//! of fused multiply-adds from +0 in rising order; the chunks' sums are added to C in order. So an
+//! element depends on its row of A and its column of B alone: not on its neighbours, the blocking or
+//! the number of threads. Where the processor has fused multiply-adds, [`tile`] computes exactly this for f32 and
+//! `matrixmultiply` for f64; elsewhere a plain loop does (slowly). No other form is offered.
+
+mod tile;
+
+use fearless_simd::Level;
+
+use super::{elem::Elem, par, pool};
+
+/// Length of the inner chunks of the definition; also `matrixmultiply`'s own, which must not be changed.
+pub const CHUNK: usize = 256;
+const _: () = assert!(
+    option_env!("MATMUL_SGEMM_KC").is_none(),
+    "MATMUL_SGEMM_KC would change the bits of every product"
+);
+
+/// Rows of the highest tile: work is best cut at multiples of it.
+pub const TILE: usize = 12;
+
+/// A matrix, or the transpose of one, whose rows lie contiguous in memory and may be gathered from many.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a, E> {
+    data: &'a [E],
+    /// Rows and columns as they lie in memory.
+    rows: usize,
+    cols: usize,
+    /// Elements between the starts of two rows.
+    stride: usize,
+    /// Row i lies at number `index[i]`; without an index at i.
+    index: Option<&'a [u32]>,
+    transposed: bool,
+}
+
+impl<'a, E> Mat<'a, E> {
+    /// A row-major matrix at the start of `data`.
+    pub fn new(data: &'a [E], rows: usize, cols: usize) -> Mat<'a, E> {
+        assert!(data.len() >= rows * cols, "{rows} x {cols} elements do not fit in {}", data.len());
+        Mat { data, rows, cols, stride: cols, index: None, transposed: false }
+    }
+
+    /// The rows of `data` that `index` names, each `cols` long: a gather that moves no data.
+    pub fn gather(data: &'a [E], cols: usize, index: &'a [u32]) -> Mat<'a, E> {
+        Mat { data, rows: index.len(), cols, stride: cols, index: Some(index), transposed: false }
+    }
+
+    /// The transpose; moves no data.
+    pub fn t(self) -> Mat<'a, E> {
+        Mat { transposed: !self.transposed, ..self }
+    }
+
+    /// `count` rows from row `first`.
+    pub fn slice(self, first: usize, count: usize) -> Mat<'a, E> {
+        assert!(first + count <= self.rows(), "rows {first} to {} of {}", first + count, self.rows());
+        match (self.transposed, self.index) {
+            _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..self },
+            (true, _) => Mat { data: &self.data[first..], cols: count, ..self },
+            (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..self },
+            (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..self },
+        }
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        if self.transposed { self.cols } else { self.rows }
+    }
+
+    /// How many columns it has.
+    pub fn cols(&self) -> usize {
+        if self.transposed { self.rows } else { self.cols }
+    }
+
+    /// The i-th contiguous row (a column, if transposed).
+    #[inline(always)]
+    fn stored(&self, i: usize) -> &'a [E] {
+        let i = self.index.map_or(i, |index| index[i] as usize);
+        &self.data[i * self.stride..][..self.cols]
+    }
+
+    /// Element (i, j).
+    #[inline(always)]
+    fn at(&self, i: usize, j: usize) -> E
+    where
+        E: Copy,
+    {
+        if self.transposed { self.stored(j)[i] } else { self.stored(i)[j] }
+    }
+}
+
+/// What the products are added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a, E> {
+    /// Nothing: what C held before is overwritten.
+    Zero,
+    /// One number for each column.
+    Bias(&'a [E]),
+    /// C itself.
+    Sum,
+}
+
+/// The element types' product kernels.
+pub trait Gemm: Sized {
+    /// `out = start + a b`, negative elements set to zero if `relu`, on the current thread; `out` is row-major.
+    fn gemm(out: &mut [Self], a: Mat<Self>, b: Mat<Self>, start: Start<Self>, relu: bool);
+}
+
+impl Gemm for f32 {
+    fn gemm(out: &mut [f32], a: Mat<f32>, b: Mat<f32>, start: Start<f32>, relu: bool) {
+        if !check(out, &a, &b, &start) {
+            return;
+        }
+        if a.cols() == 0 || !tile::product(Level::new(), out, a, b, start, relu) {
+            plain(out, a, b, start, relu);
+        }
+    }
+}
+
+impl Gemm for f64 {
+    fn gemm(out: &mut [f64], a: Mat<f64>, b: Mat<f64>, start: Start<f64>, relu: bool) {
+        if check(out, &a, &b, &start) {
+            library(out, a, b, start, relu);
+        }
+    }
+}
+
+/// Whether there is anything to do.
+fn check<E>(out: &[E], a: &Mat<E>, b: &Mat<E>, start: &Start<E>) -> bool {
+    assert_eq!(a.cols(), b.rows(), "inner dimensions differ");
+    assert_eq!(out.len(), a.rows() * b.cols(), "the output has another size");
+    if let Start::Bias(bias) = start {
+        assert_eq!(bias.len(), b.cols(), "one bias for each column");
+    }
+    !out.is_empty()
+}
+
+/// What C is before the products are added.
+fn begin<E: Elem>(out: &mut [E], start: Start<E>) {
+    match start {
+        Start::Zero => out.fill(E::zero()),
+        Start::Bias(bias) => out.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias)),
+        Start::Sum => (),
+    }
+}
+
+/// The definition as plain loops: the reference, and the kernel of processors without fused multiply-adds.
+pub fn plain<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+    begin(out, start);
+    let (inner, width) = (a.cols(), b.cols());
+    for (i, row) in out.chunks_exact_mut(width).enumerate() {
+        for (j, out) in row.iter_mut().enumerate() {
+            for first in (0..inner).step_by(CHUNK) {
+                let mut sum = E::zero();
+                for p in first..(first + CHUNK).min(inner) {
+                    sum = a.at(i, p).mul_add(b.at(p, j), sum);
+                }
+                *out += sum;
+            }
+            *out = if relu { out.relu() } else { *out };
+        }
+    }
+}
+/// The same through `matrixmultiply`, whose product with alpha = beta = 1 is the definition where the processor
+/// has fused multiply-adds. It knows no gathers: gathered rows are copied together first.
+fn library(out: &mut [f64], a: Mat<f64>, b: Mat<f64>, start: Start<f64>, relu: bool) {
+    let mut copies = [a, b].map(|m| pool::Buffer::<f64>::new(if m.index.is_some() { m.rows * m.cols } else { 0 }));
+    let [a, b] = {
+        let [copy_a, copy_b] = &mut copies;
+        [together(a, copy_a), together(b, copy_b)]
+    };
+    begin(out, start);
+    let strides = |m: &Mat<f64>| if m.transposed { (1, m.stride as isize) } else { (m.stride as isize, 1) };
+    let ((a_row, a_col), (b_row, b_col)) = (strides(&a), strides(&b));
+    let (rows, inner, width) = (a.rows(), a.cols(), b.cols());
+    // SAFETY: `together` has verified that every element that the strides reach lies inside the slices; `out`
+    // is a unique borrow of rows * width elements (`check`).
+    unsafe {
+        let (a, b, out) = (a.data.as_ptr(), b.data.as_ptr(), out.as_mut_ptr());
+        let c_row = width as isize;
+        matrixmultiply::dgemm(rows, inner, width, 1.0, a, a_row, a_col, b, b_row, b_col, 1.0, out, c_row, 1);
+    }
+    if relu {
+        out.iter_mut().for_each(|v| *v = v.relu());
+    }
+}
+
+/// The matrix without an index, its rows copied together into `copy` if it has one.
+fn together<'a, E: Copy>(m: Mat<'a, E>, copy: &'a mut [E]) -> Mat<'a, E> {
+    let end = if m.rows == 0 { 0 } else { (m.rows - 1) * m.stride + m.cols };
+    if m.index.is_none() {
+        assert!(end <= m.data.len(), "a view reaches past its data");
+        return m;
+    }
+    for (i, row) in copy.chunks_exact_mut(m.cols).enumerate() {
+        row.copy_from_slice(m.stored(i));
+    }
+    Mat { data: copy, stride: m.cols, index: None, ..m }
+}
+
+/// `out = start + a b`, rows of `out` shared out among the threads. The split moves no bit.
+fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+    /// Multiplications below which another thread's help costs more than it saves.
+    const SMALL: usize = 1 << 16;
+    let (rows, width) = (a.rows(), b.cols());
+    let work = rows * a.cols() * width;
+    if work < SMALL || par::threads() == 1 || rows <= TILE {
+        return E::gemm(out, a, b, start, relu);
+    }
+    // Some tasks more than threads, for a thread that is late.
+    let tasks = (2 * par::threads()).min(work / SMALL + 1);
+    let rows = rows.div_ceil(tasks).next_multiple_of(TILE);
+    par::chunks(out, rows * width, |i, out| {
+        E::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);
+    });
+}
+
+/// `out += a b`, on all threads.
+pub fn add<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>) {
+    shared(out, a, b, Start::Sum, false);
+}
+
+/// `out = a b`, on all threads.
+pub fn product<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>) {
+    shared(out, a, b, Start::Zero, false);
+}
+
+/// `out = a b + bias` with one bias per column, and then `max(out, 0)` if `relu`; on all threads.
+pub fn affine<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, bias: &[E], relu: bool) {
+    shared(out, a, b, Start::Bias(bias), relu);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 7919 % 2003) as f32 - 1000.0) * 0.001_3).collect()
+    }
+
+    fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|v| v.to_bits()).collect()
+    }
+
+    /// A matrix of made-up numbers in each of the forms that a view can have.
+    struct Made {
+        data: Vec<f32>,
+        index: Vec<u32>,
+        rows: usize,
+        cols: usize,
+        transposed: bool,
+        gathered: bool,
+    }
+
+    impl Made {
+        fn new(rows: usize, cols: usize, transposed: bool, gathered: bool, seed: usize) -> Made {
+            let (rows, cols) = if transposed { (cols, rows) } else { (rows, cols) };
+            let index = (0..rows).map(|i| ((i * 13 + seed) % (rows + 3)) as u32).collect();
+            Made { data: numbers((rows + 3) * cols, seed), index, rows, cols, transposed, gathered }
+        }
+
+        fn mat(&self) -> Mat<'_, f32> {
+            self.view(&self.data)
+        }
+
+        fn view<'a, E>(&'a self, data: &'a [E]) -> Mat<'a, E> {
+            let mat = if self.gathered {
+                Mat::gather(data, self.cols, &self.index)
+            } else {
+                Mat::new(data, self.rows, self.cols)
+            };
+            if self.transposed { mat.t() } else { mat }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 150 }))]
+        #[test]
+        fn products_are_the_definition_to_the_bit(
+            m in 1usize..40, k in 0usize..600, n in 1usize..70,
+            forms in proptest::array::uniform4(proptest::bool::ANY), start in 0usize..3, relu: bool, threads in 1usize..9,
+        ) {
+            let [ta, tb, ga, gb] = forms;
+            let (a, b) = (Made::new(m, k, ta, ga, 1), Made::new(k, n, tb, gb, 2));
+            let bias = numbers(n, 5);
+            let start = [Start::Zero, Start::Bias(&bias), Start::Sum][start];
+            let before = numbers(m * n, 3);
+            let mut expected = before.clone();
+            plain(&mut expected, a.mat(), b.mat(), start, relu);
+            let mut got = before.clone();
+            par::with_threads(threads, || shared(&mut got, a.mat(), b.mat(), start, relu));
+            prop_assert_eq!(bits(&got), bits(&expected));
+            // The other instruction sets of this processor.
+            #[cfg(target_arch = "x86_64")]
+            if let (Some(avx2), true) = (fearless_simd::Level::new().as_avx2(), k > 0) {
+                let mut got = before.clone();
+                let avx2 = fearless_simd::Level::Avx2(avx2);
+                prop_assert!(tile::product(avx2, &mut got, a.mat(), b.mat(), start, relu));
+                prop_assert_eq!(bits(&got), bits(&expected));
+            }
+            // f64 through the library, from the same numbers: near the f32 result.
+            let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+            let (wide_a, wide_b, wide_bias) = (wide(&a.data), wide(&b.data), wide(&bias));
+            let (a, b) = (a.view(&wide_a), b.view(&wide_b));
+            let start = match start {
+                Start::Zero => Start::Zero,
+                Start::Bias(_) => Start::Bias(&wide_bias),
+                Start::Sum => Start::Sum,
+            };
+            let (mut exact, mut defined) = (wide(&before), wide(&before));
+            f64::gemm(&mut exact, a, b, start, relu);
+            plain(&mut defined, a, b, start, relu);
+            for ((exact, defined), got) in exact.iter().zip(&defined).zip(&got) {
+                prop_assert!((exact - defined).abs() < 1e-12 * defined.abs().max(1.0));
+                prop_assert!((exact - f64::from(*got)).abs() < 1e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn wide_products_are_the_definition_to_the_bit() {
+        let (m, k, n) = (29, 19, 1_050);
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+        let (mut expected, mut got) = (vec![0.0; m * n], vec![0.0; m * n]);
+        plain(&mut expected, a, b, Start::Zero, false);
+        product(&mut got, a, b);
+        assert_eq!(bits(&got), bits(&expected));
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let (m, k, n) = (37, 300, 29);
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let mut all = vec![0.0; m * n];
+        product(&mut all, Mat::new(&a, m, k), Mat::new(&b, k, n));
+        for i in 0..m {
+            let mut one = vec![0.0; n];
+            product(&mut one, Mat::new(&a[i * k..], 1, k), Mat::new(&b, k, n));
+            assert_eq!(bits(&one), bits(&all[i * n..][..n]));
+        }
+    }
+
+    #[test]
+    fn large_products_do_not_depend_on_threads() {
+        let (m, k, n) = (200, 257, 64);
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let run = |threads| {
+            let mut out = vec![0.0; m * n];
+            par::with_threads(threads, || product(&mut out, Mat::new(&a, m, k), Mat::new(&b, k, n)));
+            bits(&out)
+        };
+        let one = run(1);
+        assert!([2, 3, 8].into_iter().all(|threads| run(threads) == one));
+    }
+
+    #[test]
+    #[should_panic(expected = "past its data")]
+    fn a_view_past_its_data_is_refused() {
+        let data = [1.0f64; 6];
+        let wide = Mat { stride: 4, ..Mat::new(&data, 2, 3) };
+        f64::gemm(&mut [0.0; 4], wide, Mat::new(&data, 3, 2), Start::Sum, false);
+    }
+
+    #[test]
+    fn empty_products() {
+        let none: [f32; 0] = [];
+        product(&mut [], Mat::new(&none, 0, 5), Mat::new(&[1.0; 10], 5, 2));
+        let mut out = [7.0; 4];
+        product(&mut out, Mat::new(&none, 2, 0), Mat::new(&none, 0, 2));
+        assert_eq!(out, [0.0; 4]);
+    }
+}

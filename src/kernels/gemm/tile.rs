@@ -1,0 +1,364 @@
+//! The f32 product on processors with fused multiply-adds: packed panels, and tiles of C held in registers.
+//!
+//! The loops follow Goto and van de Geijn (2008). Columns of C are taken in blocks and the inner dimension in
+//! the definition's chunks. A chunk of B is copied into panels as wide as a tile, a strip of A as high as a
+//! tile into one contiguous piece; gathering and transposing happen on the way. The sums of a tile stay in
+//! registers for the whole chunk.
+
+use fearless_simd::{Level, Simd, f32x16, prelude::*};
+
+use super::{CHUNK, Mat, Start};
+use crate::kernels::pool;
+
+/// Lanes of a vector.
+const LANES: usize = 16;
+/// A vector in memory.
+type Lanes = [f32; LANES];
+/// Columns of C between two rounds of packing: so much of a chunk of B fits in the second-level cache.
+const COLUMNS: usize = 512;
+/// Length of a strip's row: a chunk and a bit, so that the rows do not fight for the same cache lines.
+const STRIP: usize = CHUNK + LANES;
+/// Rows of A up to which packing B would cost more than it saves.
+const FEW: usize = 4;
+
+/// The product with the given instructions, or `false` if they have no fused multiply-adds. The inner dimension
+/// is not 0.
+pub fn product(
+    level: Level,
+    out: &mut [f32],
+    a: Mat<f32>,
+    b: Mat<f32>,
+    start: Start<f32>,
+    relu: bool,
+) -> bool {
+    let task = Task { a, b, start, relu };
+    match level {
+        // The height of a tile and its width in vectors: as many sums as there are registers for.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(simd) => simd.vectorize(
+            #[inline(always)]
+            || task.run::<_, 12, 2>(simd, out),
+        ),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(simd) => simd.vectorize(
+            #[inline(always)]
+            || task.run::<_, 6, 1>(simd, out),
+        ),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(simd) => simd.vectorize(
+            #[inline(always)]
+            || task.run::<_, 6, 1>(simd, out),
+        ),
+        _ => return false,
+    }
+    true
+}
+
+/// `C = start + A B`, with negative elements of C set to zero if `relu`.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    a: Mat<'a, f32>,
+    b: Mat<'a, f32>,
+    start: Start<'a, f32>,
+    relu: bool,
+}
+
+/// Where a tile's sums go.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    /// How many of the tile's rows exist.
+    high: usize,
+    column: usize,
+    first_chunk: bool,
+    last_chunk: bool,
+}
+
+impl Task<'_> {
+    /// With tiles of R rows and V vectors.
+    #[inline(always)]
+    fn run<S: Simd, const R: usize, const V: usize>(&self, simd: S, out: &mut [f32]) {
+        let Task { a, b, .. } = self;
+        let (rows, inner, width) = (a.rows(), a.cols(), b.cols());
+        if rows <= FEW && !a.transposed && !b.transposed {
+            return self.few_rows(simd, out);
+        }
+        let panel_width = V * LANES;
+        let mut strip = pool::Buffer::<f32>::new(R * STRIP);
+        let mut panels =
+            pool::Buffer::<f32>::new(CHUNK.min(inner) * COLUMNS.min(width).next_multiple_of(panel_width));
+        for block in (0..width).step_by(COLUMNS) {
+            let columns = COLUMNS.min(width - block);
+            for first in (0..inner).step_by(CHUNK) {
+                let depth = CHUNK.min(inner - first);
+                let (panels, _) = panels.as_chunks_mut::<LANES>().0.as_chunks_mut::<V>();
+                let panels = &mut panels[..columns.div_ceil(panel_width) * depth];
+                for (j, panel) in panels.chunks_exact_mut(depth).enumerate() {
+                    pack_panel(simd, panel, b, first, block + j * panel_width);
+                }
+                for row in (0..rows).step_by(R) {
+                    let high = R.min(rows - row);
+                    let place = |j: usize| Place {
+                        row,
+                        high,
+                        column: block + j * panel_width,
+                        first_chunk: first == 0,
+                        last_chunk: first + depth == inner,
+                    };
+                    if a.transposed {
+                        let strip = &mut strip.as_chunks_mut::<R>().0[..depth];
+                        pack_columns(strip, a, first, row, high);
+                        for (j, panel) in panels.chunks_exact(depth).enumerate() {
+                            let strip = &*strip;
+                            assert!(strip.len() == panel.len());
+                            self.tiles(
+                                simd,
+                                panel,
+                                #[inline(always)]
+                                |i, p| strip[p][i.min(R - 1)],
+                                out,
+                                place(j),
+                            );
+                        }
+                    } else {
+                        let strip: &mut [[f32; STRIP]; R] =
+                            strip.as_chunks_mut().0.first_chunk_mut().expect("R rows");
+                        pack_rows(strip, a, first, depth, row, high);
+                        for (j, panel) in panels.chunks_exact(depth).enumerate() {
+                            let strip = &*strip;
+                            assert!(panel.len() <= CHUNK);
+                            self.tiles(
+                                simd,
+                                panel,
+                                #[inline(always)]
+                                |i, p| strip[i.min(R - 1)][p],
+                                out,
+                                place(j),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One tile, of the least height that is compiled for it.
+    #[inline(always)]
+    fn tiles<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        panel: &[[Lanes; V]],
+        a: impl Fn(usize, usize) -> f32,
+        out: &mut [f32],
+        place: Place,
+    ) {
+        match place.high {
+            1 => self.tile::<S, 1, V>(simd, panel, a, out, place),
+            2 => self.tile::<S, 2, V>(simd, panel, a, out, place),
+            3..=4 => self.tile::<S, 4, V>(simd, panel, a, out, place),
+            5..=6 => self.tile::<S, 6, V>(simd, panel, a, out, place),
+            7..=9 => self.tile::<S, 9, V>(simd, panel, a, out, place),
+            _ => self.tile::<S, 12, V>(simd, panel, a, out, place),
+        }
+    }
+
+    /// The sums of H rows by V vectors over one chunk, added to C.
+    #[inline(always)]
+    fn tile<S: Simd, const H: usize, const V: usize>(
+        &self,
+        simd: S,
+        panel: &[[Lanes; V]],
+        a: impl Fn(usize, usize) -> f32,
+        out: &mut [f32],
+        place: Place,
+    ) {
+        let mut sums = [[f32x16::splat(simd, 0.0); V]; H];
+        for (p, b) in panel.iter().enumerate() {
+            let mut vectors = [f32x16::splat(simd, 0.0); V];
+            for v in 0..V {
+                vectors[v] = f32x16::from_slice(simd, &b[v]);
+            }
+            for i in 0..H {
+                let x = f32x16::splat(simd, a(i, p));
+                for v in 0..V {
+                    sums[i][v] = x.mul_add_precise(vectors[v], sums[i][v]);
+                }
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate().take(place.high) {
+            for (v, sum) in sums.into_iter().enumerate() {
+                self.store(simd, sum, out, place, i, place.column + v * LANES);
+            }
+        }
+    }
+
+    /// Adds one vector of sums to row `i` of the tile from column `column`.
+    #[inline(always)]
+    fn store<S: Simd>(
+        &self,
+        simd: S,
+        sum: f32x16<S>,
+        out: &mut [f32],
+        place: Place,
+        i: usize,
+        column: usize,
+    ) {
+        let width = self.b.cols();
+        let count = width.saturating_sub(column).min(LANES);
+        let out = &mut out[(place.row + i) * width..][..width][column.min(width)..][..count];
+        let zero = f32x16::splat(simd, 0.0);
+        let start = match (place.first_chunk, self.start) {
+            (true, Start::Zero) => zero,
+            (true, Start::Bias(bias)) => load(simd, &bias[column.min(width)..][..count]),
+            _ => load(simd, out),
+        };
+        let mut sum = start + sum;
+        if self.relu && place.last_chunk {
+            sum = sum.simd_le(zero).select(zero, sum);
+        }
+        if count == LANES {
+            sum.store_slice(out);
+        } else {
+            out.copy_from_slice(&sum.as_slice()[..count]);
+        }
+    }
+
+    /// The same for few rows: B is read where it lies.
+    #[inline(always)]
+    fn few_rows<S: Simd>(&self, simd: S, out: &mut [f32]) {
+        /// Vectors of a tile: independent sums that hide the multiply-add's latency.
+        const V: usize = 4;
+        let Task { a, b, .. } = self;
+        for row in 0..a.rows() {
+            for first in (0..a.cols()).step_by(CHUNK) {
+                let depth = CHUNK.min(a.cols() - first);
+                let x = &a.stored(row)[first..][..depth];
+                for column in (0..b.cols()).step_by(V * LANES) {
+                    let count = (b.cols() - column).min(V * LANES);
+                    let mut sums = [f32x16::splat(simd, 0.0); V];
+                    for (p, &x) in x.iter().enumerate() {
+                        let (x, b) = (f32x16::splat(simd, x), &b.stored(first + p)[column..][..count]);
+                        if count == V * LANES {
+                            for v in 0..V {
+                                let b = f32x16::from_slice(simd, &b[v * LANES..][..LANES]);
+                                sums[v] = x.mul_add_precise(b, sums[v]);
+                            }
+                        } else {
+                            for (v, b) in b.chunks(LANES).enumerate() {
+                                sums[v] = x.mul_add_precise(load(simd, b), sums[v]);
+                            }
+                        }
+                    }
+                    let place = Place {
+                        row,
+                        high: 1,
+                        column,
+                        first_chunk: first == 0,
+                        last_chunk: first + depth == a.cols(),
+                    };
+                    for v in 0..count.div_ceil(LANES) {
+                        self.store(simd, sums[v], out, place, 0, column + v * LANES);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Up to 16 numbers, and zeros.
+#[inline(always)]
+fn load<S: Simd>(simd: S, x: &[f32]) -> f32x16<S> {
+    if x.len() == LANES {
+        return f32x16::from_slice(simd, x);
+    }
+    let mut lanes = [0.0; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    f32x16::from_slice(simd, &lanes)
+}
+
+/// Rows `first ..` of B, from column `column` on, into a panel; zeros beyond the last column.
+#[inline(always)]
+fn pack_panel<S: Simd, const V: usize>(
+    simd: S,
+    panel: &mut [[Lanes; V]],
+    b: &Mat<f32>,
+    first: usize,
+    column: usize,
+) {
+    let columns = (b.cols() - column).min(V * LANES);
+    if !b.transposed {
+        for (p, to) in panel.iter_mut().enumerate() {
+            let from = &b.stored(first + p)[column..][..columns];
+            if columns == V * LANES {
+                for v in 0..V {
+                    f32x16::from_slice(simd, &from[v * LANES..][..LANES]).store_slice(&mut to[v]);
+                }
+            } else {
+                let to = to.as_flattened_mut();
+                to[..columns].copy_from_slice(from);
+                to[columns..].fill(0.0);
+            }
+        }
+        return;
+    }
+    let depth = panel.len();
+    for v in 0..V {
+        for p in (0..depth).step_by(LANES) {
+            let count = LANES.min(depth - p);
+            let mut square = [f32x16::splat(simd, 0.0); LANES];
+            for (j, row) in square.iter_mut().enumerate().take(columns.saturating_sub(v * LANES)) {
+                *row = load(simd, &b.stored(column + v * LANES + j)[first + p..][..count]);
+            }
+            transpose(&mut square);
+            for (row, to) in square.into_iter().zip(&mut panel[p..][..count]) {
+                row.store_slice(&mut to[v]);
+            }
+        }
+    }
+}
+
+/// Transposes 16 by 16 elements: four rounds of merging each row with the one eight further down.
+#[inline(always)]
+fn transpose<S: Simd>(square: &mut [f32x16<S>; LANES]) {
+    for _ in 0..4 {
+        let from = *square;
+        for i in 0..LANES / 2 {
+            let (low, high) = from[i].interleave(from[i + LANES / 2]);
+            (square[2 * i], square[2 * i + 1]) = (low, high);
+        }
+    }
+}
+
+/// Rows `row ..` of A, columns `first ..`, one after the other.
+#[inline(always)]
+fn pack_rows<const R: usize>(
+    strip: &mut [[f32; STRIP]; R],
+    a: &Mat<f32>,
+    first: usize,
+    depth: usize,
+    row: usize,
+    high: usize,
+) {
+    for (i, to) in strip.iter_mut().enumerate().take(high) {
+        to[..depth].copy_from_slice(&a.stored(row + i)[first..][..depth]);
+    }
+}
+
+/// The same of a transposed A: what belongs to one step of the sums lies together.
+#[inline(always)]
+fn pack_columns<const R: usize>(
+    strip: &mut [[f32; R]],
+    a: &Mat<f32>,
+    first: usize,
+    row: usize,
+    high: usize,
+) {
+    for (p, to) in strip.iter_mut().enumerate() {
+        let from = &a.stored(first + p)[row..][..high];
+        if high == R {
+            to.copy_from_slice(from);
+        } else {
+            to[..high].copy_from_slice(from);
+        }
+    }
+}

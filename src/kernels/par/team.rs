@@ -1,0 +1,253 @@
+//! A team of threads that stand ready between parallel loops, so that a loop of a few microseconds is worth
+//! sharing out.
+//!
+//! The leader runs the program; the helpers wait for its loops, at first awake (a loop usually follows soon), then
+//! asleep. Tasks are taken one by one from a shared count, so a helper that comes late, or that the system
+//! has put aside, holds nobody up. A loop inside a task runs on the task's own thread.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::hint::spin_loop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{available_parallelism, yield_now};
+
+thread_local! {
+    /// The team that this thread leads.
+    static TEAM: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+    /// Whether this thread is inside a task.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a loop does: how often, and a function that outlives the loop.
+#[derive(Clone, Copy)]
+struct Job {
+    count: usize,
+    work: *const (dyn Fn(usize) + Sync),
+}
+
+struct Team {
+    /// The number of the loop in the upper half; how many of its tasks nobody has taken yet in the lower.
+    state: AtomicU64,
+    /// Finished tasks of this loop.
+    done: AtomicUsize,
+    /// Written by the leader between loops, read by whoever has taken a task.
+    job: UnsafeCell<Option<Job>>,
+    over: AtomicBool,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    bell: Condvar,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is the only part that is not `Sync` by itself. It is written by the leader alone, when every task of
+// the loop before is done (`lead` waits for that), and read only by a thread that has taken a task of the
+// loop it belongs to, which the leader then waits for: no read meets a write. The function it points to is `Sync`.
+unsafe impl Sync for Team {}
+// SAFETY: as above; nothing in a team belongs to the thread that made it.
+unsafe impl Send for Team {}
+
+/// The half of `state` that counts tasks.
+const LEFT: u64 = u32::MAX as u64;
+
+/// Whether this thread is inside a task, where loops are not shared out again.
+pub fn is_busy() -> bool {
+    BUSY.get()
+}
+
+/// Runs `work` as the leader of a team of all threads of the current rayon pool.
+pub fn gather<R>(work: impl FnOnce() -> R) -> R {
+    let helpers = rayon::current_num_threads() - 1;
+    if helpers == 0 || BUSY.get() || TEAM.with_borrow(Option::is_some) {
+        return work();
+    }
+    /// Sends the helpers home, also when `work` panics.
+    struct Over(Arc<Team>);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            TEAM.take();
+            self.0.over.store(true, Ordering::SeqCst);
+            self.0.wake();
+        }
+    }
+    let team = Arc::new(Team {
+        state: AtomicU64::new(0),
+        done: AtomicUsize::new(0),
+        job: UnsafeCell::new(None),
+        over: AtomicBool::new(false),
+        sleepers: AtomicUsize::new(0),
+        bed: Mutex::new(()),
+        bell: Condvar::new(),
+        panic: Mutex::new(None),
+    });
+    let leader = rayon::current_thread_index().unwrap_or(0);
+    rayon::in_place_scope(|scope| {
+        let helper = team.clone();
+        scope.spawn_broadcast(move |_, thread| {
+            if thread.index() != leader {
+                helper.help();
+            }
+        });
+        TEAM.set(Some(team.clone()));
+        let _over = Over(team);
+        work()
+    })
+}
+
+/// Shares a loop out among the team that this thread leads; `false` if it leads none.
+pub fn run(count: usize, work: &(dyn Fn(usize) + Sync)) -> bool {
+    let Some(team) = TEAM.with_borrow(Clone::clone) else { return false };
+    BUSY.set(true);
+    let panic = team.lead(count, work);
+    BUSY.set(false);
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+    true
+}
+
+/// How often to look for work before giving the processor to others, and before going to sleep.
+fn patience() -> (u32, u32) {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from));
+    // Where there are more threads than cores, waiting awake would keep the others from their work.
+    if rayon::current_num_threads() <= cores { (5_000, 6_000) } else { (50, 100) }
+}
+
+impl Team {
+    /// Runs a loop to its end, with whoever comes to help, and hands back the first task's panic.
+    fn lead(&self, count: usize, work: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
+        let count32 = u32::try_from(count).expect("fewer than 2^32 tasks");
+        // SAFETY: the lifetime is only forgotten, not prolonged: this function returns after the last task is done,
+        // and nobody calls `work` without having taken a task.
+        let work: *const (dyn Fn(usize) + Sync) =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        // SAFETY: all tasks of the loop before are done and none of this one can be taken yet, so nobody reads.
+        unsafe { *self.job.get() = Some(Job { count, work }) };
+        self.done.store(0, Ordering::Relaxed);
+        let number = (self.state.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        self.state.store(number << 32 | u64::from(count32), Ordering::SeqCst);
+        self.wake();
+        while self.take_and_do() {}
+        let mut idle = 0u32;
+        while self.done.load(Ordering::Acquire) < count {
+            idle += 1;
+            if idle < patience().0 { spin_loop() } else { yield_now() }
+        }
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Helps with every loop until the team is dissolved.
+    fn help(&self) {
+        BUSY.set(true);
+        let (spins, yields) = patience();
+        let mut idle = 0;
+        while !self.over.load(Ordering::Acquire) {
+            if self.take_and_do() {
+                idle = 0;
+                continue;
+            }
+            idle += 1;
+            if idle < spins {
+                spin_loop();
+            } else if idle < yields {
+                yield_now();
+            } else {
+                self.sleep();
+                idle = 0;
+            }
+        }
+        BUSY.set(false);
+    }
+
+    /// Takes a task and does it; `false` if there is none.
+    fn take_and_do(&self) -> bool {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            let left = state & LEFT;
+            if left == 0 {
+                return false;
+            }
+            match self.state.compare_exchange_weak(state, state - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    // SAFETY: a task of this loop was just taken, so the leader waits for it in `lead` and
+                    // neither `job` nor the function it points to changes or ends before it is done.
+                    let (count, work) = unsafe {
+                        let job = (*self.job.get()).expect("a job with its tasks");
+                        (job.count, &*job.work)
+                    };
+                    let task = AssertUnwindSafe(|| work(count - left as usize));
+                    if let Err(panic) = catch_unwind(task) {
+                        self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+                    }
+                    self.done.fetch_add(1, Ordering::Release);
+                    return true;
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    fn sleep(&self) {
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while self.state.load(Ordering::SeqCst) & LEFT == 0 && !self.over.load(Ordering::SeqCst) {
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+            self.bell.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{chunks, with_threads};
+
+    #[test]
+    fn many_short_loops_and_pauses_long_enough_to_sleep() {
+        with_threads(4, || {
+            let mut counts = vec![0u32; 37];
+            for round in 0..2_000 {
+                chunks(&mut counts, 1, |_, count| count[0] += 1);
+                if round % 500 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+            assert_eq!(counts, [2_000; 37]);
+        });
+    }
+
+    #[test]
+    fn a_loop_inside_a_task_runs_there() {
+        let mut sums = vec![0usize; 16];
+        with_threads(3, || {
+            chunks(&mut sums, 1, |i, sum| {
+                let mut inner = vec![0; 8];
+                chunks(&mut inner, 1, |j, v| v[0] = i * j);
+                sum[0] = inner.iter().sum();
+            });
+        });
+        assert!(sums.iter().enumerate().all(|(i, &s)| s == 28 * i));
+    }
+
+    #[test]
+    fn a_task_that_panics_is_the_leaders_panic_and_the_team_goes_on() {
+        with_threads(3, || {
+            let caught = std::panic::catch_unwind(|| {
+                chunks(&mut [0; 9], 1, |i, _| assert!(i != 5, "task five"));
+            });
+            let message = *caught.unwrap_err().downcast::<&str>().unwrap();
+            assert_eq!(message, "task five");
+            let mut after = [0; 9];
+            chunks(&mut after, 1, |i, v| v[0] = i);
+            assert_eq!(after, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        });
+    }
+}

@@ -29,6 +29,8 @@ pub trait Elem:
     const TRAINS: bool;
     /// The value nearest to `x`.
     fn of(x: f64) -> Self;
+    /// The same number in this type.
+    fn of_f32(x: f32) -> Self;
     /// The value as f64 (exact).
     fn f64(self) -> f64;
     /// `self * a + b`, rounded once.
@@ -91,6 +93,10 @@ macro_rules! elem {
         impl Elem for $t {
             const NAME: &'static str = stringify!($t);
             const TRAINS: bool = $trains;
+            #[inline(always)]
+            fn of_f32(x: f32) -> Self {
+                Self::from(x)
+            }
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t

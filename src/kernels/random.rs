@@ -8,7 +8,7 @@
 use rand_distr::{Distribution, Uniform};
 use rand_philox::{Philox, splitmix64, u32_to_unit_f32};
 
-use super::{math, par, simd::fast};
+use super::{elem::Elem, math, par, simd::fast};
 
 /// What a stream of random numbers is for; different purposes never share a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Stream {
 }
 
 /// Elements that one task draws.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 1024;
 
 impl Stream {
     /// The stream of one purpose, layer and step of a run.
@@ -74,11 +74,11 @@ impl Stream {
     }
 
     /// Standard normal numbers times `scale`.
-    pub fn normal(&self, out: &mut [f32], scale: f32) {
+    pub fn normal<E: Elem>(&self, out: &mut [E], scale: f32) {
         self.fill(
             out,
             #[inline(always)]
-            |w| scale * math::normal_quantile(2.0 * u32_to_unit_f32(w) - 1.0),
+            |w| E::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(w) - 1.0)),
         );
     }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn draws_are_addressed_and_known() {
         let stream = Stream::new(1, Purpose::Gate, 2, 3);
-        let mut long = vec![0.0; 10_001];
+        let mut long = vec![0.0f32; 10_001];
         let mut short = vec![0.0; 5];
         for threads in [1, 3, 8] {
             par::with_threads(threads, || stream.normal(&mut long, 1.0));

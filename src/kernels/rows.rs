@@ -3,13 +3,24 @@
 use super::{elem::Elem, par, simd::fast};
 
 /// Elements a task works on, at least one row.
-const CHUNK: usize = 8 * 1024;
+const CHUNK: usize = 4 * 1024;
+
+/// Rows of a task. A short row is more work than its elements.
+fn per_task(width: usize) -> usize {
+    (CHUNK / width.max(64)).max(1)
+}
 
 /// `work(r, row)` for each row of `out`, every row `width` elements long.
 #[inline(always)]
 pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E]) + Sync) {
+    each_of::<E, E>(out, width, work);
+}
+
+/// The same for an output of any type, about numbers of type E.
+#[inline(always)]
+pub fn each_of<E: Elem, T: Send>(out: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let width = width.max(1);
-    let rows = (CHUNK / width).max(1);
+    let rows = per_task(width);
     par::chunks(out, rows * width, |i, out| {
         fast::<E, _>(
             #[inline(always)]
@@ -22,11 +33,31 @@ pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E])
     });
 }
 
+/// The same over two outputs, with a length of row each.
+#[inline(always)]
+pub fn each2<E: Elem>(
+    (a, a_width): (&mut [E], usize),
+    (b, b_width): (&mut [E], usize),
+    work: impl Fn(usize, &mut [E], &mut [E]) + Sync,
+) {
+    let rows = per_task(a_width);
+    par::rows(((a, a_width), (b, b_width)), rows, |first, (a, b)| {
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (r, (a, b)) in a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width)).enumerate() {
+                    work(first + r, a, b);
+                }
+            },
+        )
+    });
+}
+
 /// `out[r] = f(row r of x)`: `x` is cut into as many rows as `out` has elements.
 #[inline(always)]
 pub fn fold<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(&[E]) -> E + Sync) {
     let width = x.len() / out.len().max(1);
-    let rows = (CHUNK / width.max(1)).max(1);
+    let rows = per_task(width);
     par::chunks(out, rows, |i, out| {
         fast::<E, _>(
             #[inline(always)]

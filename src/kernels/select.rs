@@ -1,6 +1,8 @@
 //! Selection of experts by the top percentile of their gates.
 
-use super::elem::Elem;
+use super::reduce::LANES;
+use super::softmax::whole;
+use super::{elem::Elem, rows};
 
 /// How many of `experts` gates lie strictly above their own `tau` percentile (linear interpolation, no
 /// ties), and at least one: `max(1, E - 1 - floor(tau (E - 1)))`. The same for every token.
@@ -12,15 +14,112 @@ pub fn token_scope_k(experts: usize, tau: f64) -> usize {
 
 /// Marks the `k` largest gates of each row (`experts` gates a row); of equal gates the first wins.
 ///
-/// A gate's rank is the number of gates that beat it, counted without a sort.
+/// There is no sort. Up to 16 gates are ranked all at once, each by the number of gates that beat it; of more,
+/// the k-th largest is found bit by bit.
 pub fn top_k<E: Elem>(gates: &[E], experts: usize, k: usize, mask: &mut [bool]) {
-    for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
-        for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
-            let before = gates[..i].iter().filter(|&&other| other >= g).count();
-            let after = gates[i + 1..].iter().filter(|&&other| other > g).count();
-            *chosen = before + after < k;
+    assert_eq!(gates.len(), mask.len());
+    rows::each_of::<E, bool>(
+        mask,
+        experts,
+        #[inline(always)]
+        |r, mask| {
+            let gates = &gates[r * experts..][..experts];
+            if experts <= LANES {
+                by_rank(gates, k, mask);
+            } else if const { E::TRAINS } && experts <= MOST {
+                by_bits(gates, k, mask);
+            } else {
+                by_count(gates, k, mask);
+            }
+        },
+    );
+}
+
+/// Most gates of a row that are selected by their bits.
+const MOST: usize = 256;
+
+/// A gate's rank is the number of larger ones, and of equal ones before it: the definition.
+fn by_count<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
+    for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
+        let before = gates[..i].iter().filter(|&&other| other >= g).count();
+        let after = gates[i + 1..].iter().filter(|&&other| other > g).count();
+        *chosen = before + after < k;
+    }
+}
+
+/// The same for at most 16 gates: one after the other is compared with all.
+#[inline(always)]
+fn by_rank<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
+    let all = whole(gates, E::zero());
+    let mut rank = [0i32; LANES];
+    for (j, &g) in gates.iter().enumerate() {
+        for i in 0..LANES {
+            rank[i] += i32::from((g > all[i]) | ((g == all[i]) & (j < i)));
         }
     }
+    for (chosen, rank) in mask.iter_mut().zip(rank) {
+        *chosen = rank < k as i32;
+    }
+}
+
+/// The same from the bits of the numbers: the threshold is the largest number that at least k gates reach. Its
+/// bits are tried from the highest to the lowest that differs between gates, until exactly k gates reach it.
+#[inline(always)]
+fn by_bits<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
+    let mut keys = [i32::MIN; MOST];
+    let keys = &mut keys[..gates.len().next_multiple_of(LANES)];
+    let mut differing = 0;
+    for (key, &g) in keys.iter_mut().zip(gates) {
+        *key = ordered(g.f64() as f32);
+    }
+    let first = keys[0];
+    for &key in &keys[..gates.len()] {
+        differing |= key ^ first;
+    }
+    let bits = i32::BITS - differing.leading_zeros();
+    // What all keys have in common, and zeros.
+    let mut threshold = if bits == i32::BITS { i32::MIN } else { first >> bits << bits };
+    let mut reached = gates.len();
+    for bit in (0..bits).rev() {
+        if reached == k {
+            break;
+        }
+        let higher = threshold ^ (1 << bit);
+        let count = count(
+            keys,
+            #[inline(always)]
+            |key| key >= higher,
+        );
+        if count >= k {
+            (threshold, reached) = (higher, count);
+        }
+    }
+    for (chosen, &key) in mask.iter_mut().zip(keys.iter()) {
+        *chosen = key >= threshold;
+    }
+    if reached > k {
+        // More than k reach it: the last of those that are equal to it must go.
+        let equal = keys.iter().enumerate().take(gates.len()).rev().filter(|&(_, &key)| key == threshold);
+        equal.take(reached - k).for_each(|(i, _)| mask[i] = false);
+    }
+}
+
+/// A whole number in the order of the floating-point numbers; both zeros are one.
+#[inline(always)]
+fn ordered(x: f32) -> i32 {
+    let bits = (x + 0.0).to_bits() as i32;
+    bits ^ ((bits >> 31) & i32::MAX)
+}
+
+#[inline(always)]
+fn count(keys: &[i32], reaches: impl Fn(i32) -> bool) -> usize {
+    let mut lanes = [0i32; LANES];
+    for block in keys.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] += i32::from(reaches(block[i]));
+        }
+    }
+    lanes.iter().sum::<i32>() as usize
 }
 
 /// Marks the gates strictly above `threshold` in each row; where none is, the largest (the first of
@@ -97,14 +196,20 @@ mod tests {
         }
 
         #[test]
-        fn exactly_k_are_chosen_and_ties_go_to_the_first(gates in proptest::collection::vec(0u8..4, 1..70), k in 1usize..9) {
-            let gates: Vec<f32> = gates.iter().map(|&v| v as f32).collect();
+        fn exactly_k_are_chosen_and_ties_go_to_the_first(
+            gates in proptest::collection::vec(-2i8..3, 1..300), tiny in proptest::collection::vec(0u8..9, 300), ties: bool, k in 1usize..300,
+        ) {
+            let k = k.min(gates.len());
+            let number = |(&v, &t): (&i8, &u8)| f32::from(v) * 0.0 + if ties { f32::from(v) } else { f32::from(v) + f32::from(t) * 1e-7 };
+            let gates: Vec<f32> = gates.iter().zip(&tiny).map(number).collect();
             let mut mask = vec![false; gates.len()];
             top_k(&gates, gates.len(), k, &mut mask);
             let mut order: Vec<usize> = (0..gates.len()).collect();
-            order.sort_by(|&a, &b| gates[b].total_cmp(&gates[a]).then(a.cmp(&b)));
+            order.sort_by(|&a, &b| gates[b].partial_cmp(&gates[a]).unwrap().then(a.cmp(&b)));
             let mut expected = vec![false; gates.len()];
             order.iter().take(k).for_each(|&i| expected[i] = true);
+            prop_assert_eq!(&mask, &expected);
+            by_count(&gates, k, &mut mask);
             prop_assert_eq!(mask, expected);
         }
     }

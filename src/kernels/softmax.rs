@@ -2,14 +2,34 @@
 //!
 //! Each subtracts the row's largest element first, so that no exponential overflows.
 
-use super::{elem::Elem, reduce};
+use super::elem::Elem;
+use super::reduce::{self, LANES};
+
+/// A row shorter than a vector, filled up to one: loops over it have no remainder. The filling moves no bit.
+#[inline(always)]
+pub fn whole<T: Copy>(x: &[T], fill: T) -> [T; LANES] {
+    let mut lanes = [fill; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    lanes
+}
 
 /// `y = e^(x - max) / sum`.
 #[inline(always)]
 pub fn softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
-    let max = reduce::max_lanes(x);
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - max).exp();
+    if x.len() < LANES {
+        let mut lanes = whole(x, E::of(f64::NEG_INFINITY));
+        softmax_in_place(&mut lanes);
+        return y.copy_from_slice(&lanes[..x.len()]);
+    }
+    y.copy_from_slice(x);
+    softmax_in_place(y);
+}
+
+#[inline(always)]
+fn softmax_in_place<E: Elem>(y: &mut [E]) {
+    let max = reduce::max_lanes(y);
+    for y in y.iter_mut() {
+        *y = (*y - max).exp();
     }
     divide_by_sum(y);
 }
@@ -24,6 +44,16 @@ pub fn masked_softmax_row<E: Elem>(x: &[E], mask: &[bool], y: &mut [E]) {
 /// [`masked_softmax_row`] of `y` into `y`.
 #[inline(always)]
 pub fn masked_softmax_in_place<E: Elem>(mask: &[bool], y: &mut [E]) {
+    if y.len() < LANES {
+        let (count, mut lanes) = (y.len(), whole(y, E::zero()));
+        masked(&whole(mask, false), &mut lanes);
+        return y.copy_from_slice(&lanes[..count]);
+    }
+    masked(mask, y);
+}
+
+#[inline(always)]
+fn masked<E: Elem>(mask: &[bool], y: &mut [E]) {
     let nothing = E::of(f64::NEG_INFINITY);
     for (y, &chosen) in y.iter_mut().zip(mask) {
         *y = if chosen { *y } else { nothing };

@@ -8,7 +8,7 @@ use super::param::{Init, Module, Visitor};
 use super::router::percentile::{Percentile, Settings};
 use crate::arr::{self, Arr};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, routes::Routes};
+use crate::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
 use crate::tape::Var;
 
 /// A layer of experts.
@@ -113,8 +113,23 @@ impl<E: Elem> Moe<E> {
 
 /// Sum over rows of `-sum p log2 p`.
 fn entropy_bits<E: Elem>(probabilities: &Arr<E>) -> f64 {
-    let term = |p: f64| if p > 0.0 { -p * libm::log2(p) } else { 0.0 };
-    arr::data(probabilities).iter().map(|p| term(p.f64())).sum()
+    let mut rows = Buffer::new(probabilities.shape()[0]);
+    rows::fold(
+        &mut rows,
+        arr::data(probabilities),
+        #[inline(always)]
+        |p| {
+            reduce::lanes(
+                p,
+                E::zero(),
+                #[inline(always)]
+                |sum, p| sum - if p > E::zero() { p * p.ln() } else { E::zero() },
+                #[inline(always)]
+                |a, b| a + b,
+            )
+        },
+    );
+    rows.iter().map(|nats| nats.f64()).sum::<f64>() * std::f64::consts::LOG2_E
 }
 
 impl<E: Elem> Module<E> for Moe<E> {

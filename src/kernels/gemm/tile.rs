@@ -301,17 +301,28 @@ fn pack_panel<S: Simd, const V: usize>(
         }
         return;
     }
-    let depth = panel.len();
     for v in 0..V {
-        for p in (0..depth).step_by(LANES) {
-            let count = LANES.min(depth - p);
+        let rows = columns.saturating_sub(v * LANES).min(LANES);
+        for (block, to) in panel.chunks_mut(LANES).enumerate() {
+            let first = first + block * LANES;
+            let row = |j: usize| &b.stored(column + v * LANES + j)[first..];
             let mut square = [f32x16::splat(simd, 0.0); LANES];
-            for (j, row) in square.iter_mut().enumerate().take(columns.saturating_sub(v * LANES)) {
-                *row = load(simd, &b.stored(column + v * LANES + j)[first + p..][..count]);
-            }
-            transpose(&mut square);
-            for (row, to) in square.into_iter().zip(&mut panel[p..][..count]) {
-                row.store_slice(&mut to[v]);
+            if rows == LANES && to.len() == LANES {
+                for j in 0..LANES {
+                    square[j] = f32x16::from_slice(simd, &row(j)[..LANES]);
+                }
+                transpose(&mut square);
+                for j in 0..LANES {
+                    square[j].store_slice(&mut to[j][v]);
+                }
+            } else {
+                for j in 0..rows {
+                    square[j] = load(simd, &row(j)[..to.len()]);
+                }
+                transpose(&mut square);
+                for j in 0..to.len() {
+                    square[j].store_slice(&mut to[j][v]);
+                }
             }
         }
     }
@@ -355,10 +366,9 @@ fn pack_columns<const R: usize>(
 ) {
     for (p, to) in strip.iter_mut().enumerate() {
         let from = &a.stored(first + p)[row..][..high];
-        if high == R {
-            to.copy_from_slice(from);
-        } else {
-            to[..high].copy_from_slice(from);
+        match from.first_chunk::<R>() {
+            Some(from) => *to = *from,
+            None => to[..high].copy_from_slice(from),
         }
     }
 }

@@ -80,11 +80,11 @@ impl<E: Elem> Percentile<E> {
         let logits = self.gate.forward(x)?;
         let probabilities = probabilities(&logits.value());
         let (tokens, experts) = (probabilities.shape()[0], probabilities.shape()[1]);
-        let noise = self.noise(tokens * experts, phase).map(|n| arr::from_vec(&[tokens, experts], n));
-        let gates = match &noise {
+        let noise = self.noise(&[tokens, experts], phase);
+        let gates = match noise {
             Some(noise) => arr::zip(
                 &probabilities,
-                noise,
+                &noise,
                 #[inline(always)]
                 |p, n| p + n,
             ),
@@ -92,21 +92,26 @@ impl<E: Elem> Percentile<E> {
         };
         let (mask, threshold) = self.choose(&gates, phase);
         let routes = Arc::new(Routes::new(&mask, experts));
-        let gate = Gate { gates, noise, mask: mask.into(), temperature: self.settings.temperature };
+        let gate = Gate {
+            probabilities: probabilities.clone(),
+            gates,
+            mask: mask.into(),
+            temperature: self.settings.temperature,
+        };
         let gates = x.tape().apply_fused(gate, [logits])?;
         Ok(Routing { gates, routes, probabilities, threshold })
     }
 
     /// The noise of this layer and step; none at inference or when switched off.
-    fn noise(&self, len: usize, phase: Phase) -> Option<Vec<E>> {
+    fn noise(&self, shape: &[usize], phase: Phase) -> Option<Arr<E>> {
         let Phase::Train { seed, step } = phase else { return None };
         if self.settings.noise == 0.0 {
             return None;
         }
-        let mut noise = vec![0.0f32; len];
+        let mut noise = arr::fresh(shape);
         let stream = Stream::new(seed, Purpose::Gate, self.layer as u64, step);
-        stream.normal(&mut noise, self.settings.noise as f32);
-        Some(noise.into_iter().map(|v| E::of(f64::from(v))).collect())
+        stream.normal(arr::data_mut(&mut noise), self.settings.noise as f32);
+        Some(noise)
     }
 
     /// Which experts each token gets, and the threshold if one number decided for all.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::softmax::{masked_softmax_in_place, softmax_row_backward};
-use crate::kernels::{elem::Elem, reduce, rows};
+use crate::kernels::reduce::{self, LANES};
+use crate::kernels::softmax::{masked_softmax_in_place, softmax_row_backward, whole};
+use crate::kernels::{elem::Elem, rows};
 use crate::ops::softmax::probabilities;
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
@@ -15,10 +16,10 @@ use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 ///
 /// The choice is made outside, on the noisy gates: it has no gradient.
 pub struct Gate<E: Elem> {
-    /// `softmax(logits) + noise`, (T, E), as the choice saw it.
+    /// `softmax(logits)`, (T, E).
+    pub probabilities: Arr<E>,
+    /// `softmax(logits) + noise`, (T, E), as the choice saw it; the same as the probabilities at inference.
     pub gates: Arr<E>,
-    /// The noise alone; `None` at inference.
-    pub noise: Option<Arr<E>>,
     /// Chosen or not, (T, E).
     pub mask: Arc<[bool]>,
     /// Temperature of the weights.
@@ -54,16 +55,7 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
     fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
         let width = gy.shape()[1];
         let scale = E::of(1.0 / self.temperature);
-        let p = match &self.noise {
-            Some(noise) => arr::zip(
-                &self.gates,
-                noise,
-                #[inline(always)]
-                |g, n| g - n,
-            ),
-            None => self.gates.clone(),
-        };
-        let (p, w, gy) = (arr::data(&p), arr::data(ctx.y), arr::data(gy));
+        let (p, w, gy) = (arr::data(&self.probabilities), arr::data(ctx.y), arr::data(gy));
         let mut gx = arr::fresh(ctx.y.shape());
         rows::each(
             arr::data_mut(&mut gx),
@@ -72,11 +64,16 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
             |r, gx| {
                 let here = r * width..(r + 1) * width;
                 let (p, w, gy) = (&p[here.clone()], &w[here.clone()], &gy[here]);
-                // Of the noisy gates, and then of the logits: `gx = p (g - sum(g p))`.
-                softmax_row_backward(w, gy, gx);
-                let common = scale * reduce::dot_lanes(p, gx);
-                for (g, &p) in gx.iter_mut().zip(p) {
-                    *g = p * (*g * scale - common);
+                if width < LANES {
+                    let mut lanes = [E::zero(); LANES];
+                    let [p, w, gy] = [p, w, gy].map(
+                        #[inline(always)]
+                        |x| whole(x, E::zero()),
+                    );
+                    backward_row(&p, &w, &gy, &mut lanes, scale);
+                    gx.copy_from_slice(&lanes[..width]);
+                } else {
+                    backward_row(p, w, gy, gx, scale);
                 }
             },
         );
@@ -84,12 +81,21 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
     }
 }
 
+/// The gradient for one token.
+#[inline(always)]
+fn backward_row<E: Elem>(p: &[E], w: &[E], gy: &[E], gx: &mut [E], scale: E) {
+    // Of the noisy gates, and then of the logits: `gx = p (g - sum(g p))`.
+    softmax_row_backward(w, gy, gx);
+    let common = scale * reduce::dot_lanes(p, gx);
+    for (g, &p) in gx.iter_mut().zip(p) {
+        *g = p * (*g * scale - common);
+    }
+}
+
 impl<E: Elem> Fused<E, 1> for Gate<E> {
     fn reference<'t>(&self, [logits]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
-        let mut gates = logits.softmax();
-        if let Some(noise) = &self.noise {
-            gates = gates.add(logits.tape().constant(noise.clone()));
-        }
+        let noise = arr::zip(&self.gates, &self.probabilities, |g, p| g - p);
+        let gates = logits.softmax().add(logits.tape().constant(noise));
         Ok(gates.scale(1.0 / self.temperature).masked_softmax(self.mask.clone()))
     }
 }
@@ -101,8 +107,10 @@ pub fn checks() -> Vec<Check> {
         run: || {
             let mask: Arc<[bool]> = [true, false, true, true, false, true, false, false, true, true].into();
             gradcheck([random(&[2, 5], 1)], move |[x]| {
-                let gates = probabilities(&x.value());
-                x.tape().apply(Gate { gates, noise: None, mask: mask.clone(), temperature: 0.5 }, [x])
+                let p = probabilities(&x.value());
+                let gate =
+                    Gate { probabilities: p.clone(), gates: p, mask: mask.clone(), temperature: 0.5 };
+                x.tape().apply(gate, [x])
             })
         },
     }]
@@ -118,8 +126,9 @@ mod tests {
         let mask: Arc<[bool]> = (0..42).map(|i| i % 2 == 0).collect();
         let noise = arr::map(&random(&[6, 7], 4), |n| 0.1 * n);
         crate::ops::fused::testing::assert_equals_reference([random(&[6, 7], 3)], move |[x]| {
-            let gates = arr::zip(&probabilities(&x.value()), &noise, |p, n| p + n);
-            let gate = Gate { gates, noise: Some(noise.clone()), mask: mask.clone(), temperature: 0.5 };
+            let p = probabilities(&x.value());
+            let gates = arr::zip(&p, &noise, |p, n| p + n);
+            let gate = Gate { probabilities: p, gates, mask: mask.clone(), temperature: 0.5 };
             x.tape().apply_fused(gate, [x])
         });
     }
@@ -128,9 +137,10 @@ mod tests {
     fn weights_sum_to_one_over_the_chosen_and_one_expert_has_weight_one() {
         let tape = crate::Tape::<f32>::new(crate::Mode::Train);
         let x = tape.variable(arr::from_vec(&[2, 3], vec![0.3, -1.0, 2.0, 0.0, 0.0, 0.0]));
-        let gates = probabilities(&x.value());
+        let p = probabilities(&x.value());
         let mask = [true, true, false, false, true, false].into();
-        let w = tape.apply(Gate { gates, noise: None, mask, temperature: 0.1 }, [x]).unwrap().value();
+        let gate = Gate { probabilities: p.clone(), gates: p, mask, temperature: 0.1 };
+        let w = tape.apply(gate, [x]).unwrap().value();
         let w = arr::data(&w);
         assert_eq!((w[2], &w[3..]), (0.0, &[0.0, 1.0, 0.0][..]));
         assert!((w[0] + w[1] - 1.0).abs() < 1e-6 && w[0] > w[1]);

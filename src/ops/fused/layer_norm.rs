@@ -14,8 +14,8 @@ pub struct LayerNorm {
 
 impl<E: Elem> Op<E, 3> for LayerNorm {
     const NAME: &'static str = "layer_norm";
-    /// Means and `1 / sqrt(var + epsilon)` of the rows.
-    type Saved = (Buffer<E>, Buffer<E>);
+    /// Mean and `1 / sqrt(var + epsilon)` of each row.
+    type Saved = Buffer<E>;
     fn forward(&self, [x, gain, bias]: [&Arr<E>; 3]) -> Result<(Arr<E>, Self::Saved)> {
         let width = x.shape().last().copied().unwrap_or(0);
         if gain.shape() != [width] || bias.shape() != [width] || width == 0 {
@@ -24,74 +24,52 @@ impl<E: Elem> Op<E, 3> for LayerNorm {
         }
         let (data, epsilon, count) = (arr::data(x), E::of(self.epsilon), E::of(width as f64));
         let (gain, bias) = (arr::data(gain), arr::data(bias));
-        let (mut means, mut scales) = (Buffer::new(x.len() / width), Buffer::new(x.len() / width));
-        rows::fold(
-            &mut means,
-            data,
-            #[inline(always)]
-            |x| reduce::sum_lanes(x) / count,
-        );
+        let mut moments = Buffer::new(2 * x.len() / width);
         let mut y = arr::fresh(x.shape());
-        rows::each(
-            arr::data_mut(&mut y),
-            width,
+        rows::each2(
+            (arr::data_mut(&mut y), width),
+            (&mut moments, 2),
             #[inline(always)]
-            |r, y| {
-                for (y, &x) in y.iter_mut().zip(&data[r * width..]) {
-                    *y = x - means[r];
+            |r, y, moments| {
+                let x = &data[r * width..][..width];
+                let mean = reduce::sum_lanes(x) / count;
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = x - mean;
                 }
-            },
-        );
-        rows::fold(
-            &mut scales,
-            arr::data(&y),
-            #[inline(always)]
-            |centred| E::one() / (reduce::dot_lanes(centred, centred) / count + epsilon).sqrt(),
-        );
-        rows::each(
-            arr::data_mut(&mut y),
-            width,
-            #[inline(always)]
-            |r, y| {
+                let scale = E::one() / (reduce::dot_lanes(y, y) / count + epsilon).sqrt();
                 for ((y, &gain), &bias) in y.iter_mut().zip(gain).zip(bias) {
-                    *y = (*y * scales[r]).mul_add(gain, bias);
+                    *y = (*y * scale).mul_add(gain, bias);
                 }
+                moments.copy_from_slice(&[mean, scale]);
             },
         );
-        Ok((y, (means, scales)))
+        Ok((y, moments))
     }
     /// With `n = (x - mean) scale` and `g = gy gain`: `gx = scale (g - mean(g) - n mean(g n))`.
     fn backward(&self, ctx: Ctx<E, Self::Saved, 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {
         let [x, gain, _] = ctx.x;
-        let ((means, scales), width) = (ctx.saved, gain.len());
+        let (moments, width) = (ctx.saved, gain.len());
         let (data, gain, gy_data) = (arr::data(x), arr::data(gain), arr::data(gy));
         let count = E::of(width as f64);
         // gy times the normalised input, whose column sums are the gradient of the gain.
         let mut gy_n = Buffer::<E>::new(x.len());
-        rows::each(
-            &mut gy_n,
-            width,
-            #[inline(always)]
-            |r, out| {
-                let here = r * width..(r + 1) * width;
-                for ((o, &g), &x) in out.iter_mut().zip(&gy_data[here.clone()]).zip(&data[here]) {
-                    *o = g * ((x - means[r]) * scales[r]);
-                }
-            },
-        );
         let mut gx = arr::fresh(x.shape());
-        rows::each(
-            arr::data_mut(&mut gx),
-            width,
+        rows::each2(
+            (arr::data_mut(&mut gx), width),
+            (&mut gy_n, width),
             #[inline(always)]
-            |r, gx| {
+            |r, gx, gy_n| {
                 let here = r * width..(r + 1) * width;
-                let (x, gy, gy_n) = (&data[here.clone()], &gy_data[here.clone()], &gy_n[here]);
+                let (x, gy) = (&data[here.clone()], &gy_data[here]);
+                let (mean, scale) = (moments[2 * r], moments[2 * r + 1]);
+                for (((gx, gy_n), &g), &x) in gx.iter_mut().zip(gy_n.iter_mut()).zip(gy).zip(x) {
+                    *gx = (x - mean) * scale;
+                    *gy_n = g * *gx;
+                }
                 let mean_g = reduce::dot_lanes(gy, gain) / count;
                 let mean_gn = reduce::dot_lanes(gy_n, gain) / count;
-                for (((gx, &x), &g), &gain) in gx.iter_mut().zip(x).zip(gy).zip(gain) {
-                    let n = (x - means[r]) * scales[r];
-                    *gx = scales[r] * (g * gain - mean_g - n * mean_gn);
+                for ((gx, &g), &gain) in gx.iter_mut().zip(gy).zip(gain) {
+                    *gx = scale * (g * gain - mean_g - *gx * mean_gn);
                 }
             },
         );

@@ -29,8 +29,9 @@ impl par::Span for Block {
     }
 }
 
-/// Assignments of a block, about.
-const BLOCK: usize = 64;
+/// Assignments of a block, at least and at most, about: few enough for every thread to have some blocks, and many
+/// enough to be worth fetching an expert's weights for. It moves no bit.
+const BLOCK: (usize, usize) = (48, 144);
 
 /// The assignments of a batch of tokens to experts, grouped by expert.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +74,12 @@ impl Routes {
             }
             slot_starts.push(slots.len() as u32);
         }
-        let mut blocks = Vec::with_capacity(total / BLOCK + experts);
+        let block = (total / (3 * par::threads())).clamp(BLOCK.0, BLOCK.1);
+        let mut blocks = Vec::with_capacity(total / block + experts);
         for e in 0..experts {
             let count = starts[e + 1] - starts[e];
             // Blocks of about one size, in whole tiles of the products.
-            let size = count.div_ceil(count.div_ceil(BLOCK).max(1)).next_multiple_of(gemm::TILE).max(1);
+            let size = count.div_ceil(count.div_ceil(block).max(1)).next_multiple_of(gemm::TILE).max(1);
             for first in (starts[e]..starts[e + 1]).step_by(size) {
                 blocks.push(Block { expert: e, first, count: size.min(starts[e + 1] - first) });
             }

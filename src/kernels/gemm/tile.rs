@@ -37,7 +37,10 @@ pub fn product(
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(simd) => simd.vectorize(
             #[inline(always)]
-            || task.run::<_, 12, 2>(simd, out),
+            || match b.cols() {
+                ..=LANES => task.run::<_, 12, 1>(simd, out),
+                _ => task.run::<_, 12, 2>(simd, out),
+            },
         ),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(simd) => simd.vectorize(
@@ -84,7 +87,7 @@ impl Task<'_> {
             return self.few_rows(simd, out);
         }
         let panel_width = V * LANES;
-        let mut strip = pool::Buffer::<f32>::new(R * STRIP);
+        let mut strip = pool::Buffer::<f32>::new(if a.transposed { R * CHUNK } else { 0 });
         let mut panels =
             pool::Buffer::<f32>::new(CHUNK.min(inner) * COLUMNS.min(width).next_multiple_of(panel_width));
         for block in (0..width).step_by(COLUMNS) {
@@ -121,17 +124,19 @@ impl Task<'_> {
                             );
                         }
                     } else {
-                        let strip: &mut [[f32; STRIP]; R] =
-                            strip.as_chunks_mut().0.first_chunk_mut().expect("R rows");
-                        pack_rows(strip, a, first, depth, row, high);
+                        let mut strip = [&[][..]; R];
+                        for i in 0..R {
+                            strip[i] = &a.stored(row + i.min(high - 1))[first..][..depth];
+                        }
                         for (j, panel) in panels.chunks_exact(depth).enumerate() {
-                            let strip = &*strip;
-                            assert!(panel.len() <= CHUNK);
+                            assert!(panel.len() == depth);
                             self.tiles(
                                 simd,
                                 panel,
                                 #[inline(always)]
-                                |i, p| strip[i.min(R - 1)][p],
+                                // SAFETY: the rows of the strip have `depth` elements each, as many as the panel has
+                                // rows, and `tile` only asks for those.
+                                |i, p| unsafe { *strip[i.min(R - 1)].get_unchecked(p) },
                                 out,
                                 place(j),
                             );

@@ -6,7 +6,17 @@
 //! Every loop comes down to one function that takes its work as a `dyn Fn`: rayon's machinery is compiled once,
 //! not once for each kernel.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rayon::prelude::*;
+
+/// Parallel loops of this process that were shared out among threads.
+static REGIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many parallel loops of this process were shared out among threads so far.
+pub fn regions() -> u64 {
+    REGIONS.load(Ordering::Relaxed)
+}
 
 /// How many threads the current pool has.
 pub fn threads() -> usize {
@@ -32,6 +42,7 @@ fn run(count: usize, work: &(dyn Fn(usize) + Sync)) {
     if count <= 1 || threads() == 1 {
         (0..count).for_each(work);
     } else {
+        REGIONS.fetch_add(1, Ordering::Relaxed);
         (0..count).into_par_iter().with_max_len(1).for_each(work);
     }
 }

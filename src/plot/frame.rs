@@ -142,6 +142,14 @@ impl Frame<'_, '_> {
         }
     }
 
+    /// A text that ends above and left of a point: beside a rising line, not on it.
+    pub fn label(&mut self, point: (f64, f64), text: &str, color: RGBColor) {
+        let (x, y) = self.at(point);
+        let right = (x - 4.0).max(LEFT + 1.1 * text_width(text) + 4.0);
+        let look = Text { color, bold: true, ..Text::new(Side::Right) };
+        self.canvas.text(text, (right, (y - 16.0).max(TOP - FONT)), look);
+    }
+
     /// A ring around a point with a label, below it if `below`.
     pub fn mark(&mut self, point: (f64, f64), label: &str, color: RGBColor, below: bool) {
         let (x, y) = self.at(point);

@@ -10,19 +10,17 @@ pub struct Chart<'a> {
     pub words: Words<'a>,
     /// Its lines with their names; the later lie on top. A line has dots unless it is thin.
     pub lines: Vec<(Key, Vec<(f64, f64)>)>,
-    /// Labels below points.
+    /// Labels above points, in the colour of the last line.
     pub labels: Vec<((f64, f64), String)>,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
 }
 
 impl Chart<'_> {
     fn keys(&self) -> Vec<Key> {
         self.lines.iter().map(|line| line.0.clone()).collect()
-    }
-
-    /// An axis around one coordinate of all points.
-    fn axis(&self, coordinate: fn(&(f64, f64)) -> f64) -> Axis {
-        let points = self.lines.iter().flat_map(|line| &line.1);
-        Axis::log_if_wide(points.map(coordinate))
     }
 
     fn paint(&self, frame: &mut Frame) {
@@ -31,7 +29,7 @@ impl Chart<'_> {
         }
         let color = self.lines.last().map_or(super::color::INK, |line| line.0.color);
         for (point, label) in &self.labels {
-            frame.mark(*point, label, color, false);
+            frame.label(*point, label, color);
         }
     }
 }
@@ -43,9 +41,10 @@ pub fn draw(charts: &[Chart]) -> String {
     canvas::svg(width, sizes.iter().map(|size| size.1).sum(), |canvas| {
         let mut top = 0.0;
         for (chart, (_, height)) in charts.iter().zip(&sizes) {
-            let (x, y) = (chart.axis(|p| p.0), chart.axis(|p| p.1));
             canvas.moved((0.0, top), |canvas| {
-                frame::draw(canvas, &chart.words, &chart.keys(), x, y, |frame| chart.paint(frame));
+                frame::draw(canvas, &chart.words, &chart.keys(), chart.x, chart.y, |frame| {
+                    chart.paint(frame)
+                });
             });
             top += height;
         }
@@ -66,6 +65,8 @@ mod tests {
                 vec![(1.0, 2.0), (100.0, 300.0), (f64::NAN, 1.0)],
             )],
             labels: vec![((100.0, 300.0), "end".into())],
+            x: Axis::log_if_wide([1.0, 100.0].into_iter()),
+            y: Axis::around([0.0, 300.0].into_iter()),
         };
         let (one, two) = (draw(&[chart()]), draw(&[chart(), chart()]));
         assert!(is_well_formed(&one) && is_well_formed(&two) && two.matches(">end").count() <= 2);

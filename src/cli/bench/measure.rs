@@ -38,10 +38,11 @@ impl Effort {
         Effort { most: self.most * 30, ..self }
     }
 
-    /// How long to look for the processor's best speed.
+    /// How long to look for the processor's best speed: in many runs that are shorter than the turns which
+    /// the system gives to other programs.
     pub fn peak(self) -> peak::Effort {
-        let ms = if self.seconds > 0.0 { 20 } else { 1 };
-        peak::Effort { run: Duration::from_millis(ms), runs: self.least.min(10) }
+        let runs = if self.seconds > 0.0 { 100 } else { 3 };
+        peak::Effort { run: Duration::from_millis(1), runs }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cli::text::{grouped, print, table};
 use crate::config::PRESETS;
 use crate::files;
 use crate::plot::frame::{Key, Words};
-use crate::plot::{color, lines};
+use crate::plot::{axis::Axis, color, lines};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -32,6 +32,7 @@ pub fn run(
     svg: Option<&Path>,
     allocations: Allocations,
 ) -> Result<()> {
+    super::check_folder(svg)?;
     let effort = Effort::FULL.or_quick(quick);
     let one = |size: &str| {
         super::progress(&format!("measuring {size}"));
@@ -103,10 +104,17 @@ fn draw(sizes: &[StepReport]) -> String {
     let about = sizes.first().map_or(String::new(), |r| {
         let s = if r.threads == 1 { "" } else { "s" };
         format!(
-            "Batch {}, {} thread{s}, {}; at the rings: the share of the bound that is reached",
+            "Batch {}, {} thread{s}, {}; percentages: the share of the bound that is reached",
             r.batch, r.threads, r.profile
         )
     });
+    let lines = vec![
+        (key("products at peak speed", color::GREY, 1.5), points(&|r| bound(r).products_ms())),
+        (key("update at memory's speed", color::EDGE, 1.5), points(&|r| bound(r).update_ms())),
+        (key("both: the bound", color::TEST, 2.0), points(&|r| r.roofline_ms)),
+        (key("measured", color::TRAIN, 2.0), step),
+    ];
+    let all = || lines.iter().flat_map(|line| line.1.iter());
     lines::draw(&[lines::Chart {
         words: Words {
             title: "A training step and the least time it could take",
@@ -114,12 +122,10 @@ fn draw(sizes: &[StepReport]) -> String {
             x: "parameters",
             y: "time [ms]",
         },
-        lines: vec![
-            (key("products at peak speed", color::GREY, 1.5), points(&|r| bound(r).products_ms())),
-            (key("update at memory's speed", color::EDGE, 1.5), points(&|r| bound(r).update_ms())),
-            (key("both: the bound", color::TEST, 2.0), points(&|r| r.roofline_ms)),
-            (key("measured", color::TRAIN, 2.0), step),
-        ],
+        x: Axis::log_if_wide(all().map(|p| p.0)),
+        // The topmost point needs room for its label.
+        y: Axis::log_if_wide(all().flat_map(|p| [p.1, 2.0 * p.1])),
         labels,
+        lines,
     }])
 }

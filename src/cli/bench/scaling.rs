@@ -13,7 +13,7 @@ use crate::cli::text::{grouped, print, table};
 use crate::files;
 use crate::kernels::simd;
 use crate::plot::frame::{Key, Words};
-use crate::plot::{color, lines};
+use crate::plot::{axis::Axis, color, lines};
 
 /// Tokens (here: images) of a step.
 const TOKENS: [usize; 9] = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
@@ -92,6 +92,7 @@ fn exponent(points: &[(f64, f64)]) -> Option<f64> {
 /// # Errors
 /// Impossible numbers of threads, or a file that cannot be written.
 pub fn run(threads_list: Option<Vec<usize>>, quick: bool, json: bool, svg: Option<&Path>) -> Result<()> {
+    super::check_folder(svg)?;
     let mut counts = threads_list.unwrap_or_else(default_threads);
     counts.sort_unstable();
     counts.dedup();
@@ -156,13 +157,24 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// `n^0.98`, or nothing where no exponent is known.
-fn power(series: &Series) -> String {
-    series.exponent.map_or(String::new(), |exponent| format!("n^{exponent:.2}"))
+/// How the time grows, in words; empty where that is not known.
+fn growth(series: &Series) -> String {
+    series.exponent.map_or(String::new(), |exponent| format!("grows as n^{exponent:.2} in the upper half"))
+}
+
+/// How much faster the most threads are than the fewest, in words; empty where there is only one number.
+fn speed_up(series: &Series) -> String {
+    match (series.points.first(), series.points.last()) {
+        (Some(few), Some(many)) if few.value < many.value => {
+            let ratio = few.train_step_ms / many.train_step_ms;
+            format!("{} threads are {ratio:.2} times as fast as {}", many.value, few.value)
+        }
+        _ => String::new(),
+    }
 }
 
 fn describe(report: &Report) -> String {
-    let part = |name: &str, series: &Series| {
+    let part = |name: &str, series: &Series, finding: String| {
         let head = [name, "step", "operations", "time per operation"].map(String::from).to_vec();
         let row = |p: &Point| {
             vec![
@@ -173,66 +185,69 @@ fn describe(report: &Report) -> String {
             ]
         };
         let rows: Vec<Vec<String>> = std::iter::once(head).chain(series.points.iter().map(row)).collect();
-        let fit = match power(series) {
-            power if power.is_empty() => String::new(),
-            power => format!("grows as {power} in the upper half\n"),
-        };
-        format!("{}{fit}\n", table(&rows))
+        let finding = if finding.is_empty() { finding } else { finding + "\n" };
+        format!("{}{finding}\n", table(&rows))
     };
     format!(
         "median training steps of the network Small, {}; batch 256 and {} thread{} unless said otherwise\n\n{}{}{}",
         report.profile,
         report.threads,
         plural(report.threads),
-        part("tokens", &report.tokens),
-        part("experts in each layer", &report.experts),
-        part("threads", &report.over_threads),
+        part("tokens", &report.tokens, growth(&report.tokens)),
+        part("experts in each layer", &report.experts, growth(&report.experts)),
+        part("threads", &report.over_threads, speed_up(&report.over_threads)),
     )
+}
+
+/// The measured curve over what it would be in proportion to something.
+fn chart<'a>(words: Words<'a>, name: &str, proportion: Vec<(f64, f64)>, series: &Series) -> lines::Chart<'a> {
+    let key = |name: &str, color, width| Key { name: name.into(), color, width };
+    let curve = series.curve();
+    let both = || proportion.iter().chain(&curve);
+    lines::Chart {
+        words,
+        x: Axis::log_if_wide(both().map(|p| p.0)),
+        y: Axis::log_if_wide(both().map(|p| p.1)),
+        labels: Vec::new(),
+        lines: vec![(key(name, color::TEST, 1.5), proportion), (key("measured", color::TRAIN, 2.0), curve)],
+    }
 }
 
 /// The three series, one chart each.
 fn draw(report: &Report) -> String {
     let Report { tokens, experts, over_threads, threads, profile, .. } = report;
-    let key = |name: &str, color, width| Key { name: name.into(), color, width };
-    let chart = |series: &Series, words, proportion: (&str, Vec<(f64, f64)>)| {
-        let last = series.points.last().map(|p| (p.value as f64, p.train_step_ms));
-        lines::Chart {
-            words,
-            lines: vec![
-                (key(proportion.0, color::TEST, 1.5), proportion.1),
-                (key("measured", color::TRAIN, 2.0), series.curve()),
-            ],
-            labels: last
-                .into_iter()
-                .map(|point| (point, power(series)))
-                .filter(|l| !l.1.is_empty())
-                .collect(),
-        }
+    let about = |network: &str, finding: String| {
+        let finding = if finding.is_empty() { finding } else { format!("; {finding}") };
+        format!("{network}, {profile}{finding}")
     };
-    let on = format!("{threads} thread{}, {profile}; n^...: fitted to the upper half", plural(*threads));
-    let (small, wide) =
-        (format!("Network Small, {on}"), format!("Four layers like Small's, batch 256, {on}"));
+    let on = format!("{threads} thread{}", plural(*threads));
+    let tokens_about = about(&format!("Network Small, {on}"), growth(tokens));
+    let experts_about = about(&format!("Four layers like Small's, batch 256, {on}"), growth(experts));
+    let threads_about = about("Network Small, batch 256", speed_up(over_threads));
     let y = "training step [ms]";
-    lines::draw(&[
-        chart(
-            tokens,
-            Words { title: "Tokens", subtitle: &small, x: "tokens in a batch", y },
-            ("in proportion to tokens", tokens.in_proportion(|p| p.value as f64, tokens.points.last())),
-        ),
-        chart(
-            experts,
-            Words { title: "Experts", subtitle: &wide, x: "experts in each layer", y },
-            ("in proportion to operations", experts.in_proportion(|p| p.train_flops, experts.points.last())),
-        ),
-        chart(
-            over_threads,
-            Words { title: "Threads", subtitle: "Network Small, batch 256", x: "threads", y },
-            (
-                "in inverse proportion to threads",
-                over_threads.in_proportion(|p| 1.0 / p.value as f64, over_threads.points.first()),
-            ),
-        ),
-    ])
+    let tokens = chart(
+        Words { title: "Step time over tokens", subtitle: &tokens_about, x: "tokens in a batch", y },
+        "in proportion to tokens",
+        tokens.in_proportion(|p| p.value as f64, tokens.points.last()),
+        tokens,
+    );
+    let experts = chart(
+        Words { title: "Step time over experts", subtitle: &experts_about, x: "experts in each layer", y },
+        "in proportion to operations",
+        experts.in_proportion(|p| p.train_flops, experts.points.last()),
+        experts,
+    );
+    let ideal = over_threads.in_proportion(|p| 1.0 / p.value as f64, over_threads.points.first());
+    let mut of_threads = chart(
+        Words { title: "Step time over threads", subtitle: &threads_about, x: "threads", y },
+        "in inverse proportion",
+        ideal,
+        over_threads,
+    );
+    let values = over_threads.points.iter().map(|p| p.value as f64);
+    of_threads.x = Axis::counts(values.clone().fold(f64::MAX, f64::min), values.fold(0.0, f64::max));
+    of_threads.y = Axis::around(over_threads.points.iter().map(|p| p.train_step_ms).chain([0.0]));
+    lines::draw(&[tokens, experts, of_threads])
 }
 
 #[cfg(test)]
@@ -242,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_exponent_of_a_power_is_its_exponent() {
-        let curve: Vec<(f64, f64)> = (1..6).map(|i| f64::from(i)).map(|x| (x, 3.0 * x * x)).collect();
+        let curve: Vec<(f64, f64)> = (1..6).map(f64::from).map(|x| (x, 3.0 * x * x)).collect();
         approx::assert_relative_eq!(exponent(&curve).unwrap(), 2.0, epsilon = 1e-12);
         assert_eq!((exponent(&curve[..1]), exponent(&[])), (None, None));
     }

@@ -16,8 +16,8 @@ const EXPERTS: [usize; 4] = [8, 16, 64, 256];
 /// The percentile.
 const TAU: f64 = 0.7;
 
-/// Tokens in a batch.
-const TOKENS: usize = 1024;
+/// Gates in a batch: so many that the processor cannot learn by heart how their comparisons end.
+const GATES: usize = 1 << 18;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -65,7 +65,8 @@ pub fn run(quick: bool, json: bool) -> Result<()> {
 fn measure(experts: usize, effort: Effort) -> Result<Layer> {
     super::progress(&format!("measuring {experts} experts"));
     let k = select::token_scope_k(experts, TAU);
-    let mut logits = vec![0.0f32; TOKENS * experts];
+    let tokens = (GATES / experts).max(1);
+    let mut logits = vec![0.0f32; tokens * experts];
     Stream::new(1, Purpose::Check, experts as u64, 0).normal(&mut logits, 1.0);
     let mut gates = vec![0.0; logits.len()];
     gate(&logits, experts, &mut gates);
@@ -80,7 +81,7 @@ fn measure(experts: usize, effort: Effort) -> Result<Layer> {
         Ok(())
     })?;
     agree(&mask, &plain_mask, experts)?;
-    let selection = Pair::of(ours.median, plain.median);
+    let selection = Pair::of(tokens, ours.median, plain.median);
 
     let mut scratch = gates.clone();
     let ours = time(effort, US, || {
@@ -94,13 +95,13 @@ fn measure(experts: usize, effort: Effort) -> Result<Layer> {
         Ok(())
     })?;
     agree(&mask, &plain_mask, experts)?;
-    Ok(Layer { experts, k, select: selection, gate_and_select: Pair::of(ours.median, plain.median) })
+    Ok(Layer { experts, k, select: selection, gate_and_select: Pair::of(tokens, ours.median, plain.median) })
 }
 
 impl Pair {
-    /// Of the microseconds that a batch took.
-    fn of(ours_us: f64, plain_us: f64) -> Pair {
-        let per_s = |us: f64| TOKENS as f64 * 1e6 / us;
+    /// Of the microseconds that a batch of `tokens` took.
+    fn of(tokens: usize, ours_us: f64, plain_us: f64) -> Pair {
+        let per_s = |us: f64| tokens as f64 * 1e6 / us;
         Pair { tokens_per_s: per_s(ours_us), plain_tokens_per_s: per_s(plain_us), ratio: plain_us / ours_us }
     }
 }

@@ -112,6 +112,8 @@ const COUNTED: u32 = 4;
 /// A network that cannot be.
 pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Result<StepReport> {
     let spec = shape.spec()?;
+    // The peak is sought before and after, in case the machine is busy with something else in between.
+    let peak_before = peak::gflops(effort.peak());
     let mut network = Network::new(&spec, shape.batch);
     let train_step_ms = time(effort, MS, || network.step())?;
     let before = (allocations(), par::regions());
@@ -125,7 +127,7 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
     let eval_one_us = time(effort.of_short_work(), US, || network.evaluate_one())?;
     let peak_rss_mb = peak_rss_mb();
     drop(network);
-    let peak_gflops = peak::gflops(effort.peak());
+    let peak_gflops = peak::gflops(effort.peak()).max(peak_before);
     let stream_gb_s = peak::stream_gb_s(spec.parameters(), effort.peak());
     let train_flops = train_flops(&spec, shape.batch);
     let roofline = Roofline::of(train_flops, spec.parameters(), peak_gflops, stream_gb_s);

@@ -72,8 +72,10 @@ fn best_rate(effort: Effort, mut work: impl FnMut(usize)) -> f64 {
 
 /// Independent chains of multiply-adds: enough to hide the latency of one behind the others, few enough for
 /// the registers. A vector of 16 numbers fills one register of AVX-512 (of 32) but two of AVX2 (of 16).
-const CHAINS_AVX512: usize = 12;
 const CHAINS: usize = 6;
+/// The same with AVX-512.
+#[cfg(target_arch = "x86_64")]
+const CHAINS_AVX512: usize = 12;
 
 /// The number of chains on this processor.
 fn chains() -> usize {

@@ -1,11 +1,11 @@
 //! Inference of every size: a batch and one image.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use dynamoe::nn::{Init, Model, Phase};
 use dynamoe::{Mode, Tape, arr};
 
 mod common;
-use common::{BATCH, normal, short, spec};
+use common::{BATCH, normal, spec};
 
 fn inference(c: &mut Criterion) {
     let mut group = c.benchmark_group("inference");
@@ -25,5 +25,6 @@ fn inference(c: &mut Criterion) {
     }
 }
 
-criterion_group! { name = benches; config = short(); targets = inference }
-criterion_main!(benches);
+fn main() {
+    common::run(0, &[inference]);
+}

@@ -2,12 +2,12 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use dynamoe::kernels::gemm::{self, Mat};
-use dynamoe::kernels::{par, routes::Routes, rows, select, softmax};
+use dynamoe::kernels::{routes::Routes, rows, select, softmax};
 use dynamoe::ops::fused::layer_norm::LayerNorm;
 use dynamoe::{Mode, Tape, arr};
 
 mod common;
-use common::{normal, short};
+use common::normal;
 
 /// Tokens in a batch.
 const TOKENS: usize = 256;
@@ -75,11 +75,5 @@ fn row_kernels(c: &mut Criterion) {
 }
 
 fn main() {
-    par::with_threads(1, || {
-        let mut criterion = short().configure_from_args();
-        products(&mut criterion);
-        selection(&mut criterion);
-        row_kernels(&mut criterion);
-        criterion.final_summary();
-    });
+    common::run(1, &[products, selection, row_kernels]);
 }

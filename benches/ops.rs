@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use dynamoe::kernels::routes::Routes;
 use dynamoe::kernels::select;
 use dynamoe::nn::experts::Experts;
@@ -15,7 +15,7 @@ use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::{Mode, Tape, Var, arr};
 
 mod common;
-use common::{BATCH, ROUTER, normal, short};
+use common::{BATCH, ROUTER, normal};
 
 const WIDTH: usize = 128;
 const HIDDEN: usize = 64;
@@ -75,5 +75,6 @@ fn ops(c: &mut Criterion) {
     });
 }
 
-criterion_group! { name = benches; config = short(); targets = ops }
-criterion_main!(benches);
+fn main() {
+    common::run(0, &[ops]);
+}

@@ -1,12 +1,12 @@
 //! A training step of every size: forward, backward, AdamW.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::{Optimizer, Settings};
 use dynamoe::{arr, train::step};
 
 mod common;
-use common::{BATCH, normal, short, spec};
+use common::{BATCH, normal, spec};
 
 fn steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("step");
@@ -27,5 +27,6 @@ fn steps(c: &mut Criterion) {
     }
 }
 
-criterion_group! { name = benches; config = short(); targets = steps }
-criterion_main!(benches);
+fn main() {
+    common::run(0, &[steps]);
+}

@@ -1,4 +1,4 @@
-//! What the benchmarks share: short measurements, made-up numbers, the networks.
+//! What the benchmarks share: how they are run, made-up numbers, the networks.
 
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use dynamoe::config::PRESETS;
+use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::model::{Norm, Spec};
 use dynamoe::nn::router::percentile::{Scope, Settings};
@@ -14,10 +15,16 @@ use dynamoe::nn::schedule::Schedule;
 /// Images in a batch.
 pub const BATCH: usize = 256;
 
-/// A second for each figure.
-pub fn short() -> Criterion {
-    let criterion = Criterion::default().sample_size(20).without_plots();
-    criterion.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(800))
+/// Runs `benchmarks` on `threads` threads (0: one for each core), a second for each figure.
+pub fn run(threads: usize, benchmarks: &[fn(&mut Criterion)]) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    par::with_threads(if threads == 0 { cores } else { threads }, || {
+        let (warm_up, measured) = (Duration::from_millis(200), Duration::from_millis(800));
+        let short = Criterion::default().sample_size(20).warm_up_time(warm_up).measurement_time(measured);
+        let mut criterion = short.without_plots().configure_from_args();
+        benchmarks.iter().for_each(|benchmark| benchmark(&mut criterion));
+        criterion.final_summary();
+    });
 }
 
 /// `len` standard normal numbers; `layer` tells one lot from another.

@@ -31,21 +31,17 @@ pub fn gflops(effort: Effort) -> f64 {
 /// `elements` numbers each: an optimiser's pass, which reads four (value, gradient and two moments) and writes
 /// three. Arrays that fit in a cache are measured there, as the pass over a small model runs there.
 pub fn stream_gb_s(elements: usize, effort: Effort) -> f64 {
-    let size = elements.div_ceil(par::threads()).next_multiple_of(LANES);
-    let [mut value, mut first, mut second] = [1.0f32, 2e-3, 2e-3].map(|start| vec![start; elements]);
-    let gradient = vec![1e-3f32; elements];
+    // Each thread has its share of every array.
+    let share = elements.div_ceil(par::threads());
+    let arrays = |first: usize| {
+        let len = share.min(elements - first);
+        [1.0f32, 2e-3, 2e-3, 1e-3].map(|start| vec![start; len])
+    };
+    let mut shares: Vec<[Vec<f32>; 4]> = (0..elements).step_by(share.max(1)).map(arrays).collect();
     let passes_per_s = best_rate(effort, |passes| {
-        par::chunks3(
-            (&mut value, size),
-            (&mut first, size),
-            (&mut second, size),
-            |i, value, first, second| {
-                let gradient = &gradient[i * size..][..value.len()];
-                (0..passes).for_each(|_| pass(value, first, second, gradient));
-            },
-        );
+        par::chunks(&mut shares, 1, |_, share| (0..passes).for_each(|_| pass(&mut share[0])));
     });
-    black_box((&value, &first, &second));
+    black_box(&shares);
     passes_per_s * (STREAM_BYTES * elements) as f64 / 1e9
 }
 
@@ -113,11 +109,11 @@ fn run_chains<S: Simd, const COUNT: usize>(simd: S, rounds: usize) -> f32 {
 
 /// One pass over four arrays with little arithmetic. The numbers stay where they began, or nearly.
 #[inline(never)]
-fn pass(value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
+fn pass([value, first, second, gradient]: &mut [Vec<f32>; 4]) {
     fast::<f32, _>(
         #[inline(always)]
         || {
-            for (((p, m), v), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+            for (((p, m), v), &g) in value.iter_mut().zip(first).zip(second).zip(&*gradient) {
                 *m = 0.5 * *m + g;
                 *v = 0.5 * *v + g;
                 *p -= 1e-9 * (*m + *v);

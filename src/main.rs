@@ -1,10 +1,22 @@
 //! The `dynamoe` program: parses the command line and hands over to `dynamoe::cli`.
 
+use std::alloc::System;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use dynamoe::cli;
+use dynamoe::cli::{self, bench};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// The system's allocator, counting for `dynamoe bench`.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// New and resized blocks of memory so far.
+fn allocations() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.allocations + stats.reallocations
+}
 
 /// Trains dynamic mixture-of-experts networks on CPUs, reproducible to the bit.
 #[derive(Parser)]
@@ -111,11 +123,112 @@ enum Verb {
     },
     /// Check the gradient of every operation against differences
     Gradcheck,
+    /// Measure how fast this machine trains, and how near that is to what it could do
+    Bench {
+        #[command(subcommand)]
+        verb: BenchVerb,
+    },
     /// List, fetch and verify the data sets
     Data {
         #[command(subcommand)]
         verb: DataVerb,
     },
+}
+
+#[derive(Subcommand)]
+enum BenchVerb {
+    /// A training step and inference of one network
+    Step {
+        /// Size: tiny, small, medium, large
+        #[arg(long, value_name = "NAME", default_value = "small")]
+        size: String,
+        /// Images in a batch
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        batch: usize,
+        /// Numbers in an image
+        #[arg(long, value_name = "N", default_value_t = 784)]
+        input: usize,
+        /// Classes
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        classes: usize,
+        /// Experts of each layer, such as 8,6,3,1 [default: descending from 8 to 1]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        experts: Option<Vec<usize>>,
+        /// Hidden width of an expert [default: half the network's width]
+        #[arg(long, value_name = "N")]
+        expert_hidden: Option<usize>,
+        /// Layer normalisation: final, post, pre
+        #[arg(long, value_name = "WHERE", default_value = "post")]
+        norm: String,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// Matrix products against the processor's peak
+    Gemm {
+        /// Threads
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        threads: usize,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// The choice of experts against a plain sort
+    Select {
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// The training step of every size against the least time it could take
+    Roofline {
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+        /// Also draw it into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// How the time of a step grows with tokens, experts and threads
+    Scaling {
+        /// Numbers of threads [default: 1, 2, 4 and so on up to all]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        threads_list: Option<Vec<usize>>,
+        #[command(flatten)]
+        output: BenchOutput,
+        /// Also draw it into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct BenchOutput {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Measure almost nothing, only to see that it runs
+    #[arg(long, hide = true)]
+    quick: bool,
+}
+
+fn run_bench(verb: BenchVerb) -> anyhow::Result<()> {
+    match verb {
+        BenchVerb::Step { size, batch, input, classes, experts, expert_hidden, norm, threads, output } => {
+            let (size, norm) = (size.as_str(), norm.as_str());
+            let shape = bench::network::Shape { size, batch, input, classes, experts, expert_hidden, norm };
+            bench::step::run(&shape, threads, output.quick, output.json, allocations)
+        }
+        BenchVerb::Gemm { threads, output } => bench::gemm::run(threads, output.quick, output.json),
+        BenchVerb::Select { output } => bench::select::run(output.quick, output.json),
+        BenchVerb::Roofline { threads, output, svg } => {
+            bench::roofline::run(threads, output.quick, output.json, svg.as_deref(), allocations)
+        }
+        BenchVerb::Scaling { threads_list, output, svg } => {
+            bench::scaling::run(threads_list, output.quick, output.json, svg.as_deref())
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -232,6 +345,7 @@ fn run(program: Program) -> anyhow::Result<()> {
             cli::schedule::run(layers, min, max, custom.as_deref(), svg.as_deref())
         }
         Verb::Gradcheck => cli::gradcheck::run(),
+        Verb::Bench { verb } => run_bench(verb),
         Verb::Data { verb } => match verb {
             DataVerb::List(dir) => cli::data::list(dir.data_dir.as_deref()),
             DataVerb::Fetch { name, dir, quiet } => cli::data::fetch(&name, dir.data_dir.as_deref(), quiet),

@@ -155,6 +155,13 @@ fn impossible_requests_get_one_line() {
         (&["train", "--out-dir", "file"], "cannot create folder file"),
         (&["eval", "missing"], "missing: not a run folder"),
         (&["inspect", "hge"], "the nearest preset is `large`"),
+        (&["bench", "step", "--size", "smal"], "setting size: `smal` is none of"),
+        (&["bench", "step", "--batch", "0"], "setting batch: 0 is impossible"),
+        (&["bench", "step", "--norm", "psot"], "setting norm: "),
+        (&["bench", "step", "--experts", "8,0"], "setting experts: [8, 0] is impossible"),
+        (&["bench", "gemm", "--threads", "0"], "threads: 0 is impossible"),
+        (&["bench", "scaling", "--threads-list", "1,0"], "threads: 0 is impossible"),
+        (&["bench", "roofline", "--svg", "missing/a.svg"], "cannot write missing/a.svg"),
         (&["data", "verify", "mnist"], "missing or corrupt"),
         (&["data", "fetch", "imagenet"], "no data set `imagenet`"),
     ] {
@@ -168,6 +175,7 @@ fn impossible_requests_get_one_line() {
         ),
         (&["eval"], "required arguments were not provided: <RUN>"),
         (&["train", "--threads", "x"], "invalid value 'x' for '--threads <N>'"),
+        (&["bench", "step", "--experts", "8,x"], "invalid value 'x' for '--experts <COUNTS>'"),
         (&["trian"], "unrecognized subcommand 'trian'"),
     ] {
         let output = dynamoe(folder, arguments);
@@ -202,4 +210,62 @@ fn gradients_and_presets_are_shown() {
         &["inspect", "small", "--set", "dataset=mnist", "--set", "norm=post", "--json"],
     ));
     assert_eq!((&small["parameters"], &small["paper_parameters"]), (&403_484.into(), &380_000.into()));
+}
+
+/// The number at `pointer`.
+fn number(report: &Value, pointer: &str) -> f64 {
+    let value = report.pointer(pointer).and_then(Value::as_f64);
+    value.unwrap_or_else(|| panic!("{pointer} is no number in {report}"))
+}
+
+#[test]
+fn speed_is_measured_and_every_figure_is_positive() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let step = ["bench", "step", "--size", "tiny", "--batch", "8", "--input", "16", "--quick"];
+    let report = json(&success(folder, &[&step[..], &["--threads", "2", "--json"]].concat()));
+    for pointer in [
+        "/train_step_ms/median",
+        "/train_step_ms/min",
+        "/eval_batch_ms/median",
+        "/eval_one_us/median",
+        "/peak_gflops",
+        "/stream_gb_s",
+        "/roofline_ms",
+        "/roofline_fraction",
+        "/active_flops",
+        "/train_flops",
+        "/allocations_per_step",
+    ] {
+        assert!(number(&report, pointer) > 0.0, "{pointer} in {report}");
+    }
+    for pointer in ["/train_step_ms/spread", "/eval_one_us/spread", "/parallel_regions_per_step"] {
+        assert!(number(&report, pointer) >= 0.0, "{pointer} in {report}");
+    }
+    assert!(report.get("peak_rss_mb").is_some() && report["profile"].is_string());
+    assert_eq!((number(&report, "/threads"), number(&report, "/batch")), (2.0, 8.0));
+    assert_eq!((number(&report, "/parameters"), &report["experts"]), (40_307.0, &json("[8, 1]")));
+    assert!(success(folder, &step).contains("the training step reaches"));
+
+    let gemm = json(&success(folder, &["bench", "gemm", "--quick", "--json"]));
+    assert!(number(&gemm, "/products/0/gflops") > 0.0 && number(&gemm, "/products/0/share_of_peak") > 0.0);
+    let select = json(&success(folder, &["bench", "select", "--quick", "--json"]));
+    assert_eq!((number(&select, "/layers/0/experts"), number(&select, "/layers/0/k")), (8.0, 3.0));
+    assert!(number(&select, "/layers/3/gate_and_select/ratio") > 0.0);
+}
+
+#[test]
+fn bounds_and_scaling_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let draw = |verb, file| ["bench", verb, "--quick", "--json", "--svg", file];
+    let roofline = json(&success(folder, &draw("roofline", "roofline.svg")));
+    assert!(number(&roofline, "/sizes/1/roofline_fraction") > 0.0);
+    let both = [&draw("scaling", "scaling.svg")[..], &["--threads-list", "2,1"]].concat();
+    let scaling = json(&success(folder, &both));
+    assert!(number(&scaling, "/tokens/exponent").is_finite());
+    assert_eq!(number(&scaling, "/over_threads/points/1/value"), 2.0);
+    for file in ["roofline.svg", "scaling.svg"] {
+        assert!(std::fs::read_to_string(folder.join(file)).unwrap().starts_with("<svg"), "{file}");
+    }
 }

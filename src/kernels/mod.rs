@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod map;
 pub mod math;
 pub mod par;
+pub mod peak;
 pub mod pool;
 pub mod random;
 pub mod reduce;

@@ -29,3 +29,16 @@ pub fn fast<E: Elem, R>(work: impl FnOnce() -> R) -> R {
         _ => work(),
     }
 }
+
+/// The instruction set that [`fast`] picks on this processor.
+pub fn name() -> &'static str {
+    match Level::new() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => "avx2",
+        _ if cfg!(target_arch = "x86_64") => "sse2",
+        _ if cfg!(target_arch = "aarch64") => "neon",
+        _ => "baseline",
+    }
+}

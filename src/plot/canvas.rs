@@ -56,6 +56,8 @@ impl Text {
 /// The sheet.
 pub struct Canvas<'a> {
     backend: SVGBackend<'a>,
+    /// Added to every position.
+    origin: (f64, f64),
 }
 
 /// The SVG text of a white sheet with what `paint` draws on it.
@@ -63,7 +65,7 @@ pub fn svg(width: f64, height: f64, paint: impl FnOnce(&mut Canvas)) -> String {
     let (w, h) = (width.ceil().max(1.0), height.ceil().max(1.0));
     let large = ((w * SCALE) as u32, (h * SCALE) as u32);
     let mut text = String::new();
-    let mut canvas = Canvas { backend: SVGBackend::with_string(&mut text, large) };
+    let mut canvas = Canvas { backend: SVGBackend::with_string(&mut text, large), origin: (0.0, 0.0) };
     canvas.rect((0.0, 0.0), (w, h), color::PAPER);
     paint(&mut canvas);
     // Dropping the backend closes the document.
@@ -72,32 +74,43 @@ pub fn svg(width: f64, height: f64, paint: impl FnOnce(&mut Canvas)) -> String {
     text.replacen(&is, &format!("width=\"{w}\" height=\"{h}\""), 1)
 }
 
-fn scaled((x, y): (f64, f64)) -> (i32, i32) {
-    ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
-}
-
 fn stroke(color: RGBColor, width: f64) -> ShapeStyle {
     ShapeStyle { color: color.to_rgba(), filled: true, stroke_width: (width * SCALE).round() as u32 }
 }
 
 // Writing to a string cannot fail, so the backend's results carry no news.
 impl Canvas<'_> {
+    /// Draws what `paint` draws, moved by `by`.
+    pub fn moved(&mut self, by: (f64, f64), paint: impl FnOnce(&mut Self)) {
+        let before = self.origin;
+        self.origin = (before.0 + by.0, before.1 + by.1);
+        paint(self);
+        self.origin = before;
+    }
+
+    fn scaled(&self, (x, y): (f64, f64)) -> (i32, i32) {
+        let (x, y) = (x + self.origin.0, y + self.origin.1);
+        ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
+    }
+
     /// A filled rectangle.
     pub fn rect(&mut self, from: (f64, f64), to: (f64, f64), fill: RGBColor) {
-        let _ = self.backend.draw_rect(scaled(from), scaled(to), &fill, true);
+        let (from, to) = (self.scaled(from), self.scaled(to));
+        let _ = self.backend.draw_rect(from, to, &fill, true);
     }
 
     /// A line through all points.
     pub fn path(&mut self, points: &[(f64, f64)], color: RGBColor, width: f64) {
         if points.len() > 1 {
-            let points = points.iter().map(|&p| scaled(p));
+            let points: Vec<(i32, i32)> = points.iter().map(|&p| self.scaled(p)).collect();
             let _ = self.backend.draw_path(points, &stroke(color, width));
         }
     }
 
     /// A filled circle.
     pub fn dot(&mut self, center: (f64, f64), radius: f64, fill: RGBColor) {
-        let _ = self.backend.draw_circle(scaled(center), (radius * SCALE) as u32, &fill, true);
+        let center = self.scaled(center);
+        let _ = self.backend.draw_circle(center, (radius * SCALE) as u32, &fill, true);
     }
 
     /// A text.
@@ -114,7 +127,8 @@ impl Canvas<'_> {
         // The backend lowers the text by half an ex, a little less than half a digit's height.
         let drop = look.size * 0.09;
         let at = if look.upright { (at.0 + drop, at.1) } else { (at.0, at.1 + drop) };
-        let _ = self.backend.draw_text(text, &style, scaled(at));
+        let at = self.scaled(at);
+        let _ = self.backend.draw_text(text, &style, at);
     }
 }
 

@@ -45,20 +45,41 @@ pub struct Frame<'a, 'b> {
 
 /// A chart: axes and legend, then what `paint` draws.
 pub fn chart(words: &Words, keys: &[Key], x: Axis, y: Axis, paint: impl FnOnce(&mut Frame)) -> String {
-    let rows = ((PLOT.1 / ROW) as usize).max(1);
-    let column = keys.iter().map(|k| text_width(&k.name)).fold(0.0, f64::max) + 46.0;
-    let columns = keys.len().div_ceil(rows) as f64;
-    let width = LEFT + PLOT.0 + 24.0 + column * columns;
-    canvas::svg(width.max(LEFT + text_width(words.subtitle)), TOP + PLOT.1 + BOTTOM, |canvas| {
-        heading(canvas, LEFT, words.title, words.subtitle);
-        for (i, key) in keys.iter().enumerate() {
-            let left = LEFT + PLOT.0 + 24.0 + column * (i / rows) as f64;
-            entry(canvas, (left, TOP + ROW * ((i % rows) as f64 + 0.5)), key);
-        }
-        let mut frame = Frame { canvas, x, y };
-        frame.axes(words);
-        paint(&mut frame);
-    })
+    let (width, height) = size(words, keys);
+    canvas::svg(width, height, |canvas| draw(canvas, words, keys, x, y, paint))
+}
+
+/// Rows of a legend before a new column begins.
+const ROWS: usize = (PLOT.1 / ROW) as usize;
+
+/// Width of a column of the legend.
+fn column(keys: &[Key]) -> f64 {
+    keys.iter().map(|k| text_width(&k.name)).fold(0.0, f64::max) + 46.0
+}
+
+/// Width and height of a chart.
+pub fn size(words: &Words, keys: &[Key]) -> (f64, f64) {
+    let width = LEFT + PLOT.0 + 24.0 + column(keys) * keys.len().div_ceil(ROWS) as f64;
+    (width.max(LEFT + text_width(words.subtitle)), TOP + PLOT.1 + BOTTOM)
+}
+
+/// Draws a chart of that size at the canvas's origin.
+pub fn draw(
+    canvas: &mut Canvas,
+    words: &Words,
+    keys: &[Key],
+    x: Axis,
+    y: Axis,
+    paint: impl FnOnce(&mut Frame),
+) {
+    heading(canvas, LEFT, words.title, words.subtitle);
+    for (i, key) in keys.iter().enumerate() {
+        let left = LEFT + PLOT.0 + 24.0 + column(keys) * (i / ROWS) as f64;
+        entry(canvas, (left, TOP + ROW * ((i % ROWS) as f64 + 0.5)), key);
+    }
+    let mut frame = Frame { canvas, x, y };
+    frame.axes(words);
+    paint(&mut frame);
 }
 
 /// A chart that has nothing to show, and says so.
@@ -119,6 +140,14 @@ impl Frame<'_, '_> {
         if points.len() == 1 || (dots && points.len() <= 40) {
             points.iter().for_each(|&p| self.canvas.dot(p, 1.0 + width, color));
         }
+    }
+
+    /// A text that ends above and left of a point: beside a rising line, not on it.
+    pub fn label(&mut self, point: (f64, f64), text: &str, color: RGBColor) {
+        let (x, y) = self.at(point);
+        let right = (x - 4.0).max(LEFT + 1.1 * text_width(text) + 4.0);
+        let look = Text { color, bold: true, ..Text::new(Side::Right) };
+        self.canvas.text(text, (right, (y - 16.0).max(TOP - FONT)), look);
     }
 
     /// A ring around a point with a label, below it if `below`.

@@ -4,6 +4,7 @@ pub mod axis;
 pub mod canvas;
 pub mod color;
 pub mod frame;
+pub mod lines;
 pub mod schedules;
 
 /// Whether `text` is one element in which every tag that opens also closes, in order, with no NaN or

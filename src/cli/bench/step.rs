@@ -1,0 +1,231 @@
+//! `dynamoe bench step`: a training step and inference, and how near they come to what the machine can do.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::measure::{Effort, MS, Times, US, digits, time};
+use super::network::{Network, Shape};
+use crate::cli::run::on_threads;
+use crate::cli::text::{grouped, print, table};
+use crate::kernels::{par, peak, simd};
+use crate::nn::model::{Norm, Spec};
+
+/// Counts the allocations of this process so far.
+pub type Allocations = fn() -> usize;
+
+/// What a measurement of one network found; what `--json` prints.
+#[derive(Debug, Serialize)]
+pub struct StepReport {
+    /// The preset's name.
+    pub size: String,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Numbers in an image.
+    pub input: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Experts of each layer.
+    pub experts: Vec<usize>,
+    /// Hidden width of an expert.
+    pub expert_hidden: usize,
+    /// Where layer normalisation stands.
+    pub norm: Norm,
+    /// Parameters of the network.
+    pub parameters: usize,
+    /// Threads it ran on.
+    pub threads: usize,
+    /// The instruction set of the kernels.
+    pub profile: &'static str,
+    /// A training step: forward, backward, AdamW.
+    pub train_step_ms: Times,
+    /// Inference for one batch.
+    pub eval_batch_ms: Times,
+    /// Inference for one image.
+    pub eval_one_us: Times,
+    /// Multiply-adds in registers on these threads, measured; one counts as two operations.
+    pub peak_gflops: f64,
+    /// Memory traffic of an optimiser's pass over as many parameters on these threads, measured.
+    pub stream_gb_s: f64,
+    /// The least time of a step: see [`Roofline`].
+    pub roofline_ms: f64,
+    /// Its share of the median step.
+    pub roofline_fraction: f64,
+    /// Operations of a forward pass per image.
+    pub active_flops: u64,
+    /// Operations of a training step's products.
+    pub train_flops: u64,
+    /// Calls of the allocator per step, new and resized blocks.
+    pub allocations_per_step: f64,
+    /// Loops per step that were shared out among threads.
+    pub parallel_regions_per_step: f64,
+    /// The most memory the process held until inference was measured; absent where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// The least time that a training step can take: its products at the processor's peak, and then the
+/// optimiser's pass at the speed of memory, 28 bytes for each parameter (value, gradient and two moments are
+/// read, all but the gradient written). The two are added, since the update cannot begin before the
+/// gradients are there. Activations are left out: of these networks they fit in cache. So is all that is
+/// neither a product nor the update; to reach 100% it would have to take no time at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Roofline {
+    /// Operations of the products.
+    pub train_flops: f64,
+    /// Bytes that the update moves.
+    pub bytes: f64,
+    /// Operations the processor does at most, in billions per second.
+    pub peak_gflops: f64,
+    /// Bytes that memory moves at most, in billions per second.
+    pub stream_gb_s: f64,
+}
+
+impl Roofline {
+    /// The bound for a step of `train_flops` operations on `parameters` parameters.
+    pub fn of(train_flops: f64, parameters: usize, peak_gflops: f64, stream_gb_s: f64) -> Roofline {
+        let bytes = (peak::STREAM_BYTES * parameters) as f64;
+        Roofline { train_flops, bytes, peak_gflops, stream_gb_s }
+    }
+
+    /// Time of the products alone.
+    pub fn products_ms(&self) -> f64 {
+        self.train_flops / self.peak_gflops / 1e6
+    }
+
+    /// Time of the update alone.
+    pub fn update_ms(&self) -> f64 {
+        self.bytes / self.stream_gb_s / 1e6
+    }
+}
+
+/// Operations of a training step's products: the forward pass, and as many for each of the two gradients
+/// (parameters and inputs), but the gradient of the images themselves, which nobody needs.
+pub fn train_flops(spec: &Spec, batch: usize) -> f64 {
+    batch as f64 * (3.0 * spec.nominal_flops() - 2.0 * (spec.inputs * spec.width) as f64)
+}
+
+/// Steps over which allocations and parallel regions are counted.
+const COUNTED: u32 = 4;
+
+/// Measures the network of `shape` on the current threads.
+///
+/// # Errors
+/// A network that cannot be.
+pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Result<StepReport> {
+    let spec = shape.spec()?;
+    // The peak is sought before and after, in case the machine is busy with something else in between.
+    let peak_before = peak::gflops(effort.peak());
+    let mut network = Network::new(&spec, shape.batch);
+    let train_step_ms = time(effort, MS, || network.step())?;
+    let before = (allocations(), par::regions());
+    for _ in 0..COUNTED {
+        network.step()?;
+    }
+    let per_step = |count: u64| count as f64 / f64::from(COUNTED);
+    let allocations_per_step = per_step((allocations() - before.0) as u64);
+    let parallel_regions_per_step = per_step(par::regions() - before.1);
+    let eval_batch_ms = time(effort, MS, || network.evaluate())?;
+    let eval_one_us = time(effort.of_short_work(), US, || network.evaluate_one())?;
+    let peak_rss_mb = peak_rss_mb();
+    drop(network);
+    let peak_gflops = peak::gflops(effort.peak()).max(peak_before);
+    let stream_gb_s = peak::stream_gb_s(spec.parameters(), effort.peak());
+    let train_flops = train_flops(&spec, shape.batch);
+    let roofline = Roofline::of(train_flops, spec.parameters(), peak_gflops, stream_gb_s);
+    let roofline_ms = roofline.products_ms() + roofline.update_ms();
+    Ok(StepReport {
+        size: shape.size.into(),
+        batch: shape.batch,
+        input: shape.input,
+        classes: shape.classes,
+        parameters: spec.parameters(),
+        threads: par::threads(),
+        profile: simd::name(),
+        train_step_ms,
+        eval_batch_ms,
+        eval_one_us,
+        peak_gflops,
+        stream_gb_s,
+        roofline_ms,
+        roofline_fraction: roofline_ms / train_step_ms.median,
+        active_flops: spec.nominal_flops() as u64,
+        train_flops: train_flops as u64,
+        allocations_per_step,
+        parallel_regions_per_step,
+        peak_rss_mb,
+        expert_hidden: spec.hidden,
+        norm: spec.norm,
+        experts: spec.experts,
+    })
+}
+
+/// The most memory that this process has held, in millions of bytes.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+/// Measures one network and prints what was found.
+///
+/// # Errors
+/// A network or a number of threads that cannot be.
+pub fn run(
+    shape: &Shape,
+    threads: Option<usize>,
+    quick: bool,
+    json: bool,
+    allocations: Allocations,
+) -> Result<()> {
+    super::progress(&format!("measuring {}", shape.size));
+    let report = on_threads(threads, || measure(shape, Effort::FULL.or_quick(quick), allocations))?;
+    if json {
+        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
+    }
+    print(&describe(&report))
+}
+
+fn describe(r: &StepReport) -> String {
+    let row = |what: &str, times: &Times, unit| [&[what.to_string()][..], &times.cells(unit)].concat();
+    let head = ["", "median", "min", "spread"].map(String::from).to_vec();
+    let times = table(&[
+        head,
+        row("training step", &r.train_step_ms, "ms"),
+        row("inference, the batch", &r.eval_batch_ms, "ms"),
+        row("inference, one image", &r.eval_one_us, "us"),
+    ]);
+    let memory = r.peak_rss_mb.map_or(String::new(), |mb| format!("; {mb:.0} MB at most"));
+    format!(
+        "{}: experts {:?}, {} parameters, batch {}, {} threads, {}\n\n{times}\n\
+         roofline {} ms: {:.3e} operations at {:.0} GFLOP/s, {:.3e} bytes at {:.0} GB/s\n\
+         the training step reaches {:.0}% of it\n\
+         {:.0} allocations and {:.0} parallel regions per step{memory}\n",
+        r.size,
+        r.experts,
+        grouped(r.parameters),
+        r.batch,
+        r.threads,
+        r.profile,
+        digits(r.roofline_ms),
+        r.train_flops as f64,
+        r.peak_gflops,
+        (peak::STREAM_BYTES * r.parameters) as f64,
+        r.stream_gb_s,
+        100.0 * r.roofline_fraction,
+        r.allocations_per_step,
+        r.parallel_regions_per_step,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_of_a_step_is_counted_by_hand() {
+        let spec = Shape::of_size("small").spec().unwrap();
+        let layers = 7 * 4 * 128 * 64 + 18 * 2 * 128;
+        let expected = 256 * (3 * layers + 2 * 2 * 784 * 128 + 3 * 2 * 128 * 10);
+        assert_eq!(train_flops(&spec, 256), f64::from(expected));
+    }
+}

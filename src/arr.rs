@@ -66,3 +66,30 @@ pub fn zip<E: Elem>(x: &Arr<E>, y: &Arr<E>, f: impl Fn(E, E) -> E + Sync) -> Arr
     kernels::map::zip(data_mut(&mut out), data(x), data(y), f);
     out
 }
+
+/// `a + b`, in the buffer of the one that nobody else holds, if there is one.
+pub fn sum<E: Elem>(a: Arr<E>, b: Arr<E>) -> Arr<E> {
+    let (mine, other) = match b.try_into_owned_nocopy() {
+        Ok(mine) => (Ok(mine), a),
+        Err(b) => (a.try_into_owned_nocopy(), b),
+    };
+    match mine {
+        Ok(mut mine) => {
+            let slice = mine.as_slice_mut().expect("arrays of the engine are contiguous");
+            kernels::map::update(
+                slice,
+                data(&other),
+                #[inline(always)]
+                |a, b| a + b,
+            );
+            recycle(other);
+            mine.into_shared()
+        }
+        Err(mine) => zip(
+            &mine,
+            &other,
+            #[inline(always)]
+            |a, b| a + b,
+        ),
+    }
+}

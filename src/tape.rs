@@ -11,7 +11,7 @@ use std::panic::Location;
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
-use crate::kernels::{elem::Elem, map, reduce};
+use crate::kernels::{elem::Elem, reduce};
 
 /// A differentiable operation on `N` arrays. One struct, one forward, one backward, both required.
 pub trait Op<E: Elem, const N: usize>: 'static {
@@ -199,13 +199,10 @@ impl<E: Elem> Tape<E> {
             let Some(gy) = of[id].take() else { continue };
             step.backward(&nodes, id, &gy, &mut |input, gradient| {
                 watch(&nodes[id], &gradient);
-                match &mut of[input] {
-                    Some(sum) => {
-                        map::update(arr::data_mut(sum), arr::data(&gradient), |a, b| a + b);
-                        arr::recycle(gradient);
-                    }
-                    slot => *slot = Some(gradient),
-                }
+                of[input] = Some(match of[input].take() {
+                    Some(sum) => arr::sum(sum, gradient),
+                    None => gradient,
+                });
             });
             arr::recycle(gy);
         }

@@ -3,7 +3,7 @@
 use super::{elem::Elem, par, simd::fast};
 
 /// Elements a task works on: small enough for the first-level cache, large enough to be worth a task.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 8 * 1024;
 
 /// `out[i] = f(x[i])`.
 #[inline(always)]

@@ -5,6 +5,7 @@
 
 pub mod elem;
 pub mod experts;
+pub mod gate;
 pub mod gemm;
 pub mod map;
 pub mod math;

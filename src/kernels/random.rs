@@ -32,6 +32,12 @@ pub struct Stream {
     step: u64,
 }
 
+/// The normal number of a random word.
+#[inline(always)]
+fn normal<E: Elem>(word: u32, scale: f32) -> E {
+    E::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(word) - 1.0))
+}
+
 /// Elements that one task draws.
 const CHUNK: usize = 1024;
 
@@ -56,21 +62,24 @@ impl Stream {
         generator.fill_u32(out);
     }
 
+    /// Applies `f` to the random words of at most [`CHUNK`] elements from `first`, a multiple of four.
+    fn fill_chunk<T>(&self, first: usize, out: &mut [T], f: impl Fn(u32) -> T) {
+        let mut words = [0u32; CHUNK];
+        let words = &mut words[..out.len()];
+        self.words(first, words);
+        fast::<f32, _>(
+            #[inline(always)]
+            || {
+                for (o, &w) in out.iter_mut().zip(words.iter()) {
+                    *o = f(w);
+                }
+            },
+        );
+    }
+
     /// Applies `f` to each element's own random word.
     fn fill<T: Send>(&self, out: &mut [T], f: impl Fn(u32) -> T + Sync) {
-        par::chunks(out, CHUNK, |i, out| {
-            let mut words = [0u32; CHUNK];
-            let words = &mut words[..out.len()];
-            self.words(i * CHUNK, words);
-            fast::<f32, _>(
-                #[inline(always)]
-                || {
-                    for (o, &w) in out.iter_mut().zip(words.iter()) {
-                        *o = f(w);
-                    }
-                },
-            );
-        });
+        par::chunks(out, CHUNK, |i, out| self.fill_chunk(i * CHUNK, out, &f));
     }
 
     /// Standard normal numbers times `scale`.
@@ -78,8 +87,20 @@ impl Stream {
         self.fill(
             out,
             #[inline(always)]
-            |w| E::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(w) - 1.0)),
+            |w| normal(w, scale),
         );
+    }
+
+    /// Elements `first ..` of [`Stream::normal`], on this thread; `first` is a multiple of four.
+    pub fn normal_from<E: Elem>(&self, first: usize, out: &mut [E], scale: f32) {
+        for (i, out) in out.chunks_mut(CHUNK).enumerate() {
+            self.fill_chunk(
+                first + i * CHUNK,
+                out,
+                #[inline(always)]
+                |w| normal(w, scale),
+            );
+        }
     }
 
     /// True with probability `p`.
@@ -126,6 +147,8 @@ mod tests {
             par::with_threads(threads, || stream.normal(&mut long, 1.0));
             stream.normal(&mut short, 1.0);
             assert_eq!(short, long[..5]);
+            stream.normal_from(2_004, &mut short, 1.0);
+            assert_eq!(short, long[2_004..2_009]);
         }
         let hash = blake3::hash(&long.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
         // The same on x86-64 with AVX2 and on AArch64, where these tests run too.

@@ -1,6 +1,6 @@
 //! Sums with one fixed order: sixteen lanes, then one tree, whatever the instruction set.
 
-use super::{elem::Elem, par, simd::fast};
+use super::{elem::Elem, par, pool::Buffer, simd::fast};
 
 /// How many partial sums a reduction keeps.
 pub const LANES: usize = 16;
@@ -103,10 +103,10 @@ pub fn dot<E: Elem>(x: &[E], y: &[E]) -> E {
 /// Sum of squares, as f64: blocks of 4,096 elements are summed in E, and the blocks in f64 in order.
 pub fn sum_squares<E: Elem>(x: &[E]) -> f64 {
     const BLOCK: usize = 4096;
-    let mut parts = vec![0.0f64; x.len().div_ceil(BLOCK)];
-    par::chunks(&mut parts, 8, |i, parts| {
+    let mut parts = Buffer::<f64>::new(x.len().div_ceil(BLOCK));
+    par::chunks(&mut parts, 2, |i, parts| {
         for (j, part) in parts.iter_mut().enumerate() {
-            let start = (i * 8 + j) * BLOCK;
+            let start = (i * 2 + j) * BLOCK;
             let block = &x[start..(start + BLOCK).min(x.len())];
             *part = fast::<E, _>(
                 #[inline(always)]

@@ -62,17 +62,27 @@ impl Routes {
             starts[e + 1] += starts[e];
         }
         let total = starts[experts];
-        let (mut tokens, mut slots) = (vec![0; total], Vec::with_capacity(total));
-        let mut slot_starts = Vec::with_capacity(count + 1);
-        let mut next = starts.clone();
-        slot_starts.push(0);
-        for (t, row) in mask.chunks_exact(experts).enumerate() {
-            for (e, _) in row.iter().enumerate().filter(|(_, chosen)| **chosen) {
-                tokens[next[e]] = t as u32;
-                slots.push(next[e] as u32);
-                next[e] += 1;
+        // Without branches: each token is written down, and overwritten by the next if it was not chosen.
+        let mut tokens = vec![0; total + 1];
+        let mut next = 0;
+        for e in 0..experts {
+            for t in 0..count {
+                tokens[next] = t as u32;
+                next += usize::from(mask[t * experts + e]);
             }
-            slot_starts.push(slots.len() as u32);
+        }
+        tokens.truncate(total);
+        let mut slot_starts = vec![0; count + 1];
+        for &t in &tokens {
+            slot_starts[t as usize + 1] += 1;
+        }
+        for t in 0..count {
+            slot_starts[t + 1] += slot_starts[t];
+        }
+        let (mut slots, mut next) = (vec![0; total], slot_starts.clone());
+        for (slot, &t) in tokens.iter().enumerate() {
+            slots[next[t as usize] as usize] = slot as u32;
+            next[t as usize] += 1;
         }
         let block = (total / (3 * par::threads())).clamp(BLOCK.0, BLOCK.1);
         let mut blocks = Vec::with_capacity(total / block + experts);

@@ -22,17 +22,20 @@ pub fn top_k<E: Elem>(gates: &[E], experts: usize, k: usize, mask: &mut [bool]) 
         mask,
         experts,
         #[inline(always)]
-        |r, mask| {
-            let gates = &gates[r * experts..][..experts];
-            if experts <= LANES {
-                by_rank(gates, k, mask);
-            } else if const { E::TRAINS } && experts <= MOST {
-                by_bits(gates, k, mask);
-            } else {
-                by_count(gates, k, mask);
-            }
-        },
+        |r, mask| top_k_row(&gates[r * experts..][..experts], k, mask),
     );
+}
+
+/// [`top_k`] of one row, for use inside `fast`.
+#[inline(always)]
+pub fn top_k_row<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
+    if gates.len() <= LANES {
+        by_rank(gates, k, mask);
+    } else if const { E::TRAINS } && gates.len() <= MOST {
+        by_bits(gates, k, mask);
+    } else {
+        by_count(gates, k, mask);
+    }
 }
 
 /// Most gates of a row that are selected by their bits.

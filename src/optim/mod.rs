@@ -113,7 +113,7 @@ impl<E: Elem> Optimizer<E> {
     /// One step with learning rate `rate`; gradients are scaled by `clip` first (1 for none).
     pub fn step(&mut self, model: &mut impl Module<E>, gradients: &[Arr<E>], rate: f64, clip: f64) {
         /// Elements of one task.
-        const CHUNK: usize = 16 * 1024;
+        const CHUNK: usize = 4 * 1024;
         self.steps += 1;
         let Settings { kind, beta1, beta2, epsilon, weight_decay } = self.settings;
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);

@@ -16,8 +16,6 @@ const LANES: usize = 16;
 type Lanes = [f32; LANES];
 /// Columns of C between two rounds of packing: so much of a chunk of B fits in the second-level cache.
 const COLUMNS: usize = 512;
-/// Length of a strip's row: a chunk and a bit, so that the rows do not fight for the same cache lines.
-const STRIP: usize = CHUNK + LANES;
 /// Rows of A up to which packing B would cost more than it saves.
 const FEW: usize = 4;
 
@@ -345,22 +343,7 @@ fn transpose<S: Simd>(square: &mut [f32x16<S>; LANES]) {
     }
 }
 
-/// Rows `row ..` of A, columns `first ..`, one after the other.
-#[inline(always)]
-fn pack_rows<const R: usize>(
-    strip: &mut [[f32; STRIP]; R],
-    a: &Mat<f32>,
-    first: usize,
-    depth: usize,
-    row: usize,
-    high: usize,
-) {
-    for (i, to) in strip.iter_mut().enumerate().take(high) {
-        to[..depth].copy_from_slice(&a.stored(row + i)[first..][..depth]);
-    }
-}
-
-/// The same of a transposed A: what belongs to one step of the sums lies together.
+/// Columns `row ..` of the stored rows `first ..` of a transposed A: what belongs to one step of the sums lies together.
 #[inline(always)]
 fn pack_columns<const R: usize>(
     strip: &mut [[f32; R]],

@@ -189,10 +189,15 @@ impl Team {
         }
     }
 
+    /// Sleeps until the next loop begins. It may be over before a sleeper is up: then others follow soon.
     fn sleep(&self) {
         let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.load(Ordering::SeqCst);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while self.state.load(Ordering::SeqCst) & LEFT == 0 && !self.over.load(Ordering::SeqCst) {
+        while state & LEFT == 0
+            && self.state.load(Ordering::SeqCst) == state
+            && !self.over.load(Ordering::SeqCst)
+        {
             bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);

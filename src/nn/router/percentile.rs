@@ -8,15 +8,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Routing;
-use crate::arr::{self, Arr};
+use crate::arr;
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{elem::Elem, routes::Routes, select};
+use crate::kernels::{elem::Elem, gate, routes::Routes, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
 use crate::ops::fused::gate::Gate;
-use crate::ops::softmax::probabilities;
 use crate::tape::Var;
 
 /// Over which gates the percentile is taken.
@@ -78,19 +77,27 @@ impl<E: Elem> Percentile<E> {
     /// Shapes that do not fit.
     pub fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
         let logits = self.gate.forward(x)?;
-        let probabilities = probabilities(&logits.value());
-        let (tokens, experts) = (probabilities.shape()[0], probabilities.shape()[1]);
-        let noise = self.noise(&[tokens, experts], phase);
-        let gates = match noise {
-            Some(noise) => arr::zip(
-                &probabilities,
-                &noise,
-                #[inline(always)]
-                |p, n| p + n,
-            ),
-            None => probabilities.clone(),
+        let (value, tau) = (logits.value(), self.settings.tau);
+        let (shape, experts) = (value.shape(), self.gate.b.value.len());
+        let k = match self.settings.scope {
+            Scope::Token => Some(select::token_scope_k(experts, tau)),
+            Scope::Batch => None,
         };
-        let (mask, threshold) = self.choose(&gates, phase);
+        let (mut probabilities, mut gates) = (arr::fresh(shape), arr::fresh(shape));
+        let mut mask = vec![false; value.len()];
+        let out = gate::Gates {
+            probabilities: arr::data_mut(&mut probabilities),
+            gates: arr::data_mut(&mut gates),
+            mask: &mut mask,
+        };
+        gate::gate(arr::data(&value), experts, self.noise(phase), k, out);
+        let threshold = (self.settings.scope == Scope::Batch).then(|| {
+            let running = matches!(phase, Phase::Eval) && !self.threshold.is_nan();
+            let gates = arr::data(&gates);
+            let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
+            select::above(gates, experts, threshold, &mut mask);
+            threshold.f64()
+        });
         let routes = Arc::new(Routes::new(&mask, experts));
         let gate = Gate {
             probabilities: probabilities.clone(),
@@ -103,33 +110,13 @@ impl<E: Elem> Percentile<E> {
     }
 
     /// The noise of this layer and step; none at inference or when switched off.
-    fn noise(&self, shape: &[usize], phase: Phase) -> Option<Arr<E>> {
-        let Phase::Train { seed, step } = phase else { return None };
-        if self.settings.noise == 0.0 {
-            return None;
-        }
-        let mut noise = arr::fresh(shape);
-        let stream = Stream::new(seed, Purpose::Gate, self.layer as u64, step);
-        stream.normal(arr::data_mut(&mut noise), self.settings.noise as f32);
-        Some(noise)
-    }
-
-    /// Which experts each token gets, and the threshold if one number decided for all.
-    fn choose(&self, gates: &Arr<E>, phase: Phase) -> (Vec<bool>, Option<f64>) {
-        let (experts, tau) = (gates.shape()[1], self.settings.tau);
-        let mut mask = vec![false; gates.len()];
-        let gates = arr::data(gates);
-        match self.settings.scope {
-            Scope::Token => {
-                select::top_k(gates, experts, select::token_scope_k(experts, tau), &mut mask);
-                (mask, None)
+    fn noise(&self, phase: Phase) -> Option<gate::Noise> {
+        match phase {
+            Phase::Train { seed, step } if self.settings.noise > 0.0 => {
+                let stream = Stream::new(seed, Purpose::Gate, self.layer as u64, step);
+                Some((stream, self.settings.noise as f32))
             }
-            Scope::Batch => {
-                let running = matches!(phase, Phase::Eval) && !self.threshold.is_nan();
-                let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
-                select::above(gates, experts, threshold, &mut mask);
-                (mask, Some(threshold.f64()))
-            }
+            _ => None,
         }
     }
 

@@ -226,7 +226,7 @@ impl par::Span for Strip {
 /// Cuts the rows of each expert's matrix into strips that are worth a task.
 fn strips(experts: usize, rows: usize) -> Vec<Strip> {
     const ROWS: usize = 192;
-    let size = rows.div_ceil(rows.div_ceil(ROWS)).next_multiple_of(gemm::TILE);
+    let size = rows.div_ceil(rows.div_ceil(ROWS)).next_multiple_of(gemm::GRAIN);
     let strip = |expert: usize, row: usize| Strip {
         expert,
         row,
@@ -308,7 +308,8 @@ mod tests {
                 gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e), Start::Sum, false);
                 let mut u = vec![0.0; n * H];
                 gemm::plain(&mut u, Mat::new(&gy, n, D), w.w2(e).t(), Start::Sum, false);
-                let by_gate = |x: &[f32]| x.iter().enumerate().map(|(i, v)| gate(i / H) * v).collect::<Vec<_>>();
+                let by_gate =
+                    |x: &[f32]| x.iter().enumerate().map(|(i, v)| gate(i / H) * v).collect::<Vec<_>>();
                 let (mut g_hidden, gated) = (by_gate(&u), by_gate(&hidden));
                 g_hidden.iter_mut().zip(&hidden).for_each(|(g, &h)| *g = if h > 0.0 { *g } else { 0.0 });
                 let mut g_x = vec![0.0; n * D];
@@ -324,13 +325,7 @@ mod tests {
                 }
                 let rows = |x, width| Mat::new(x, n, width);
                 let g_hidden = rows(&g_hidden, H);
-                gemm::plain(
-                    &mut g[2][e * D * H..][..D * H],
-                    rows(&x, D).t(),
-                    g_hidden,
-                    Start::Sum,
-                    false,
-                );
+                gemm::plain(&mut g[2][e * D * H..][..D * H], rows(&x, D).t(), g_hidden, Start::Sum, false);
                 gemm::plain(
                     &mut g[4][e * D * H..][..D * H],
                     rows(&gated, H).t(),

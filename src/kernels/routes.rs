@@ -89,7 +89,7 @@ impl Routes {
         for e in 0..experts {
             let count = starts[e + 1] - starts[e];
             // Blocks of about one size, in whole tiles of the products.
-            let size = count.div_ceil(count.div_ceil(block).max(1)).next_multiple_of(gemm::TILE).max(1);
+            let size = count.div_ceil(count.div_ceil(block).max(1)).next_multiple_of(gemm::GRAIN).max(1);
             for first in (starts[e]..starts[e + 1]).step_by(size) {
                 blocks.push(Block { expert: e, first, count: size.min(starts[e + 1] - first) });
             }

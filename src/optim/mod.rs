@@ -139,10 +139,14 @@ impl<E: Elem> Optimizer<E> {
             match kind {
                 Kind::AdamW => {
                     let second = arr::data_mut(second.next().expect("one moment per parameter"));
-                    par::rows(((value, 1), (first, 1), (second, 1)), CHUNK, |start, (value, first, second)| {
-                        let gradient = &gradient[start..][..value.len()];
-                        adamw(Piece { value, first, second, gradient, keep }, step);
-                    });
+                    par::rows(
+                        ((value, 1), (first, 1), (second, 1)),
+                        CHUNK,
+                        |start, (value, first, second)| {
+                            let gradient = &gradient[start..][..value.len()];
+                            adamw(Piece { value, first, second, gradient, keep }, step);
+                        },
+                    );
                 }
                 Kind::Sgd => par::rows(((value, 1), (first, 1)), CHUNK, |start, (value, first)| {
                     let gradient = &gradient[start..][..value.len()];

@@ -19,8 +19,10 @@ const _: () = assert!(
     "MATMUL_SGEMM_KC would change the bits of every product"
 );
 
-/// Rows of the highest tile: work is best cut at multiples of it.
-pub const TILE: usize = 12;
+/// Rows of the highest tile.
+const TILE: usize = 12;
+/// Products are best cut into multiples of so many rows.
+pub const GRAIN: usize = 4;
 
 /// A matrix, or the transpose of one, whose rows lie contiguous in memory and may be gathered from many.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,13 @@ impl<'a, E> Mat<'a, E> {
     fn stored(&self, i: usize) -> &'a [E] {
         let i = self.index.map_or(i, |index| index[i] as usize);
         &self.data[i * self.stride..][..self.cols]
+    }
+
+    /// Everything from column `column` of the i-th contiguous row to the end of the data.
+    #[inline(always)]
+    fn stored_from(&self, i: usize, column: usize) -> &'a [E] {
+        let i = self.index.map_or(i, |index| index[i] as usize);
+        &self.data[i * self.stride + column..]
     }
 
     /// Element (i, j).
@@ -166,7 +175,8 @@ pub fn plain<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu
 /// The same through `matrixmultiply`, whose product with alpha = beta = 1 is the definition where the processor
 /// has fused multiply-adds. It knows no gathers: gathered rows are copied together first.
 fn library(out: &mut [f64], a: Mat<f64>, b: Mat<f64>, start: Start<f64>, relu: bool) {
-    let mut copies = [a, b].map(|m| pool::Buffer::<f64>::new(if m.index.is_some() { m.rows * m.cols } else { 0 }));
+    let mut copies =
+        [a, b].map(|m| pool::Buffer::<f64>::new(if m.index.is_some() { m.rows * m.cols } else { 0 }));
     let [a, b] = {
         let [copy_a, copy_b] = &mut copies;
         [together(a, copy_a), together(b, copy_b)]
@@ -202,16 +212,14 @@ fn together<'a, E: Copy>(m: Mat<'a, E>, copy: &'a mut [E]) -> Mat<'a, E> {
 
 /// `out = start + a b`, rows of `out` shared out among the threads. The split moves no bit.
 fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
-    /// Multiplications below which another thread's help costs more than it saves.
-    const SMALL: usize = 1 << 16;
     let (rows, width) = (a.rows(), b.cols());
     let work = rows * a.cols() * width;
-    if work < SMALL || par::threads() == 1 || rows <= TILE {
+    if work < par::SMALL || rows <= TILE || par::threads() == 1 {
         return E::gemm(out, a, b, start, relu);
     }
     // Some tasks more than threads, for a thread that is late.
-    let tasks = (2 * par::threads()).min(work / SMALL + 1);
-    let rows = rows.div_ceil(tasks).next_multiple_of(TILE);
+    let tasks = (2 * par::threads()).min(work / par::SMALL + 1);
+    let rows = rows.div_ceil(tasks).next_multiple_of(GRAIN);
     par::chunks(out, rows * width, |i, out| {
         E::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);
     });

@@ -229,42 +229,60 @@ impl Task<'_> {
     /// The same for few rows: B is read where it lies.
     #[inline(always)]
     fn few_rows<S: Simd>(&self, simd: S, out: &mut [f32]) {
-        /// Vectors of a tile: independent sums that hide the multiply-add's latency.
-        const V: usize = 4;
-        let Task { a, b, .. } = self;
-        for row in 0..a.rows() {
-            for first in (0..a.cols()).step_by(CHUNK) {
-                let depth = CHUNK.min(a.cols() - first);
-                let x = &a.stored(row)[first..][..depth];
-                for column in (0..b.cols()).step_by(V * LANES) {
-                    let count = (b.cols() - column).min(V * LANES);
-                    let mut sums = [f32x16::splat(simd, 0.0); V];
-                    for (p, &x) in x.iter().enumerate() {
-                        let (x, b) = (f32x16::splat(simd, x), &b.stored(first + p)[column..][..count]);
-                        if count == V * LANES {
-                            for v in 0..V {
-                                let b = f32x16::from_slice(simd, &b[v * LANES..][..LANES]);
-                                sums[v] = x.mul_add_precise(b, sums[v]);
-                            }
-                        } else {
-                            for (v, b) in b.chunks(LANES).enumerate() {
-                                sums[v] = x.mul_add_precise(load(simd, b), sums[v]);
-                            }
-                        }
-                    }
-                    let place = Place {
-                        row,
-                        high: 1,
-                        column,
-                        first_chunk: first == 0,
-                        last_chunk: first + depth == a.cols(),
+        let (rows, inner, width) = (self.a.rows(), self.a.cols(), self.b.cols());
+        for row in 0..rows {
+            for first in (0..inner).step_by(CHUNK) {
+                let place = |column| Place {
+                    row,
+                    high: 1,
+                    column,
+                    first_chunk: first == 0,
+                    last_chunk: first + CHUNK >= inner,
+                };
+                let mut column = 0;
+                while column < width {
+                    // Several vectors at a time, as independent sums, hide the multiply-add's latency.
+                    column += match width - column {
+                        49.. => self.few_columns::<S, 4>(simd, first, out, place(column)),
+                        17.. => self.few_columns::<S, 2>(simd, first, out, place(column)),
+                        _ => self.few_columns::<S, 1>(simd, first, out, place(column)),
                     };
-                    for v in 0..count.div_ceil(LANES) {
-                        self.store(simd, sums[v], out, place, 0, column + v * LANES);
-                    }
                 }
             }
         }
+    }
+
+    /// One row's sums for V vectors of columns over one chunk, added to C; returns how many columns that is.
+    #[inline(always)]
+    fn few_columns<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        out: &mut [f32],
+        place: Place,
+    ) -> usize {
+        let columns = (self.b.cols() - place.column).min(V * LANES);
+        let depth = CHUNK.min(self.a.cols() - first);
+        let mut sums = [f32x16::splat(simd, 0.0); V];
+        for (p, &x) in self.a.stored(place.row)[first..][..depth].iter().enumerate() {
+            let x = f32x16::splat(simd, x);
+            // What lies beyond the last column is added up as well, and then not stored.
+            let from = self.b.stored_from(first + p, place.column);
+            if from.len() >= V * LANES {
+                for v in 0..V {
+                    let b = f32x16::from_slice(simd, &from[v * LANES..][..LANES]);
+                    sums[v] = x.mul_add_precise(b, sums[v]);
+                }
+            } else {
+                for (v, b) in from[..columns].chunks(LANES).enumerate() {
+                    sums[v] = x.mul_add_precise(load(simd, b), sums[v]);
+                }
+            }
+        }
+        for v in 0..V {
+            self.store(simd, sums[v], out, place, 0, place.column + v * LANES);
+        }
+        columns
     }
 }
 
@@ -345,13 +363,7 @@ fn transpose<S: Simd>(square: &mut [f32x16<S>; LANES]) {
 
 /// Columns `row ..` of the stored rows `first ..` of a transposed A: what belongs to one step of the sums lies together.
 #[inline(always)]
-fn pack_columns<const R: usize>(
-    strip: &mut [[f32; R]],
-    a: &Mat<f32>,
-    first: usize,
-    row: usize,
-    high: usize,
-) {
+fn pack_columns<const R: usize>(strip: &mut [[f32; R]], a: &Mat<f32>, first: usize, row: usize, high: usize) {
     for (p, to) in strip.iter_mut().enumerate() {
         let from = &a.stored(first + p)[row..][..high];
         match from.first_chunk::<R>() {

@@ -30,6 +30,14 @@ pub fn try_with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) 
     Some(pool.install(|| team::gather(work)))
 }
 
+/// Multiplications below which another thread's help costs more than it saves.
+pub const SMALL: usize = 1 << 16;
+
+/// Runs `work` with so many multiplications; without help if they are few.
+pub fn sized<R>(multiplications: usize, work: impl FnOnce() -> R) -> R {
+    if multiplications < SMALL { team::alone(work) } else { work() }
+}
+
 /// Parallel loops started so far, by all threads of the process.
 pub fn regions() -> u64 {
     REGIONS.load(Ordering::Relaxed)
@@ -42,7 +50,7 @@ static REGIONS: AtomicU64 = AtomicU64::new(0);
 /// Everything comes down to this one function, which takes its work as a `dyn Fn`: the machinery is compiled
 /// once, not once for each kernel.
 fn run(count: usize, work: &(dyn Fn(usize) + Sync)) {
-    if count <= 1 || threads() == 1 || team::is_busy() {
+    if count <= 1 || team::is_busy() || threads() == 1 {
         return (0..count).for_each(work);
     }
     REGIONS.fetch_add(1, Ordering::Relaxed);

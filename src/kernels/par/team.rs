@@ -2,8 +2,10 @@
 //! sharing out.
 //!
 //! The leader runs the program; the helpers wait for its loops, at first awake (a loop usually follows soon), then
-//! asleep. Tasks are taken one by one from a shared count, so a helper that comes late, or that the system
-//! has put aside, holds nobody up. A loop inside a task runs on the task's own thread.
+//! asleep. Tasks are taken one by one, so a helper that comes late, or that the system has put aside, holds
+//! nobody up. The leader takes them from the front and helpers from the back: in one loop after the other a
+//! thread then mostly meets the rows that it has in its cache. A loop inside a task runs on the task's own
+//! thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -20,15 +22,11 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a loop does: how often, and a function that outlives the loop.
-#[derive(Clone, Copy)]
-struct Job {
-    count: usize,
-    work: *const (dyn Fn(usize) + Sync),
-}
+/// What a loop does: a function that outlives the loop.
+type Job = *const (dyn Fn(usize) + Sync);
 
 struct Team {
-    /// The number of the loop in the upper half; how many of its tasks nobody has taken yet in the lower.
+    /// The tasks of a loop that nobody has taken yet, as a [`Span`].
     state: AtomicU64,
     /// Finished tasks of this loop.
     done: AtomicUsize,
@@ -48,12 +46,54 @@ unsafe impl Sync for Team {}
 // SAFETY: as above; nothing in a team belongs to the thread that made it.
 unsafe impl Send for Team {}
 
-/// The half of `state` that counts tasks.
-const LEFT: u64 = u32::MAX as u64;
+/// The tasks `front .. back` of a loop, and the loop's number, which tells loops of one length apart.
+#[derive(Clone, Copy)]
+struct Span {
+    number: u64,
+    front: u64,
+    back: u64,
+}
+
+impl Span {
+    const BITS: u32 = 24;
+
+    fn unpack(state: u64) -> Span {
+        let mask = (1 << Span::BITS) - 1;
+        Span { number: state >> (2 * Span::BITS), front: state >> Span::BITS & mask, back: state & mask }
+    }
+
+    fn pack(self) -> u64 {
+        self.number << (2 * Span::BITS) | self.front << Span::BITS | self.back
+    }
+
+    fn is_empty(self) -> bool {
+        self.front == self.back
+    }
+}
+
+/// Where a thread takes its tasks from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Front,
+    Back,
+}
 
 /// Whether this thread is inside a task, where loops are not shared out again.
 pub fn is_busy() -> bool {
     BUSY.get()
+}
+
+/// Runs `work` on this thread, all of its loops included.
+pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+    /// Ends it, also when `work` panics.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            BUSY.set(self.0);
+        }
+    }
+    let _before = Before(BUSY.replace(true));
+    work()
 }
 
 /// Runs `work` as the leader of a team of all threads of the current rayon pool.
@@ -118,18 +158,18 @@ fn patience() -> (u32, u32) {
 impl Team {
     /// Runs a loop to its end, with whoever comes to help, and hands back the first task's panic.
     fn lead(&self, count: usize, work: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
-        let count32 = u32::try_from(count).expect("fewer than 2^32 tasks");
+        assert!(count < 1 << Span::BITS, "a loop of too many tasks");
         // SAFETY: the lifetime is only forgotten, not prolonged: this function returns after the last task is done,
         // and nobody calls `work` without having taken a task.
         let work: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
         // SAFETY: all tasks of the loop before are done and none of this one can be taken yet, so nobody reads.
-        unsafe { *self.job.get() = Some(Job { count, work }) };
+        unsafe { *self.job.get() = Some(work) };
         self.done.store(0, Ordering::Relaxed);
-        let number = (self.state.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        self.state.store(number << 32 | u64::from(count32), Ordering::SeqCst);
+        let number = Span::unpack(self.state.load(Ordering::Relaxed)).number.wrapping_add(1);
+        self.state.store(Span { number, front: 0, back: count as u64 }.pack(), Ordering::SeqCst);
         self.wake();
-        while self.take_and_do() {}
+        while self.take_and_do(End::Front) {}
         let mut idle = 0u32;
         while self.done.load(Ordering::Acquire) < count {
             idle += 1;
@@ -144,7 +184,7 @@ impl Team {
         let (spins, yields) = patience();
         let mut idle = 0;
         while !self.over.load(Ordering::Acquire) {
-            if self.take_and_do() {
+            if self.take_and_do(End::Back) {
                 idle = 0;
                 continue;
             }
@@ -162,23 +202,26 @@ impl Team {
     }
 
     /// Takes a task and does it; `false` if there is none.
-    fn take_and_do(&self) -> bool {
+    fn take_and_do(&self, end: End) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
-            let left = state & LEFT;
-            if left == 0 {
+            let mut span = Span::unpack(state);
+            if span.is_empty() {
                 return false;
             }
-            match self.state.compare_exchange_weak(state, state - 1, Ordering::AcqRel, Ordering::Acquire) {
+            let task = if end == End::Front {
+                span.front += 1;
+                span.front - 1
+            } else {
+                span.back -= 1;
+                span.back
+            };
+            match self.state.compare_exchange_weak(state, span.pack(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     // SAFETY: a task of this loop was just taken, so the leader waits for it in `lead` and
                     // neither `job` nor the function it points to changes or ends before it is done.
-                    let (count, work) = unsafe {
-                        let job = (*self.job.get()).expect("a job with its tasks");
-                        (job.count, &*job.work)
-                    };
-                    let task = AssertUnwindSafe(|| work(count - left as usize));
-                    if let Err(panic) = catch_unwind(task) {
+                    let work = unsafe { &*(*self.job.get()).expect("a job with its tasks") };
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task as usize))) {
                         self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
                     }
                     self.done.fetch_add(1, Ordering::Release);
@@ -194,7 +237,7 @@ impl Team {
         let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.load(Ordering::SeqCst);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while state & LEFT == 0
+        while Span::unpack(state).is_empty()
             && self.state.load(Ordering::SeqCst) == state
             && !self.over.load(Ordering::SeqCst)
         {

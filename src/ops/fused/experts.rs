@@ -6,7 +6,7 @@ use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
 use crate::kernels::experts::{self as kernel, Forward, Gradients, Weights};
-use crate::kernels::{elem::Elem, pool::Buffer, routes::Routes};
+use crate::kernels::{elem::Elem, par, pool::Buffer, routes::Routes};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// `y_t = sum over the token's experts i of gate_ti (relu(x_t W1_i + b1_i) W2_i + b2_i)`.
@@ -59,9 +59,11 @@ impl<E: Elem> Op<E, 6> for Experts {
         let gates = self.routes.gather(arr::data(gates));
         let mut hidden = Buffer::new(self.routes.len() * weights.hidden);
         let mut output = Buffer::new(self.routes.len() * weights.width);
-        kernel::forward(arr::data(x), weights, &self.routes, &mut hidden, &mut output);
         let mut y = arr::fresh(x.shape());
-        kernel::combine(arr::data_mut(&mut y), &output, &gates, &self.routes, weights.width);
+        par::sized(2 * hidden.len() * weights.width, || {
+            kernel::forward(arr::data(x), weights, &self.routes, &mut hidden, &mut output);
+            kernel::combine(arr::data_mut(&mut y), &output, &gates, &self.routes, weights.width);
+        });
         Ok((y, (gates, hidden)))
     }
     fn backward(&self, ctx: Ctx<E, Self::Saved, 6>, gy: &Arr<E>) -> [Option<Arr<E>>; 6] {

@@ -108,8 +108,7 @@ pub fn checks() -> Vec<Check> {
             let mask: Arc<[bool]> = [true, false, true, true, false, true, false, false, true, true].into();
             gradcheck([random(&[2, 5], 1)], move |[x]| {
                 let p = probabilities(&x.value());
-                let gate =
-                    Gate { probabilities: p.clone(), gates: p, mask: mask.clone(), temperature: 0.5 };
+                let gate = Gate { probabilities: p.clone(), gates: p, mask: mask.clone(), temperature: 0.5 };
                 x.tape().apply(gate, [x])
             })
         },

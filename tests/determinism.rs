@@ -56,7 +56,7 @@ fn token_scope_gives_one_digest_at_every_thread_count() {
         assert_eq!(run(Scope::Token, Norm::Final, threads), one, "{threads} threads");
     }
     // Equal on x86-64 with AVX2 and on AArch64; a change of the definition moves it.
-    assert_eq!(&one.1[..16], "74b66fd93479cd19");
+    assert_eq!(&one.1[..16], "654875acbd7accc7");
 }
 
 #[test]
@@ -65,5 +65,5 @@ fn batch_scope_gives_one_digest_at_every_thread_count() {
     for threads in [2, 3, 8] {
         assert_eq!(run(Scope::Batch, Norm::Post, threads), one, "{threads} threads");
     }
-    assert_eq!(&one.1[..16], "c12f1a63d359aa79");
+    assert_eq!(&one.1[..16], "72125280abb6b083");
 }

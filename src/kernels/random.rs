@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn normal_draws_have_the_moments_of_a_normal() {
-        let mut x = vec![0.0; 200_000];
+        let mut x = vec![0.0f64; 200_000];
         Stream::new(9, Purpose::Check, 0, 0).normal(&mut x, 1.0);
         let n = x.len() as f64;
-        let moment = |p: i32| x.iter().map(|&v| libm::pow(v as f64, p as f64)).sum::<f64>() / n;
+        let moment = |p: i32| x.iter().map(|&v| libm::pow(v, p as f64)).sum::<f64>() / n;
         assert!(moment(1).abs() < 0.01 && (moment(2) - 1.0).abs() < 0.01 && (moment(4) - 3.0).abs() < 0.1);
     }
 

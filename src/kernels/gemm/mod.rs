@@ -3,7 +3,7 @@
 //! `C += A B`: the inner dimension is cut into chunks of 256; within a chunk each element of C is a chain
 //! of fused multiply-adds from +0 in rising order; the chunks' sums are added to C in order. So an
 //! element depends on its row of A and its column of B alone: not on its neighbours, the blocking or
-//! the number of threads. Where the processor has fused multiply-adds, [`tile`] computes exactly this for f32 and
+//! the number of threads. Where the processor has fused multiply-adds, `tile.rs` computes exactly this for f32 and
 //! `matrixmultiply` for f64; elsewhere a plain loop does (slowly). No other form is offered.
 
 mod tile;

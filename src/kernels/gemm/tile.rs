@@ -5,6 +5,8 @@
 //! tile into one contiguous piece; gathering and transposing happen on the way. The sums of a tile stay in
 //! registers for the whole chunk.
 
+#![expect(clippy::needless_range_loop, reason = "an iterator's closures lose the instruction set")]
+
 use fearless_simd::{Level, Simd, f32x16, prelude::*};
 
 use super::{CHUNK, Mat, Start};

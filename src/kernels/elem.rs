@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Display};
 use std::ops::{AddAssign, Neg};
 
-use super::{gemm, math, pool};
+use super::{gemm, math, pool, select};
 
 /// f32 or f64 with the functions that results may depend on.
 ///
@@ -22,6 +22,7 @@ pub trait Elem:
     + AddAssign
     + gemm::Gemm
     + pool::Pooled
+    + select::Select
 {
     /// `f32` or `f64`.
     const NAME: &'static str;

@@ -2,7 +2,7 @@
 
 use super::random::Stream;
 use super::softmax::softmax_row;
-use super::{elem::Elem, par, select, simd::fast};
+use super::{elem::Elem, par, simd::fast};
 
 /// Tokens of one task.
 const TOKENS: usize = 64;
@@ -41,11 +41,10 @@ pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Opti
                 for (g, &p) in gates.iter_mut().zip(probabilities.iter()) {
                     *g = p + *g;
                 }
-                let Some(k) = k else { return };
-                for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
-                    select::top_k_row(gates, k, mask);
-                }
             },
         );
+        if let Some(k) = k {
+            E::select(gates, experts, k, mask);
+        }
     });
 }

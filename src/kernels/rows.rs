@@ -13,12 +13,6 @@ fn per_task(width: usize) -> usize {
 /// `work(r, row)` for each row of `out`, every row `width` elements long.
 #[inline(always)]
 pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E]) + Sync) {
-    each_of::<E, E>(out, width, work);
-}
-
-/// The same for an output of any type, about numbers of type E.
-#[inline(always)]
-pub fn each_of<E: Elem, T: Send>(out: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let width = width.max(1);
     let rows = per_task(width);
     par::chunks(out, rows * width, |i, out| {

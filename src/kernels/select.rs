@@ -1,8 +1,10 @@
 //! Selection of experts by the top percentile of their gates.
 
+use fearless_simd::{Level, Simd, dispatch, f32x16, i32x16, prelude::*};
+
 use super::reduce::LANES;
 use super::softmax::whole;
-use super::{elem::Elem, rows};
+use super::{elem::Elem, par};
 
 /// How many of `experts` gates lie strictly above their own `tau` percentile (linear interpolation, no
 /// ties), and at least one: `max(1, E - 1 - floor(tau (E - 1)))`. The same for every token.
@@ -13,33 +15,49 @@ pub fn token_scope_k(experts: usize, tau: f64) -> usize {
 }
 
 /// Marks the `k` largest gates of each row (`experts` gates a row); of equal gates the first wins.
-///
-/// There is no sort. Up to 16 gates are ranked all at once, each by the number of gates that beat it; of more,
-/// the k-th largest is found bit by bit.
 pub fn top_k<E: Elem>(gates: &[E], experts: usize, k: usize, mask: &mut [bool]) {
+    const GATES: usize = 4 * 1024;
     assert_eq!(gates.len(), mask.len());
-    rows::each_of::<E, bool>(
-        mask,
-        experts,
-        #[inline(always)]
-        |r, mask| top_k_row(&gates[r * experts..][..experts], k, mask),
-    );
+    par::rows((mask, experts), (GATES / experts).max(1), |first, mask| {
+        E::select(&gates[first * experts..][..mask.len()], experts, k, mask);
+    });
 }
 
-/// [`top_k`] of one row, for use inside `fast`.
-#[inline(always)]
-pub fn top_k_row<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
-    if gates.len() <= LANES {
-        by_rank(gates, k, mask);
-    } else if const { E::TRAINS } && gates.len() <= MOST {
-        by_bits(gates, k, mask);
-    } else {
-        by_count(gates, k, mask);
+/// The element types' ways of choosing.
+pub trait Select: Sized {
+    /// [`top_k`] on the current thread.
+    fn select(gates: &[Self], experts: usize, k: usize, mask: &mut [bool]);
+}
+
+impl Select for f64 {
+    fn select(gates: &[f64], experts: usize, k: usize, mask: &mut [bool]) {
+        for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
+            by_count(gates, k, mask);
+        }
     }
 }
 
-/// Most gates of a row that are selected by their bits.
+impl Select for f32 {
+    /// Without a sort: up to 16 gates are ranked, of more the k-th largest is found bit by bit.
+    fn select(gates: &[f32], experts: usize, k: usize, mask: &mut [bool]) {
+        dispatch!(Level::new(), simd => in_vectors(simd, gates, experts, k, mask));
+    }
+}
+
+/// Most gates of a row that are chosen in vectors.
 const MOST: usize = 256;
+
+#[inline(always)]
+fn in_vectors<S: Simd>(simd: S, gates: &[f32], experts: usize, k: usize, mask: &mut [bool]) {
+    for (r, mask) in mask.chunks_exact_mut(experts).enumerate() {
+        let rest = &gates[r * experts..];
+        match experts {
+            ..=LANES => by_rank(simd, rest, k, mask),
+            ..=MOST => by_bits(simd, &rest[..experts], k, mask),
+            _ => by_count(&rest[..experts], k, mask),
+        }
+    }
+}
 
 /// A gate's rank is the number of larger ones, and of equal ones before it: the definition.
 fn by_count<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
@@ -50,36 +68,44 @@ fn by_count<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
     }
 }
 
-/// The same for at most 16 gates: one after the other is compared with all.
+/// The same for at most 16 gates, each compared with all at once. `gates` may go on after the row.
 #[inline(always)]
-fn by_rank<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
-    let all = whole(gates, E::zero());
-    let mut rank = [0i32; LANES];
-    for (j, &g) in gates.iter().enumerate() {
-        for i in 0..LANES {
-            rank[i] += i32::from((g > all[i]) | ((g == all[i]) & (j < i)));
-        }
-    }
-    for (chosen, rank) in mask.iter_mut().zip(rank) {
-        *chosen = rank < k as i32;
+fn by_rank<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
+    let experts = mask.len();
+    let all = match gates.first_chunk::<LANES>() {
+        Some(lanes) => f32x16::from_slice(simd, lanes),
+        None => f32x16::from_slice(simd, &whole(gates, 0.0)),
+    };
+    let row = (1u64 << experts) - 1;
+    for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
+        let g = f32x16::splat(simd, g);
+        let (larger, equal) = (all.simd_gt(g).to_bitmask(), all.simd_eq(g).to_bitmask());
+        let before = (1 << i) - 1;
+        *chosen = (((larger | equal & before) & row).count_ones() as usize) < k;
     }
 }
 
-/// The same from the bits of the numbers: the threshold is the largest number that at least k gates reach. Its
+/// The same from the bits of the numbers. The threshold is the largest number that at least k gates reach: its
 /// bits are tried from the highest to the lowest that differs between gates, until exactly k gates reach it.
 #[inline(always)]
-fn by_bits<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
-    let mut keys = [i32::MIN; MOST];
-    let keys = &mut keys[..gates.len().next_multiple_of(LANES)];
-    let mut differing = 0;
-    for (key, &g) in keys.iter_mut().zip(gates) {
-        *key = ordered(g.f64() as f32);
+fn by_bits<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
+    // Less than any gate where there is none.
+    let mut keys = [[i32::MIN; LANES]; MOST / LANES];
+    let mut differing = [0; LANES];
+    let first = ordered(gates[0]);
+    let (blocks, rest) = gates.as_chunks::<LANES>();
+    let keys = &mut keys[..gates.len().div_ceil(LANES)];
+    for (keys, block) in keys.iter_mut().zip(blocks) {
+        for i in 0..LANES {
+            keys[i] = ordered(block[i]);
+            differing[i] |= keys[i] ^ first;
+        }
     }
-    let first = keys[0];
-    for &key in &keys[..gates.len()] {
-        differing |= key ^ first;
+    for (i, &gate) in rest.iter().enumerate() {
+        keys[blocks.len()][i] = ordered(gate);
+        differing[i] |= ordered(gate) ^ first;
     }
-    let bits = i32::BITS - differing.leading_zeros();
+    let bits = i32::BITS - differing.iter().fold(0, |a, b| a | b).leading_zeros();
     // What all keys have in common, and zeros.
     let mut threshold = if bits == i32::BITS { i32::MIN } else { first >> bits << bits };
     let mut reached = gates.len();
@@ -88,16 +114,17 @@ fn by_bits<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
             break;
         }
         let higher = threshold ^ (1 << bit);
-        let count = count(
-            keys,
-            #[inline(always)]
-            |key| key >= higher,
-        );
+        let mut count = 0;
+        for keys in keys.iter() {
+            let reaching = i32x16::from_slice(simd, keys).simd_ge(i32x16::splat(simd, higher));
+            count += reaching.to_bitmask().count_ones() as usize;
+        }
         if count >= k {
             (threshold, reached) = (higher, count);
         }
     }
-    for (chosen, &key) in mask.iter_mut().zip(keys.iter()) {
+    let keys = keys.as_flattened();
+    for (chosen, &key) in mask.iter_mut().zip(keys) {
         *chosen = key >= threshold;
     }
     if reached > k {
@@ -112,17 +139,6 @@ fn by_bits<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
 fn ordered(x: f32) -> i32 {
     let bits = (x + 0.0).to_bits() as i32;
     bits ^ ((bits >> 31) & i32::MAX)
-}
-
-#[inline(always)]
-fn count(keys: &[i32], reaches: impl Fn(i32) -> bool) -> usize {
-    let mut lanes = [0i32; LANES];
-    for block in keys.as_chunks::<LANES>().0 {
-        for i in 0..LANES {
-            lanes[i] += i32::from(reaches(block[i]));
-        }
-    }
-    lanes.iter().sum::<i32>() as usize
 }
 
 /// Marks the gates strictly above `threshold` in each row; where none is, the largest (the first of

@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::measure::{Effort, US, digits, time};
 use crate::cli::run::on_threads;
 use crate::cli::text::{print, table};
+use crate::kernels::gate::{self, Gates};
 use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::softmax::softmax_row;
-use crate::kernels::{math, rows, select, simd};
+use crate::kernels::{math, select, simd};
 
 /// Numbers of experts to choose from.
 const EXPERTS: [usize; 4] = [8, 16, 64, 256];
@@ -69,8 +69,10 @@ fn measure(experts: usize, effort: Effort) -> Result<Layer> {
     let mut logits = vec![0.0f32; tokens * experts];
     Stream::new(1, Purpose::Check, experts as u64, 0).normal(&mut logits, 1.0);
     let mut gates = vec![0.0; logits.len()];
-    gate(&logits, experts, &mut gates);
     let (mut mask, mut plain_mask) = (vec![false; logits.len()], vec![false; logits.len()]);
+    let mut scratch = gates.clone();
+    let all = Gates { probabilities: &mut scratch, gates: &mut gates, mask: &mut mask };
+    gate::gate(&logits, experts, None, None, all);
 
     let ours = time(effort, US, || {
         select::top_k(&gates, experts, k, &mut mask);
@@ -83,10 +85,9 @@ fn measure(experts: usize, effort: Effort) -> Result<Layer> {
     agree(&mask, &plain_mask, experts)?;
     let selection = Pair::of(tokens, ours.median, plain.median);
 
-    let mut scratch = gates.clone();
     let ours = time(effort, US, || {
-        gate(&logits, experts, &mut scratch);
-        select::top_k(&scratch, experts, k, &mut mask);
+        let gates = Gates { probabilities: &mut gates, gates: &mut scratch, mask: &mut mask };
+        gate::gate(&logits, experts, None, Some(k), gates);
         Ok(())
     })?;
     let plain = time(effort, US, || {
@@ -104,16 +105,6 @@ impl Pair {
         let per_s = |us: f64| tokens as f64 * 1e6 / us;
         Pair { tokens_per_s: per_s(ours_us), plain_tokens_per_s: per_s(plain_us), ratio: plain_us / ours_us }
     }
-}
-
-/// The engine's gating without noise: a softmax of each row.
-fn gate(logits: &[f32], experts: usize, gates: &mut [f32]) {
-    rows::each(
-        gates,
-        experts,
-        #[inline(always)]
-        |r, gates| softmax_row(&logits[r * experts..][..experts], gates),
-    );
 }
 
 /// A softmax as one would first write it.

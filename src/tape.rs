@@ -79,7 +79,10 @@ pub struct Var<'t, E: Elem> {
 impl<E: Elem> Tape<E> {
     /// An empty tape.
     pub fn new(mode: Mode) -> Tape<E> {
-        Tape { nodes: RefCell::default(), parameters: RefCell::default(), mode }
+        /// Nodes that most graphs stay below.
+        const NODES: usize = 256;
+        let (nodes, parameters) = (Vec::with_capacity(NODES), Vec::with_capacity(NODES));
+        Tape { nodes: RefCell::new(nodes), parameters: RefCell::new(parameters), mode }
     }
 
     /// How this tape runs.

@@ -1,5 +1,7 @@
 //! Parameters, and the one way to reach all of them: a visitor.
 
+use std::fmt::{Display, Write};
+
 use crate::arr::{self, Arr};
 use crate::kernels::elem::Elem;
 use crate::kernels::random::{Purpose, Stream};
@@ -68,7 +70,8 @@ pub enum Item<'a, E> {
 
 /// Walks over a model's parameters in a fixed order with their full names, such as `layers.0.experts.w1`.
 pub struct Visitor<'v, E> {
-    prefix: String,
+    /// The name of the part that the walk is in.
+    path: String,
     each: &'v mut dyn FnMut(&str, Item<'_, E>),
 }
 
@@ -80,40 +83,41 @@ pub trait Module<E> {
 }
 
 impl<E> Visitor<'_, E> {
-    fn name(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    /// Runs `work` with `name` at the end of the path.
+    fn within(&mut self, name: impl Display, work: impl FnOnce(&mut Self)) {
+        let length = self.path.len();
+        let dot = if self.path.is_empty() { "" } else { "." };
+        write!(self.path, "{dot}{name}").expect("strings grow");
+        work(self);
+        self.path.truncate(length);
     }
 
     /// Shows a parameter.
     pub fn param(&mut self, name: &str, param: &mut Param<E>) {
-        let name = self.name(name);
-        (self.each)(&name, Item::Param(param));
+        self.within(name, |v| (v.each)(&v.path, Item::Param(param)));
     }
 
     /// Shows a running number.
     pub fn state(&mut self, name: &str, state: &mut f64) {
-        let name = self.name(name);
-        (self.each)(&name, Item::State(state));
+        self.within(name, |v| (v.each)(&v.path, Item::State(state)));
     }
 
     /// Shows a part of the model.
     pub fn child(&mut self, name: &str, child: &mut impl Module<E>) {
-        let prefix = self.name(name);
-        let mut inner = Visitor { prefix, each: &mut *self.each };
-        child.visit(&mut inner);
+        self.within(name, |v| child.visit(v));
     }
 
     /// Shows parts of one kind, numbered from 0.
     pub fn children(&mut self, name: &str, children: &mut [impl Module<E>]) {
         for (i, child) in children.iter_mut().enumerate() {
-            self.child(&format!("{name}.{i}"), child);
+            self.within(format_args!("{name}.{i}"), |v| child.visit(v));
         }
     }
 }
 
 /// Calls `each` with every parameter and running number of `module`, in order.
 pub fn for_each<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str, Item<'_, E>)) {
-    module.visit(&mut Visitor { prefix: String::new(), each: &mut each });
+    module.visit(&mut Visitor { path: String::with_capacity(64), each: &mut each });
 }
 
 /// Calls `each` with every parameter of `module`, in order.

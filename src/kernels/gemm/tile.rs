@@ -18,6 +18,10 @@ const LANES: usize = 16;
 type Lanes = [f32; LANES];
 /// Columns of C between two rounds of packing: so much of a chunk of B fits in the second-level cache.
 const COLUMNS: usize = 512;
+/// Length of a strip's copied row: a chunk and a bit.
+const STRIP: usize = CHUNK + LANES;
+/// Columns of C from which rows of A are copied together before they are read.
+const WIDE: usize = 256;
 /// Rows of A up to which packing B would cost more than it saves.
 const FEW: usize = 4;
 
@@ -87,7 +91,7 @@ impl Task<'_> {
             return self.few_rows(simd, out);
         }
         let panel_width = V * LANES;
-        let mut strip = pool::Buffer::<f32>::new(if a.transposed { R * CHUNK } else { 0 });
+        let mut strip = pool::Buffer::<f32>::new(R * STRIP);
         let mut panels =
             pool::Buffer::<f32>::new(CHUNK.min(inner) * COLUMNS.min(width).next_multiple_of(panel_width));
         for block in (0..width).step_by(COLUMNS) {
@@ -124,9 +128,19 @@ impl Task<'_> {
                             );
                         }
                     } else {
-                        let mut strip = [&[][..]; R];
+                        let mut rows = [&[][..]; R];
                         for i in 0..R {
-                            strip[i] = &a.stored(row + i.min(high - 1))[first..][..depth];
+                            rows[i] = &a.stored(row + i.min(high - 1))[first..][..depth];
+                        }
+                        // Rows a power of two apart fight for the same cache lines: worth a copy if read often.
+                        if columns >= WIDE {
+                            let copies = strip.as_chunks_mut::<STRIP>().0;
+                            for i in 0..high {
+                                copies[i][..depth].copy_from_slice(rows[i]);
+                            }
+                            for i in 0..high {
+                                rows[i] = &copies[i][..depth];
+                            }
                         }
                         for (j, panel) in panels.chunks_exact(depth).enumerate() {
                             assert!(panel.len() == depth);
@@ -136,7 +150,7 @@ impl Task<'_> {
                                 #[inline(always)]
                                 // SAFETY: the rows of the strip have `depth` elements each, as many as the panel has
                                 // rows, and `tile` only asks for those.
-                                |i, p| unsafe { *strip[i.min(R - 1)].get_unchecked(p) },
+                                |i, p| unsafe { *rows[i.min(R - 1)].get_unchecked(p) },
                                 out,
                                 place(j),
                             );

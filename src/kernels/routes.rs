@@ -84,7 +84,7 @@ impl Routes {
             slots[next[t as usize] as usize] = slot as u32;
             next[t as usize] += 1;
         }
-        let block = (total / (3 * par::threads())).clamp(BLOCK.0, BLOCK.1);
+        let block = (total / (6 * par::threads())).clamp(BLOCK.0, BLOCK.1);
         let mut blocks = Vec::with_capacity(total / block + experts);
         for e in 0..experts {
             let count = starts[e + 1] - starts[e];

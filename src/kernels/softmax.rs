@@ -88,6 +88,11 @@ pub fn softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
 /// `ln(sum of e^x)`, taken from the largest element so that nothing overflows.
 #[inline(always)]
 pub fn log_sum_exp_row<E: Elem>(x: &[E]) -> E {
+    if x.len() < LANES { log_sum_exp(&whole(x, E::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
+}
+
+#[inline(always)]
+fn log_sum_exp<E: Elem>(x: &[E]) -> E {
     let max = reduce::max_lanes(x);
     let sum = reduce::lanes(
         x,

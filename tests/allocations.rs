@@ -1,19 +1,20 @@
-//! Steady training allocates nothing that grows.
+//! Steady training allocates nothing that grows; one image is classified without waking a thread.
 
 use std::alloc::System;
 
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
-use dynamoe::nn::{Init, Model};
+use dynamoe::nn::{Init, Model, Phase};
 use dynamoe::optim::{Optimizer, Settings};
-use dynamoe::{arr, config::Config, train::step};
+use dynamoe::{Mode, Tape, arr, config::Config, train::step};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// One test, since the counts are those of the whole process.
 #[test]
-fn allocations_and_memory_do_not_grow_from_step_to_step() {
+fn allocations_do_not_grow_from_step_to_step_and_one_image_wakes_no_thread() {
     par::with_threads(2, || {
         let config = Config::default();
         let mut model = Model::<f32>::new(&config.spec(784, 10), &mut Init::new(1));
@@ -40,5 +41,18 @@ fn allocations_and_memory_do_not_grow_from_step_to_step() {
         println!("allocations per step: {early}, later {late}; bytes grown in 40 steps: {grown}");
         assert!(late <= early + early / 10, "{early} allocations a step became {late}");
         assert!(grown < 1 << 16, "{grown} bytes grew in 40 steps");
+
+        let one = arr::from_vec(&[1, 784], x[..784].to_vec());
+        let classify = || {
+            let tape = Tape::new(Mode::Infer);
+            model.forward(tape.constant(one.clone()), Phase::Eval).unwrap();
+        };
+        classify();
+        let (before, regions) = (ALLOCATOR.stats(), par::regions());
+        (0..10).for_each(|_| classify());
+        let each = (ALLOCATOR.stats().allocations - before.allocations) / 10;
+        println!("allocations for one image: {each}");
+        assert_eq!(par::regions(), regions, "one image is not worth a second thread");
+        assert!(each < 120, "{each} allocations for one image");
     });
 }

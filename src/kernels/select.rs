@@ -51,10 +51,12 @@ const MOST: usize = 256;
 fn in_vectors<S: Simd>(simd: S, gates: &[f32], experts: usize, k: usize, mask: &mut [bool]) {
     for (r, mask) in mask.chunks_exact_mut(experts).enumerate() {
         let rest = &gates[r * experts..];
-        match experts {
-            ..=LANES => by_rank(simd, rest, k, mask),
-            ..=MOST => by_bits(simd, &rest[..experts], k, mask),
-            _ => by_count(&rest[..experts], k, mask),
+        if experts <= LANES {
+            by_rank(simd, rest, k, mask);
+        } else if experts <= MOST {
+            by_bits(simd, &rest[..experts], k, mask);
+        } else {
+            by_count(&rest[..experts], k, mask);
         }
     }
 }

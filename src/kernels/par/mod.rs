@@ -3,7 +3,7 @@
 //! Pieces have a size that does not depend on the number of threads, each piece is written by one
 //! task, and nothing is ever reduced across tasks here: so the number of threads moves no bit.
 //!
-//! Threads come from rayon. Under [`with_threads`] they stand ready as a team (see [`team`]), to which a
+//! Threads come from rayon. Under [`with_threads`] they stand ready as a team (`team.rs`), to which a
 //! loop costs about a microsecond; elsewhere loops go through rayon's own scheduler.
 
 mod team;

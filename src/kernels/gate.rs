@@ -48,3 +48,35 @@ pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Opti
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::random::Purpose;
+    use crate::kernels::select;
+
+    #[test]
+    fn one_pass_is_softmax_then_noise_then_choice_at_every_thread_count() {
+        for experts in [1, 8, 20] {
+            let len = 333 * experts;
+            let mut logits = vec![0.0f32; len];
+            Stream::new(1, Purpose::Check, 0, 0).normal(&mut logits, 2.0);
+            let noise = Stream::new(2, Purpose::Gate, 3, 4);
+            let k = select::token_scope_k(experts, 0.7);
+            let (mut p, mut g, mut mask) = (vec![0.0; len], vec![0.0; len], vec![false; len]);
+            noise.normal(&mut g, 0.1);
+            for ((p, g), x) in p.chunks_mut(experts).zip(g.chunks_mut(experts)).zip(logits.chunks(experts)) {
+                softmax_row(x, p);
+                g.iter_mut().zip(p).for_each(|(g, p)| *g += *p);
+            }
+            select::top_k(&g, experts, k, &mut mask);
+            for threads in [1, 2, 8] {
+                let (mut p2, mut g2, mut mask2) =
+                    (vec![f32::NAN; len], vec![f32::NAN; len], vec![false; len]);
+                let out = Gates { probabilities: &mut p2, gates: &mut g2, mask: &mut mask2 };
+                par::with_threads(threads, || gate(&logits, experts, Some((noise, 0.1)), Some(k), out));
+                assert_eq!((&p, &g, &mask), (&p2, &g2, &mask2), "{experts} experts, {threads} threads");
+            }
+        }
+    }
+}

@@ -242,6 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn two_loops_in_one() {
+        let (mut a, mut b) = ([0; 6], [0; 10]);
+        with_threads(3, || {
+            spans2(
+                ((&mut a[..], 2), &[0..1, 2..3]),
+                |span, a| a.fill(span.start + 1),
+                ((&mut b[..], 1), &[4..9]),
+                |span, b| b.fill(span.start),
+            );
+        });
+        assert_eq!((a, b), ([1, 1, 0, 0, 3, 3], [0, 0, 0, 0, 4, 4, 4, 4, 4, 0]));
+    }
+
+    #[test]
     #[should_panic(expected = "spans overlap")]
     fn spans_must_not_overlap() {
         spans((&mut [0; 4][..], 1), &[0..2, 1..3], |_, _| ());

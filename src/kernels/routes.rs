@@ -31,7 +31,7 @@ impl par::Span for Block {
 
 /// Assignments of a block, at least and at most, about: few enough for every thread to have some blocks, and many
 /// enough to be worth fetching an expert's weights for. It moves no bit.
-const BLOCK: (usize, usize) = (48, 144);
+const BLOCK: (usize, usize) = (64, 144);
 
 /// The assignments of a batch of tokens to experts, grouped by expert.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,8 @@ impl Routes {
             slots[next[t as usize] as usize] = slot as u32;
             next[t as usize] += 1;
         }
-        let block = (total / (6 * par::threads())).clamp(BLOCK.0, BLOCK.1);
+        let threads = par::threads();
+        let block = (total / (4 * threads)).clamp(BLOCK.0.min(total / threads), BLOCK.1).max(1);
         let mut blocks = Vec::with_capacity(total / block + experts);
         for e in 0..experts {
             let count = starts[e + 1] - starts[e];

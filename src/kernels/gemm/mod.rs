@@ -213,8 +213,8 @@ fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: b
     if work < par::SMALL || rows <= TILE || par::threads() == 1 {
         return E::gemm(out, a, b, start, relu);
     }
-    // Some tasks more than threads, for a thread that is late.
-    let tasks = (2 * par::threads()).min(work / par::SMALL + 1);
+    // No more tasks than threads: each of them packs B.
+    let tasks = par::threads().min(work / par::SMALL + 1);
     let rows = rows.div_ceil(tasks).next_multiple_of(GRAIN);
     par::chunks(out, rows * width, |i, out| {
         E::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);

@@ -221,7 +221,12 @@ mod tests {
             gates in proptest::collection::vec(-2i8..3, 1..300), tiny in proptest::collection::vec(0u8..9, 300), ties: bool, k in 1usize..300,
         ) {
             let k = k.min(gates.len());
-            let number = |(&v, &t): (&i8, &u8)| f32::from(v) * 0.0 + if ties { f32::from(v) } else { f32::from(v) + f32::from(t) * 1e-7 };
+            // With ties, also between zeros of both signs.
+            let number = |(&v, &t): (&i8, &u8)| match (ties, v) {
+                (true, 0) if t % 2 == 0 => -0.0,
+                (true, _) => f32::from(v),
+                (false, _) => f32::from(v) + f32::from(t) * 1e-7,
+            };
             let gates: Vec<f32> = gates.iter().zip(&tiny).map(number).collect();
             let mut mask = vec![false; gates.len()];
             top_k(&gates, gates.len(), k, &mut mask);
@@ -231,7 +236,14 @@ mod tests {
             order.iter().take(k).for_each(|&i| expected[i] = true);
             prop_assert_eq!(&mask, &expected);
             by_count(&gates, k, &mut mask);
-            prop_assert_eq!(mask, expected);
+            prop_assert_eq!(&mask, &expected);
+            // The other instruction sets of this processor.
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx2) = Level::new().as_avx2() {
+                mask.fill(false);
+                avx2.vectorize(#[inline(always)] || in_vectors(avx2, &gates, gates.len(), k, &mut mask));
+                prop_assert_eq!(&mask, &expected);
+            }
         }
     }
 

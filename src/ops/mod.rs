@@ -5,6 +5,7 @@
 use crate::gradcheck::Check;
 
 pub mod binary;
+mod broadcast;
 pub mod dropout;
 pub mod fused;
 pub mod index;

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use dynamoe::arr::{self, Arr};
 use dynamoe::gradcheck::random;
 use dynamoe::kernels::routes::Routes;
+use dynamoe::nn::moe::{Dispatch, Moe};
 use dynamoe::nn::router::percentile::{Scope, Settings};
-use dynamoe::nn::{Init, Phase, moe::Moe, param};
+use dynamoe::nn::{Init, Phase, param};
 use dynamoe::{Mode, Result, Tape};
 
 const TOKENS: usize = 5;
@@ -32,7 +33,7 @@ fn main() -> Result<()> {
     // Routed: the layer as training uses it.
     let tape = Tape::new(Mode::Train);
     let x = tape.variable(tokens.clone());
-    let (routed, usage) = layer.forward(x, Phase::Eval)?;
+    let (routed, Dispatch { usage, .. }) = layer.forward(x, Phase::Eval)?;
 
     // Dense: the same weights, but every token goes to every expert.
     let routing = layer.router.as_ref().expect("a routed layer has a router").route(x, Phase::Eval)?;

@@ -12,10 +12,10 @@ use dynamoe::data::{self, Dataset, Standardize};
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::router::percentile::Scope;
-use dynamoe::nn::{Init, Model, param};
+use dynamoe::nn::{Init, Model};
 use dynamoe::optim::Optimizer;
 use dynamoe::train::evaluate::{evaluate, gather, labels};
-use dynamoe::train::step;
+use dynamoe::train::{State, step};
 
 /// Trains the network of `config` and returns the digest of its parameters.
 fn train(config: &Config, digits: &Dataset) -> Result<String> {
@@ -39,7 +39,7 @@ fn train(config: &Config, digits: &Dataset) -> Result<String> {
         }
         println!();
     }
-    Ok(param::digest(&mut model))
+    Ok(State::of(&mut model, None).digest())
 }
 
 fn main() -> Result<()> {

@@ -89,6 +89,8 @@ pub struct Config {
     pub epochs: usize,
     /// Stop after so many steps; 0 for no limit.
     pub max_steps: u64,
+    /// Record a digest of the state every so many steps and at the end of every epoch; 0 for none at all.
+    pub digest_every: u64,
 }
 
 impl Default for Config {
@@ -121,6 +123,7 @@ impl Default for Config {
             batch: 256,
             epochs: 20,
             max_steps: 0,
+            digest_every: 100,
         }
     }
 }

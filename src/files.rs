@@ -1,7 +1,7 @@
 //! Writing files so that a crash or a full disk never leaves half of one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -17,15 +17,55 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         let opened = OpenOptions::new().write(true).open(&target);
         return opened.and_then(|mut file| file.write_all(bytes)).map_err(Error::io("write", path));
     }
+    through_temporary(&target, bytes, |from, to| fs::rename(from, to)).map_err(Error::io("write", path))
+}
+
+/// Makes a file that was not there, whole or not at all.
+///
+/// # Errors
+/// The system's, with the path: [`std::io::ErrorKind::AlreadyExists`] if it was there.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let link = |from: &Path, to: &Path| match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
+        // A file system without second names: look, then rename.
+        Err(_) if to.exists() => Err(ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+    };
+    through_temporary(path, bytes, link).map_err(Error::io("write", path))
+}
+
+/// Writes `bytes` under a temporary name, which `place` then turns into `target`.
+fn through_temporary(
+    target: &Path,
+    bytes: &[u8],
+    place: impl FnOnce(&Path, &Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut name = target.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = target.with_file_name(name);
-    let mut file = File::create_new(&temporary).map_err(Error::io("write", path))?;
+    let mut file = File::create_new(&temporary)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| fs::rename(&temporary, &target)).map_err(|e| {
+    written.and_then(|()| place(&temporary, target)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
-        Error::io("write", path)(e)
-    })
+    })?;
+    // The new name itself is only safe once the folder is; where a folder cannot be synced, so be it.
+    if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// How temporary names end.
+const TEMPORARY: &str = ".tmp";
+
+/// Removes the temporary files in `folder` that processes were writing when they were killed.
+pub fn remove_temporary(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(TEMPORARY)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Makes a folder and those above it.

@@ -53,7 +53,10 @@ pub mod ops;
 pub mod optim;
 pub mod plot;
 pub mod tape;
+pub mod tensors;
 pub mod train;
+pub mod verify;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use tape::{Mode, Op, Tape, Var};

@@ -6,11 +6,19 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dynamoe::cli::{self, bench};
+use dynamoe::train::Start;
+use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// The system's allocator, counting for `dynamoe bench`.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The git revision that the program was built from; empty outside of a repository.
+const REVISION: &str = git_version::git_version!(
+    args = ["--always", "--abbrev=40", "--exclude=*", "--dirty=-modified"],
+    fallback = ""
+);
 
 /// New and resized blocks of memory so far.
 fn allocations() -> usize {
@@ -37,23 +45,49 @@ enum Verb {
         /// Folder of the run [default: a new one below runs/]
         #[arg(long, value_name = "DIR")]
         out_dir: Option<PathBuf>,
-        /// Print nothing but errors
-        #[arg(long)]
-        quiet: bool,
-        /// Print summary.json at the end, and nothing else
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        training: Training,
     },
-    /// Go on with a run that was stopped
+    /// Go on with a run that was stopped, to the same bits as if it had not been
     Resume {
         /// Folder of the run
         run: PathBuf,
+        /// Go on from this checkpoint: last, or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
         #[command(flatten)]
         machine: Machine,
-        /// Print nothing but errors
-        #[arg(long)]
-        quiet: bool,
-        /// Print summary.json at the end, and nothing else
+        #[command(flatten)]
+        training: Training,
+    },
+    /// Replay a run and compare every recorded digest; if one differs, name the first array that does
+    Verify {
+        /// Folder of the run
+        run: PathBuf,
+        /// Replay with each of these numbers of threads, such as 1,2,8 [default: all]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        threads: Option<Vec<usize>>,
+        /// Replay with each of these families of kernels: avx512, avx2, neon, portable [default: the best]
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        simd: Option<Vec<String>>,
+        /// Classify the test split in batches of each of these sizes [default: 1,7,64,256]
+        #[arg(long, value_delimiter = ',', value_name = "SIZES")]
+        batches: Option<Vec<usize>>,
+        /// Stop after so many steps
+        #[arg(long, value_name = "N")]
+        steps: Option<u64>,
+        /// Write every array of this step into the run's folder, for --against
+        #[arg(long, value_name = "STEP", conflicts_with = "against")]
+        trace: Option<u64>,
+        /// Replay nothing; compare what two runs recorded, on two machines say
+        #[arg(long, value_name = "RUN")]
+        against: Option<PathBuf>,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Turn one bit around: STEP:ARRAY:ELEMENT:BIT
+        #[arg(long, hide = true)]
+        fault: Option<dynamoe::verify::Fault>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -63,9 +97,9 @@ enum Verb {
         run: PathBuf,
         #[command(flatten)]
         machine: Machine,
-        /// Which checkpoint: last or best
-        #[arg(long, default_value = "last")]
-        checkpoint: cli::run::Which,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -85,9 +119,9 @@ enum Verb {
         index: Option<usize>,
         #[command(flatten)]
         machine: Machine,
-        /// Which checkpoint: last or best
-        #[arg(long, default_value = "last")]
-        checkpoint: cli::run::Which,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -271,6 +305,30 @@ struct Machine {
 }
 
 #[derive(Args)]
+struct Training {
+    /// Keep so many checkpoints, the newest and those before it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    keep_last: u16,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    /// Print summary.json at the end, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+impl Training {
+    /// How to train, from this checkpoint on.
+    fn how<'a>(&self, machine: &'a Machine, checkpoint: &'a str) -> cli::train::How<'a> {
+        let revision = (!REVISION.is_empty()).then_some(REVISION);
+        let start = Start { checkpoint, keep_last: self.keep_last.into(), revision };
+        let Machine { dir, threads } = machine;
+        let (data_dir, threads) = (dir.data_dir.as_deref(), *threads);
+        cli::train::How { data_dir, threads, quiet: self.quiet, json: self.json, start }
+    }
+}
+
+#[derive(Args)]
 struct Settings {
     /// Size: tiny, small, medium, large
     #[arg(long, value_name = "NAME")]
@@ -310,21 +368,29 @@ impl Settings {
 
 fn run(program: Program) -> anyhow::Result<()> {
     match program.verb {
-        Verb::Train { settings, machine, out_dir, quiet, json } => cli::train::run(&cli::train::Options {
-            preset: settings.preset.as_deref(),
-            config: settings.config.as_deref(),
-            set: settings.all(),
-            data_dir: machine.dir.data_dir.as_deref(),
-            threads: machine.threads,
-            out_dir: out_dir.as_deref(),
-            quiet,
-            json,
-        }),
-        Verb::Resume { run, machine, quiet, json } => {
-            cli::train::resume(&run, machine.dir.data_dir.as_deref(), machine.threads, quiet, json)
+        Verb::Train { settings, machine, out_dir, training } => {
+            let what = cli::train::What {
+                preset: settings.preset.as_deref(),
+                config: settings.config.as_deref(),
+                set: settings.all(),
+                out_dir: out_dir.as_deref(),
+            };
+            cli::train::run(&what, &training.how(&machine, LAST))
+        }
+        Verb::Resume { run, checkpoint, machine, training } => {
+            cli::train::resume(&run, &training.how(&machine, &checkpoint))
+        }
+        Verb::Verify { run, threads, simd: profiles, batches, steps, trace, against, dir, fault, json } => {
+            let data_dir = dir.data_dir.as_deref();
+            let options = cli::verify::Options { threads, profiles, batches, steps, data_dir, fault, json };
+            match (against, trace) {
+                (Some(other), _) => cli::verify::against(&run, &other, json),
+                (None, Some(step)) => cli::verify::trace(&run, step, &options),
+                (None, None) => cli::verify::run(&run, &options),
+            }
         }
         Verb::Eval { run, machine, checkpoint, json } => {
-            cli::eval::run(&run, checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
+            cli::eval::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
         }
         Verb::Predict { run, image, invert, index, machine, checkpoint, json } => {
             let source = match (&image, index) {
@@ -333,7 +399,7 @@ fn run(program: Program) -> anyhow::Result<()> {
             };
             cli::predict::run(
                 &run,
-                checkpoint,
+                &checkpoint,
                 source,
                 machine.dir.data_dir.as_deref(),
                 machine.threads,

@@ -5,13 +5,14 @@
 //! from the last node to the first ([`Tape::backward`]) applies the chain rule: no recursion, no
 //! sorting, a fixed order. The graph lives as long as the tape; a training step makes a new one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{Display, Formatter};
 use std::panic::Location;
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::kernels::{elem::Elem, reduce};
+use crate::watch::{Place, Seen, Watch};
 
 /// A differentiable operation on `N` arrays. One struct, one forward, one backward, both required.
 pub trait Op<E: Elem, const N: usize>: 'static {
@@ -60,11 +61,14 @@ pub struct Tape<E: Elem> {
     nodes: RefCell<Vec<Node<E>>>,
     parameters: RefCell<Vec<Option<usize>>>,
     mode: Mode,
+    place: Cell<Place>,
+    watch: Option<Watch<E>>,
 }
 
 struct Node<E: Elem> {
     value: Arr<E>,
     name: &'static str,
+    place: Place,
     needs_grad: bool,
     step: Option<Box<dyn Step<E>>>,
 }
@@ -79,10 +83,21 @@ pub struct Var<'t, E: Elem> {
 impl<E: Elem> Tape<E> {
     /// An empty tape.
     pub fn new(mode: Mode) -> Tape<E> {
+        Tape::watched(mode, None)
+    }
+
+    /// An empty tape that shows every value and gradient to `watch`.
+    pub fn watched(mode: Mode, watch: Option<Watch<E>>) -> Tape<E> {
         /// Nodes that most graphs stay below.
         const NODES: usize = 256;
         let (nodes, parameters) = (Vec::with_capacity(NODES), Vec::with_capacity(NODES));
-        Tape { nodes: RefCell::new(nodes), parameters: RefCell::new(parameters), mode }
+        let place = Cell::new(Place("input", None));
+        Tape { nodes: RefCell::new(nodes), parameters: RefCell::new(parameters), mode, place, watch }
+    }
+
+    /// Says which part of the network the following operations belong to; only watchers look at it.
+    pub fn enter(&self, part: &'static str, number: Option<usize>) {
+        self.place.set(Place(part, number));
     }
 
     /// How this tape runs.
@@ -92,12 +107,12 @@ impl<E: Elem> Tape<E> {
 
     /// An input that no gradient is asked for.
     pub fn constant(&self, value: Arr<E>) -> Var<'_, E> {
-        self.push("constant", value, false, None)
+        self.push("constant", value, false, None, None)
     }
 
     /// An input whose gradient is asked for.
     pub fn variable(&self, value: Arr<E>) -> Var<'_, E> {
-        self.push("variable", value, self.mode != Mode::Infer, None)
+        self.push("variable", value, self.mode != Mode::Infer, None, None)
     }
 
     /// The parameter number `slot` of a model; asked for again, it is the same variable.
@@ -106,7 +121,7 @@ impl<E: Elem> Tape<E> {
         if let Some(id) = known {
             return Var { tape: self, id };
         }
-        let var = self.variable(value.clone());
+        let var = self.push("parameter", value.clone(), self.mode != Mode::Infer, None, Some(slot));
         let mut parameters = self.parameters.borrow_mut();
         if parameters.len() <= slot {
             parameters.resize(slot + 1, None);
@@ -138,7 +153,7 @@ impl<E: Elem> Tape<E> {
         let needs_grad = needs.contains(&true);
         let step: Option<Box<dyn Step<E>>> =
             if needs_grad { Some(Box::new(Recorded { op, saved, ids, needs })) } else { None };
-        Ok(self.push(O::NAME, value, needs_grad, step))
+        Ok(self.push(O::NAME, value, needs_grad, step, None))
     }
 
     /// Applies a fused operation, or what it stands for where the tape is for teaching.
@@ -157,12 +172,17 @@ impl<E: Elem> Tape<E> {
     fn push(
         &self,
         name: &'static str,
-        value: Arr<E>,
+        mut value: Arr<E>,
         needs_grad: bool,
         step: Option<Box<dyn Step<E>>>,
+        parameter: Option<usize>,
     ) -> Var<'_, E> {
+        let place = self.place.get();
+        if let Some(watch) = &self.watch {
+            watch.borrow_mut()(Seen::Value { place, op: name, parameter }, &mut value);
+        }
         let mut nodes = self.nodes.borrow_mut();
-        nodes.push(Node { value, name, needs_grad, step });
+        nodes.push(Node { value, name, place, needs_grad, step });
         Var { tape: self, id: nodes.len() - 1 }
     }
 
@@ -183,15 +203,23 @@ impl<E: Elem> Tape<E> {
 
     /// Gradients of `sum(y * cotangent)`, where `cotangent` has the shape of `y`.
     pub fn backward_from(&self, y: Var<'_, E>, cotangent: Arr<E>) -> Gradients<E> {
-        self.walk(y, cotangent, |_, _| ())
+        self.walk(y, cotangent, |node, input, gradient| {
+            if let Some(watch) = &self.watch {
+                let parameter = self.parameters.borrow().iter().position(|p| *p == Some(input));
+                let input = self.nodes.borrow()[input].name;
+                let seen = Seen::Gradient { place: node.place, op: node.name, input, parameter };
+                watch.borrow_mut()(seen, gradient);
+            }
+        })
     }
 
-    /// The backward pass; `watch` sees each gradient as it leaves an operation for an input.
+    /// The backward pass; `see` is shown each operation, the number of one of its inputs, and that input's
+    /// gradient, the operation's part of it added.
     fn walk(
         &self,
         y: Var<'_, E>,
         cotangent: Arr<E>,
-        mut watch: impl FnMut(&Node<E>, &Arr<E>),
+        mut see: impl FnMut(&Node<E>, usize, &mut Arr<E>),
     ) -> Gradients<E> {
         let nodes = self.nodes.borrow();
         let mut of: Vec<Option<Arr<E>>> = vec![None; nodes.len()];
@@ -201,11 +229,12 @@ impl<E: Elem> Tape<E> {
             let Some(step) = &nodes[id].step else { continue };
             let Some(gy) = of[id].take() else { continue };
             step.backward(&nodes, id, &gy, &mut |input, gradient| {
-                watch(&nodes[id], &gradient);
-                of[input] = Some(match of[input].take() {
+                let mut gradient = match of[input].take() {
                     Some(sum) => arr::sum(sum, gradient),
                     None => gradient,
-                });
+                };
+                see(&nodes[id], input, &mut gradient);
+                of[input] = Some(gradient);
             });
             arr::recycle(gy);
         }
@@ -220,7 +249,7 @@ impl<E: Elem> Tape<E> {
             return Some(format!("op {} (number {id} of the forward pass)", self.nodes.borrow()[id].name));
         }
         let mut found = None;
-        let _ = self.walk(loss, arr::full(&loss.shape(), E::one()), |node, gradient| {
+        let _ = self.walk(loss, arr::full(&loss.shape(), E::one()), |node, _, gradient| {
             if found.is_none() && bad(gradient) {
                 found = Some(format!("the gradient of op {}", node.name));
             }

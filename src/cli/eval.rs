@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{Which, on_threads, open};
+use super::run::{on_threads, open};
 use super::text::{layers, print};
 use crate::data;
 use crate::error::Error;
@@ -29,13 +29,13 @@ struct Evaluation {
 /// A run or data set that is missing or damaged.
 pub fn run(
     run: &Path,
-    which: Which,
+    checkpoint: &str,
     data_dir: Option<&Path>,
     threads: Option<usize>,
     json: bool,
 ) -> Result<()> {
     let evaluation = on_threads(threads, || {
-        let trained = open(run, which)?;
+        let trained = open(run, checkpoint)?;
         let data = data::load(&trained.config.dataset, data_dir)?;
         let (scores, layers) = evaluate(&trained.model, &data.test, &trained.input.standardize()?)?;
         if !scores.test_loss.is_finite() {

@@ -10,3 +10,4 @@ pub mod run;
 pub mod schedule;
 pub mod text;
 pub mod train;
+pub mod verify;

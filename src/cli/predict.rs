@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{Which, on_threads, open};
+use super::run::{on_threads, open};
 use super::text::print;
 use crate::arr;
 use crate::data;
@@ -49,14 +49,14 @@ struct Prediction {
 /// A run, file or data set that is missing or damaged; an image of another size.
 pub fn run(
     run: &Path,
-    which: Which,
+    checkpoint: &str,
     source: Source,
     data_dir: Option<&Path>,
     threads: Option<usize>,
     json: bool,
 ) -> Result<()> {
     let prediction = on_threads(threads, || {
-        let trained = open(run, which)?;
+        let trained = open(run, checkpoint)?;
         let (pixels, label) = match source {
             Source::File { path, invert } => (read_png(path, invert, &trained.input)?, None),
             Source::Index(index) => {
@@ -75,7 +75,7 @@ pub fn run(
         let mut x = vec![0.0; pixels.len()];
         trained.input.standardize()?.apply(&pixels, &mut x);
         let tape = Tape::new(Mode::Infer);
-        let (logits, usage) =
+        let (logits, dispatch) =
             trained.model.forward(tape.constant(arr::from_vec(&[1, x.len()], x)), Phase::Eval)?;
         let probabilities = arr::data(&probabilities(&logits.value())).to_vec();
         if !probabilities.iter().all(|p| p.is_finite()) {
@@ -87,7 +87,7 @@ pub fn run(
             class: select::argmax(&probabilities),
             label,
             probabilities,
-            experts: usage.iter().map(|u| ran(&u.counts)).collect(),
+            experts: dispatch.iter().map(|layer| ran(&layer.usage.counts)).collect(),
         })
     })?;
     if json {

@@ -12,33 +12,26 @@ use crate::train::Input;
 use crate::train::checkpoint;
 use crate::train::run_folder::RunFolder;
 
-/// Which checkpoint of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Which {
-    /// The newest.
-    Last,
-    /// The one with the highest test accuracy.
-    Best,
-}
-
 /// Runs `work` on `threads` threads, or on one for each core.
 ///
 /// # Errors
 /// An impossible number of threads, and those of `work`.
 pub fn on_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let count = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    check_threads(count)?;
+    par::try_with_threads(count, work).unwrap_or_else(|| Err(par::refused(count).into()))
+}
+
+/// Refuses an impossible number of threads.
+///
+/// # Errors
+/// Such a number, with what is possible.
+pub fn check_threads(count: usize) -> Result<()> {
     const MOST: usize = 1024;
-    let count = match threads {
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-        Some(count) if (1..=MOST).contains(&count) => count,
-        Some(count) => {
-            return Err(
-                Error::config("threads", format!("{count} is impossible; it must be 1 to {MOST}")).into()
-            );
-        }
-    };
-    par::try_with_threads(count, work).unwrap_or_else(|| {
-        Err(Error::config("threads", format!("the system refuses to start {count}; ask for fewer")).into())
-    })
+    if (1..=MOST).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::config("threads", format!("{count} is impossible; it must be 1 to {MOST}")).into())
 }
 
 /// A trained network with all it needs to judge an image.
@@ -53,16 +46,13 @@ pub struct Trained {
     pub steps: u64,
 }
 
-/// Opens a run's network.
+/// Opens a run's network from one of its checkpoints: `last`, `best` or `step-N`.
 ///
 /// # Errors
 /// A folder that holds no run, a checkpoint that is missing or damaged.
-pub fn open(run: &Path, which: Which) -> Result<Trained> {
+pub fn open(run: &Path, checkpoint: &str) -> Result<Trained> {
     let (folder, config) = RunFolder::open(run)?;
-    let folder = match which {
-        Which::Last => folder.last(),
-        Which::Best => folder.best(),
-    };
+    let folder = folder.checkpoint(checkpoint);
     let saved = checkpoint::load(&folder)?;
     if saved.config != config {
         let what = "was edited after the training; put it back, or train again";

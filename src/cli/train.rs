@@ -15,78 +15,86 @@ use crate::data;
 use crate::error::Error;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Watch, train};
+use crate::train::{Control, Start, train};
 
-/// The flags of `dynamoe train`.
+/// The flags of `dynamoe train` that say what to train.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct What<'a> {
     /// A preset's name.
     pub preset: Option<&'a str>,
     /// A TOML file of settings.
     pub config: Option<&'a Path>,
     /// `key=value` settings.
     pub set: Vec<String>,
+    /// The run's folder; a new one below `runs/` if not given.
+    pub out_dir: Option<&'a Path>,
+}
+
+/// The flags that `dynamoe train` and `dynamoe resume` share.
+#[derive(Debug)]
+pub struct How<'a> {
     /// Where data sets are.
     pub data_dir: Option<&'a Path>,
     /// How many threads; all if not given.
     pub threads: Option<usize>,
-    /// The run's folder; a new one below `runs/` if not given.
-    pub out_dir: Option<&'a Path>,
     /// Print nothing.
     pub quiet: bool,
     /// Print the summary as JSON, and nothing else.
     pub json: bool,
+    /// Where it begins, and what it keeps.
+    pub start: Start<'a>,
 }
 
 /// Trains a network and reports on it.
 ///
 /// # Errors
 /// Settings that cannot be, data that is missing, NaN in training, a full disk, Ctrl-C (after saving).
-pub fn run(options: &Options) -> Result<()> {
-    let layers = Layers { preset: options.preset, file: options.config, set: options.set.clone() };
+pub fn run(what: &What, how: &How) -> Result<()> {
+    let layers = Layers { preset: what.preset, file: what.config, set: what.set.clone() };
     let config = Config::resolve(&layers)?;
-    let talk = !options.quiet && !options.json;
-    let (summary, path) = on_threads(options.threads, || {
-        let data = data::load(&config.dataset, options.data_dir)?;
-        let folder = match options.out_dir {
+    let (summary, path) = on_threads(how.threads, || {
+        let data = data::load(&config.dataset, how.data_dir)?;
+        let folder = match what.out_dir {
             Some(path) => RunFolder::create(path, &config)?,
-            None => RunFolder::create_numbered(&default_folder(&config, options), &config)?,
+            None => RunFolder::create_numbered(&default_folder(&config, what), &config)?,
         };
-        if talk {
+        if how.talks() {
             // Output that cannot be written must not end the training.
             print(&headline(&config, &data, folder.path())).ok();
         }
-        let summary = watched(&config, &data, &folder, talk)?;
+        let summary = watched(&config, &data, &folder, how)?;
         Ok((summary, folder.path().to_path_buf()))
     })?;
-    finish(&summary, &path, options.quiet, options.json)
+    finish(&summary, &path, how)
 }
 
 /// Goes on with a run that was stopped.
 ///
 /// # Errors
 /// A folder that holds no run or a finished one, and those of [`run`].
-pub fn resume(
-    path: &Path,
-    data_dir: Option<&Path>,
-    threads: Option<usize>,
-    quiet: bool,
-    json: bool,
-) -> Result<()> {
+pub fn resume(path: &Path, how: &How) -> Result<()> {
     let (folder, config) = RunFolder::open(path)?;
     if folder.is_finished() {
         return Err(Error::data(path, "this run is finished; see its summary.json").into());
     }
-    let summary = on_threads(threads, || {
-        let data = data::load(&config.dataset, data_dir)?;
-        watched(&config, &data, &folder, !quiet && !json)
+    let folder = folder.locked()?;
+    let summary = on_threads(how.threads, || {
+        let data = data::load(&config.dataset, how.data_dir)?;
+        watched(&config, &data, &folder, how)
     })?;
-    finish(&summary, path, quiet, json)
+    finish(&summary, path, how)
+}
+
+impl How<'_> {
+    /// Whether to print while it goes on.
+    fn talks(&self) -> bool {
+        !self.quiet && !self.json
+    }
 }
 
 /// Prints what came out, as the flags ask.
-fn finish(summary: &Summary, path: &Path, quiet: bool, json: bool) -> Result<()> {
-    match (json, quiet) {
+fn finish(summary: &Summary, path: &Path, how: &How) -> Result<()> {
+    match (how.json, how.quiet) {
         (true, _) => print(&(serde_json::to_string_pretty(summary)? + "\n")),
         (false, true) => Ok(()),
         (false, false) => print(&report(summary, path)),
@@ -94,9 +102,9 @@ fn finish(summary: &Summary, path: &Path, quiet: bool, json: bool) -> Result<()>
 }
 
 /// `runs/DATASET-SIZE-seedN`.
-fn default_folder(config: &Config, options: &Options) -> PathBuf {
+fn default_folder(config: &Config, what: &What) -> PathBuf {
     let network = match config.model {
-        Network::Dynamoe => options.preset.unwrap_or("dynamoe"),
+        Network::Dynamoe => what.preset.unwrap_or("dynamoe"),
         Network::Mlp => "mlp",
     };
     PathBuf::from("runs").join(format!("{}-{network}-seed{}", config.dataset, config.seed))
@@ -117,7 +125,8 @@ fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
 }
 
 /// Trains with a progress bar, a line for each epoch, and Ctrl-C.
-fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, talk: bool) -> Result<Summary> {
+fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
+    let talk = how.talks();
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -151,12 +160,8 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, talk: bool
             bar.suspend(|| print(&line)).ok();
         }
     };
-    let result = train(
-        config,
-        data,
-        folder,
-        &mut Watch { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop },
-    );
+    let mut control = Control { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop };
+    let result = train(config, data, folder, &how.start, &mut control);
     bar.finish_and_clear();
     Ok(result?)
 }

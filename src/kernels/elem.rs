@@ -47,8 +47,8 @@ pub trait Elem:
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
 
-    /// Appends the little-endian bytes of `x`; every NaN is written as the same one.
-    fn canonical_bytes(x: &[Self], out: &mut Vec<u8>);
+    /// Writes the little-endian bytes of `x`; every NaN as the same one.
+    fn canonical_bytes(x: &[Self], out: &mut [u8]);
 
     /// The larger of two; the second if they are unordered.
     #[inline(always)]
@@ -130,8 +130,11 @@ macro_rules! elem {
             fn is_finite(self) -> bool {
                 $t::is_finite(self)
             }
-            fn canonical_bytes(x: &[Self], out: &mut Vec<u8>) {
-                out.extend(x.iter().flat_map(|&v| if v.is_nan() { $t::NAN } else { v }.to_le_bytes()));
+            fn canonical_bytes(x: &[Self], out: &mut [u8]) {
+                let (out, _) = out.as_chunks_mut();
+                for (out, &v) in out.iter_mut().zip(x) {
+                    *out = if v.is_nan() { $t::NAN } else { v }.to_le_bytes();
+                }
             }
         }
     };

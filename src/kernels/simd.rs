@@ -42,3 +42,13 @@ pub fn name() -> &'static str {
         _ => "baseline",
     }
 }
+
+/// SHIM until the branch lands.
+pub fn available() -> Vec<&'static str> {
+    vec![name()]
+}
+
+/// SHIM until the branch lands.
+pub fn force(_: &str) -> crate::Result<()> {
+    Ok(())
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Phase;
 use super::linear::Linear;
-use super::moe::{Moe, Usage};
+use super::moe::{Dispatch, Moe, Usage};
 use super::norm::LayerNorm;
 use super::param::{self, Init, Module, Visitor};
 use super::router::percentile::{Scope, Settings};
@@ -146,26 +146,29 @@ impl<E: Elem> Model<E> {
         &self.spec
     }
 
-    /// Images (T, inputs) to logits (T, classes), and how each layer used its experts.
+    /// Images (T, inputs) to logits (T, classes), and how each layer dispatched them to its experts.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Usage>)> {
+    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+        let tape = x.tape();
         let mut h = self.input.forward(x)?;
-        let mut usage = Vec::with_capacity(self.layers.len());
+        let mut dispatch = Vec::with_capacity(self.layers.len());
         for (l, layer) in self.layers.iter().enumerate() {
+            tape.enter("layers", Some(l));
             let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
-            let (y, used) = layer.forward(input, phase)?;
-            usage.push(used);
+            let (y, dispatched) = layer.forward(input, phase)?;
+            dispatch.push(dispatched);
             h = h.add(y);
             if self.spec.norm == Norm::Post {
                 h = self.norms[l].forward(h)?;
             }
         }
+        tape.enter("head", None);
         if self.spec.norm != Norm::Post {
             h = self.norms[self.norms.len() - 1].forward(h)?;
         }
-        Ok((self.head.forward(h)?, usage))
+        Ok((self.head.forward(h)?, dispatch))
     }
 
     /// Takes the statistics of a training batch into the layers' running numbers.

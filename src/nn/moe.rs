@@ -1,10 +1,13 @@
 //! One mixture-of-experts layer: a router and its experts, or a single dense expert without a router.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::Phase;
 use super::experts::Experts;
 use super::param::{Init, Module, Visitor};
+use super::router::Routing;
 use super::router::percentile::{Percentile, Settings};
 use crate::arr::{self, Arr};
 use crate::error::Result;
@@ -34,6 +37,16 @@ pub struct Usage {
     /// The threshold of the last training batch, where one number decided for all tokens.
     #[serde(skip)]
     pub threshold: Option<f64>,
+}
+
+/// What a layer did with a batch of tokens.
+pub struct Dispatch<'t, E: Elem> {
+    /// Counts.
+    pub usage: Usage,
+    /// Which token went to which expert.
+    pub routes: Arc<Routes>,
+    /// With what weight, (T, E); 0 where an expert was not chosen.
+    pub gates: Var<'t, E>,
 }
 
 impl Usage {
@@ -82,25 +95,25 @@ impl<E: Elem> Moe<E> {
         Moe { router: None, experts: Experts::new(1, width, hidden, init) }
     }
 
-    /// Tokens (T, d) to (T, d), without the residual, and how the experts were used.
+    /// Tokens (T, d) to (T, d), without the residual, and how they were dispatched.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Usage)> {
+    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
         let Some(router) = &self.router else {
             let tokens = x.shape()[0];
-            let routes = std::sync::Arc::new(Routes::new(&vec![true; tokens], 1));
+            let routes = Arc::new(Routes::new(&vec![true; tokens], 1));
             let gates = x.tape().constant(arr::full(&[tokens, 1], E::one()));
             let usage = Usage::new(&routes);
-            return Ok((self.experts.forward(x, gates, routes)?, usage));
+            let y = self.experts.forward(x, gates, routes.clone())?;
+            return Ok((y, Dispatch { usage, routes, gates }));
         };
-        let routing = router.route(x, phase)?;
-        let mut usage = Usage::new(&routing.routes);
-        usage.threshold = routing.threshold;
+        let Routing { gates, routes, probabilities, threshold } = router.route(x, phase)?;
+        let mut usage = Usage { threshold, ..Usage::new(&routes) };
         if phase == Phase::Eval {
-            usage.entropy_bits = entropy_bits(&routing.probabilities);
+            usage.entropy_bits = entropy_bits(&probabilities);
         }
-        Ok((self.experts.forward(x, routing.gates, routing.routes)?, usage))
+        Ok((self.experts.forward(x, gates, routes.clone())?, Dispatch { usage, routes, gates }))
     }
 
     /// Takes the statistics of a training batch into the layer's running numbers.

@@ -137,25 +137,3 @@ pub fn number<E>(module: &mut impl Module<E>) {
         next += 1;
     });
 }
-
-/// BLAKE3 over the ordered names, shapes and bytes of all parameters and running numbers; every NaN counts
-/// as one and the same.
-pub fn digest<E: Elem>(module: &mut impl Module<E>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut bytes = Vec::new();
-    for_each(module, |name, item| {
-        hasher.update(name.as_bytes()).update(&[0]);
-        bytes.clear();
-        match item {
-            Item::Param(param) => {
-                for &length in param.value.shape() {
-                    hasher.update(&(length as u64).to_le_bytes());
-                }
-                E::canonical_bytes(arr::data(&param.value), &mut bytes);
-            }
-            Item::State(state) => f64::canonical_bytes(&[*state], &mut bytes),
-        }
-        hasher.update(&bytes);
-    });
-    hasher.finalize().to_hex().to_string()
-}

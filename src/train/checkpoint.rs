@@ -3,23 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
-use crate::arr::{self, Arr};
+use super::state::{State, moment};
+use crate::arr::Arr;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::param::{Item, Module, for_each};
 use crate::optim::Optimizer;
+use crate::tensors::{self, Tensor};
 
 /// The name of the file in a checkpoint's folder.
 pub const FILE: &str = "checkpoint.safetensors";
-
-/// The file's one metadata key (several would come out in random order and change its bytes).
-const KEY: &str = "dynamoe";
 
 /// What stands beside the tensors, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,52 +42,27 @@ pub struct Checkpoint {
     pub progress: Progress,
 }
 
-/// Names under which an optimiser's moments are stored.
-fn moment(which: &str, name: &str) -> String {
-    format!("optimizer.{which}.{name}")
+/// Version of the layout.
+const VERSION: u32 = 2;
+
+/// What every version of the header has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
-/// Version of the layout.
-const VERSION: u32 = 1;
-
-/// Saves `model`, and `optimizer` if given, into `folder`.
+/// Saves `state` into `folder`.
 ///
 /// # Errors
 /// The system's; an older checkpoint stays as it was.
-pub fn save(
-    folder: &Path,
-    config: &Config,
-    model: &mut impl Module<f32>,
-    optimizer: Option<&Optimizer<f32>>,
-    progress: &Progress,
-) -> Result<()> {
+pub fn save(folder: &Path, config: &Config, state: State<f32>, progress: &Progress) -> Result<()> {
     files::create_dir(folder)?;
-    let (mut tensors, mut states) = (Vec::new(), Vec::new());
-    for_each(model, |name, item| match item {
-        Item::Param(param) => tensors.push((name.to_string(), param.value.clone())),
-        Item::State(state) => states.push((name.to_string(), (!state.is_nan()).then_some(*state))),
-    });
-    if let Some(optimizer) = optimizer {
-        let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
-        for (which, moments) in [("first", &optimizer.first), ("second", &optimizer.second)] {
-            tensors.extend(names.iter().zip(moments).map(|(name, m)| (moment(which, name), m.clone())));
-        }
-    }
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, a)| {
-            (name, a.shape().to_vec(), arr::data(&a).iter().flat_map(|v| v.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, shape, data)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), data).expect("four bytes for each element");
-        (name, view)
-    });
+    let State { tensors, numbers } = state;
+    let states = numbers.into_iter().map(|(name, v)| (name, (!v.is_nan()).then_some(v))).collect();
     let header = Header { version: VERSION, config: config.clone(), progress: progress.clone(), states };
     let header = serde_json::to_string(&header).expect("plain data");
-    let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), header)])))
-        .expect("names are unique and the header is small");
-    files::write(&folder.join(FILE), &file)
+    let tensors: Vec<_> = tensors.into_iter().map(|(name, array)| (name, Tensor::f32(&array))).collect();
+    tensors::write(&folder.join(FILE), &tensors, header)
 }
 
 /// Reads the checkpoint in `folder`.
@@ -99,44 +71,47 @@ pub fn save(
 /// A missing, truncated or foreign file, with its path.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
     let path = folder.join(FILE);
-    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::data(&path, "no such checkpoint; if the run has another, name it with --checkpoint")
-        }
-        _ => Error::io("read", &path)(e),
+    if !path.exists() {
+        let others = others(folder).join(", ");
+        let what = if others.is_empty() {
+            "no such checkpoint, and no other".into()
+        } else {
+            format!("no such checkpoint; there are: {others} (--checkpoint)")
+        };
+        return Err(Error::data(&path, what));
+    }
+    let advice = "use another checkpoint (--checkpoint), or train again";
+    let broken = |what: String| Error::data(&path, format!("not a usable checkpoint ({what}); {advice}"));
+    let tensors::Content { tensors, header } = tensors::read(&path, "checkpoint").map_err(|e| match e {
+        Error::Data { path, what } => Error::Data { path, what: format!("{what}; {advice}") },
+        other => other,
     })?;
-    let broken = |what: String| {
-        Error::data(
-            &path,
-            format!("not a usable checkpoint ({what}); train again, or use another checkpoint"),
-        )
-    };
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
-    let header = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get(KEY))
-        .ok_or_else(|| broken("not written by dynamoe".into()))?;
-    let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
-    let (version, input) = (header.version, header.progress.input);
+    let header = &header.ok_or_else(|| broken("not written by dynamoe".into()))?;
+    let Versioned { version } = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
     if version != VERSION {
         return Err(broken(format!("layout version {version}, this program reads {VERSION}")));
     }
+    let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
+    let input = header.progress.input;
     if !input.is_possible() {
         return Err(broken(format!("impossible images: {input:?}")));
     }
-    let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(broken(format!("{name} is not f32")));
-        }
-        let data =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        tensors.insert(name.to_string(), arr::from_vec(view.shape(), data));
-    }
+    let arrays = tensors.into_iter().map(|(name, tensor)| match tensor.to_f32() {
+        Some(array) => Ok((name, array)),
+        None => Err(broken(format!("{name} is not f32"))),
+    });
+    let tensors = arrays.collect::<Result<_>>()?;
     let states = header.states.into_iter().map(|(name, v)| (name, v.unwrap_or(f64::NAN))).collect();
     Ok(Checkpoint { tensors, states, config: header.config, progress: header.progress })
+}
+
+/// The names of the checkpoints beside `folder`.
+fn others(folder: &Path) -> Vec<String> {
+    let beside = folder.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let there = beside.filter(|entry| entry.path().join(FILE).exists());
+    let mut names: Vec<String> = there.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 impl Checkpoint {

@@ -52,12 +52,13 @@ pub fn evaluate(
     let mut usage: Vec<Usage> = vec![Usage::default(); model.spec().experts.len()];
     for part in indices.chunks(BATCH) {
         let tape = Tape::new(Mode::Infer);
-        let (logits, used) = model.forward(tape.constant(gather(images, part, standardize)), Phase::Eval)?;
+        let (logits, dispatch) =
+            model.forward(tape.constant(gather(images, part, standardize)), Phase::Eval)?;
         let targets = labels(images, part);
         right += correct(&logits.value(), &targets);
         let mean = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?.item();
         loss += f64::from(mean) * part.len() as f64;
-        usage.iter_mut().zip(&used).for_each(|(all, used)| all.add(used));
+        usage.iter_mut().zip(&dispatch).for_each(|(all, layer)| all.add(&layer.usage));
     }
     let count = images.len() as f64;
     let scores = Scores { test_accuracy: right as f64 / count, test_loss: loss / count };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::{Link, Session};
 use super::metrics::{Best, EpochRecord, Seconds};
 use crate::data::{Dataset, Images, Standardize};
 use crate::error::Result;
@@ -71,8 +72,19 @@ pub struct Progress {
     pub history: Vec<EpochRecord>,
     /// Wall-clock time so far.
     pub seconds: Seconds,
-    /// Digest of the initial parameters.
-    pub init_digest: String,
+    /// [`Dataset::digest`] of the data.
+    pub data_digest: String,
+    /// The programs and machines that worked on it.
+    pub sessions: Vec<Session>,
+    /// Digests of the state so far.
+    pub chain: Vec<Link>,
     /// What the images look like.
     pub input: Input,
+}
+
+impl Progress {
+    /// Before the first step on `data`.
+    pub fn new(data: &Dataset) -> Progress {
+        Progress { input: Input::of(data), data_digest: data.digest(), ..Progress::default() }
+    }
 }

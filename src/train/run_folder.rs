@@ -1,19 +1,30 @@
-//! A run's folder: `config.toml`, `metrics.jsonl`, `checkpoints/{last,best}/`, `plots/`, `summary.json`.
+//! A run's folder: `config.toml`, `manifest.json`, `metrics.jsonl`, `checkpoints/{last,best}/`, `plots/`,
+//! `summary.json`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::manifest::{self, Manifest};
 use super::metrics::{EpochRecord, Line, StepRecord, Summary};
-use super::plots;
+use super::{checkpoint, plots};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 
+/// The file that makes a folder a run's.
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+/// The name of the newest checkpoint.
+pub const LAST: &str = "last";
+
 /// The folder of one run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held by the process that trains, so that no second one does; the system lets go of it in any case.
+    _lock: Option<File>,
 }
 
 impl RunFolder {
@@ -26,21 +37,16 @@ impl RunFolder {
         let taken = || {
             Error::data(path, "this folder already holds a run; choose another with --out-dir, or delete it")
         };
-        if path.join("metrics.jsonl").exists() {
+        if path.join(METRICS).exists() {
             return Err(taken());
         }
-        let file = path.join("config.toml");
-        let opened = OpenOptions::new().write(true).create_new(true).open(&file);
-        let mut opened = opened.map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => taken(),
-            _ => Error::io("write", &file)(e),
+        let file = path.join(CONFIG);
+        let created = files::create(&file, config.to_toml().as_bytes());
+        created.map_err(|e| match e {
+            Error::Io { ref reason, .. } if reason.kind() == ErrorKind::AlreadyExists => taken(),
+            other => other,
         })?;
-        opened.write_all(config.to_toml().as_bytes()).map_err(|e| {
-            // Half a file must not mark the folder as taken.
-            let _ = std::fs::remove_file(&file);
-            Error::io("write", &file)(e)
-        })?;
-        Ok(RunFolder { path: path.to_path_buf() })
+        RunFolder { path: path.to_path_buf(), _lock: None }.locked()
     }
 
     /// [`RunFolder::create`] in the first of `base`, `base-2`, `base-3`, .. that is not there yet.
@@ -55,7 +61,7 @@ impl RunFolder {
             // Making the folder decides between runs that start at the same moment.
             match std::fs::create_dir(&path) {
                 Ok(()) => return RunFolder::create(&path, config),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(Error::io("create folder", &path)(e)),
             }
         }
@@ -67,13 +73,72 @@ impl RunFolder {
     /// # Errors
     /// A folder that is not there or holds no run.
     pub fn open(path: &Path) -> Result<(RunFolder, Config)> {
-        let file = path.join("config.toml");
+        let file = path.join(CONFIG);
         if !file.is_file() {
             let what = "not a run folder (it has no config.toml); give the folder that `dynamoe train` wrote";
             return Err(Error::data(path, what));
         }
         let config = Config::resolve(&crate::config::Layers { file: Some(&file), ..Default::default() })?;
-        Ok((RunFolder { path: path.to_path_buf() }, config))
+        Ok((RunFolder { path: path.to_path_buf(), _lock: None }, config))
+    }
+
+    /// The same folder, with the right to write to it, and without files that a killed process left half
+    /// written.
+    ///
+    /// # Errors
+    /// Another process that is training there.
+    pub fn locked(self) -> Result<RunFolder> {
+        let file = self.path.join(CONFIG);
+        let lock = File::open(&file).map_err(Error::io("read", &file))?;
+        // A file system without locks cannot keep a second process out.
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            let what = "another process is training in this folder; wait for it, or stop it first";
+            return Err(Error::data(&self.path, what));
+        }
+        let checkpoints = self.checkpoints().into_iter().map(|(_, folder)| folder);
+        let folders = [self.path.clone(), self.path.join("plots"), self.last(), self.best()];
+        for folder in folders.into_iter().chain(checkpoints) {
+            files::remove_temporary(&folder);
+        }
+        Ok(RunFolder { _lock: Some(lock), ..self })
+    }
+
+    /// The kept checkpoints before the newest: the steps after which they were written, and their folders;
+    /// oldest first.
+    fn checkpoints(&self) -> Vec<(u64, PathBuf)> {
+        let entries = fs::read_dir(self.path.join(CHECKPOINTS)).into_iter().flatten().flatten();
+        let step = |name: &str| name.strip_prefix("step-")?.parse().ok();
+        let mut all: Vec<(u64, PathBuf)> =
+            entries.filter_map(|entry| Some((step(entry.file_name().to_str()?)?, entry.path()))).collect();
+        all.sort();
+        all
+    }
+
+    /// Makes room for the next checkpoint of `count` in all: the newest, written after step `newest`, gets a name
+    /// of its own, and the oldest are removed. Where only one is to be kept, others are left alone.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn keep(&self, count: usize, newest: Option<u64>) -> Result<()> {
+        if count <= 1 {
+            return Ok(());
+        }
+        if let Some(step) = newest {
+            let file = self.last().join(checkpoint::FILE);
+            let kept = self.checkpoint(&format!("step-{step}"));
+            files::create_dir(&kept)?;
+            let kept = kept.join(checkpoint::FILE);
+            // A second name for the same file: the next checkpoint then takes the first name away from it.
+            let _ = fs::remove_file(&kept);
+            fs::hard_link(&file, &kept)
+                .or_else(|_| fs::copy(&file, &kept).map(drop))
+                .map_err(Error::io("write", &kept))?;
+        }
+        let all = self.checkpoints();
+        for (_, folder) in &all[..all.len().saturating_sub(count - 1)] {
+            fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -86,14 +151,39 @@ impl RunFolder {
         self.path.join("summary.json").exists()
     }
 
+    /// The folder of a checkpoint by name: `last`, `best` or `step-N`.
+    pub fn checkpoint(&self, name: &str) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(name)
+    }
+
     /// The folder of the newest checkpoint.
     pub fn last(&self) -> PathBuf {
-        self.path.join("checkpoints/last")
+        self.checkpoint(LAST)
     }
 
     /// The folder of the checkpoint with the highest test accuracy.
     pub fn best(&self) -> PathBuf {
-        self.path.join("checkpoints/best")
+        self.checkpoint("best")
+    }
+
+    /// Writes `manifest.json`.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let json = serde_json::to_string_pretty(manifest).expect("plain data");
+        files::write(&self.path.join(manifest::FILE), (json + "\n").as_bytes())
+    }
+
+    /// The steps in `metrics.jsonl`, in order.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be read.
+    pub fn steps(&self) -> Result<Vec<StepRecord>> {
+        let path = self.path.join(METRICS);
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        Ok(lines.filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect())
     }
 
     /// Opens `metrics.jsonl` to append to, without any lines that come after step `step`.
@@ -101,7 +191,7 @@ impl RunFolder {
     /// # Errors
     /// The system's, with the path.
     pub fn metrics(&self, step: u64) -> Result<MetricsFile> {
-        let path = self.path.join("metrics.jsonl");
+        let path = self.path.join(METRICS);
         let mut steps = Vec::new();
         if path.exists() {
             let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -158,11 +248,12 @@ impl MetricsFile {
         writeln!(self.file, "{json}").map_err(Error::io("write", &self.path))
     }
 
-    /// Hands everything to the system.
+    /// Hands everything to the disk.
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn flush(&mut self) -> Result<()> {
-        self.file.flush().map_err(Error::io("write", &self.path))
+    pub fn sync(&mut self) -> Result<()> {
+        let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
+        flushed.map_err(Error::io("write", &self.path))
     }
 }

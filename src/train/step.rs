@@ -9,6 +9,7 @@ use crate::nn::{Model, Phase};
 use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::optim::{self, Optimizer};
 use crate::tape::{Mode, Tape};
+use crate::watch::{Part, Seen, Watch};
 
 /// What one step found.
 pub struct StepResult<E: Elem> {
@@ -35,9 +36,26 @@ pub fn step<E: Elem>(
     rate: f64,
     clip_norm: f64,
 ) -> Result<StepResult<E>> {
+    watched_step(model, optimizer, (x, targets), seed, rate, clip_norm, None)
+}
+
+/// [`step`], with every array shown to `watch` in the order of execution.
+///
+/// # Errors
+/// As [`step`].
+pub fn watched_step<E: Elem>(
+    model: &mut Model<E>,
+    optimizer: &mut Optimizer<E>,
+    (x, targets): (Arr<E>, Vec<u32>),
+    seed: u64,
+    rate: f64,
+    clip_norm: f64,
+    watch: Option<Watch<E>>,
+) -> Result<StepResult<E>> {
     let step = optimizer.steps;
-    let tape = Tape::new(Mode::Train);
-    let (logits, usage) = model.forward(tape.constant(x), Phase::Train { seed, step })?;
+    let tape = Tape::watched(Mode::Train, watch.clone());
+    let (logits, dispatch) = model.forward(tape.constant(x), Phase::Train { seed, step })?;
+    tape.enter("loss", None);
     let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
     let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
     let gradient_norm = optim::global_norm(&gradients);
@@ -49,13 +67,33 @@ pub fn step<E: Elem>(
         let what = format!("loss {loss_value}, first NaN or infinity in {culprit}{parameter}");
         return Err(Error::NonFinite { step: step + 1, loss: loss_value, what });
     }
+    let usage: Vec<Usage> = dispatch.into_iter().map(|layer| layer.usage).collect();
     // The tape holds the parameters too; without it the optimiser can write in place.
     drop(tape);
     let clip = if clip_norm > 0.0 && gradient_norm > clip_norm { clip_norm / gradient_norm } else { 1.0 };
     optimizer.step(model, &gradients, rate, clip);
+    if let Some(watch) = watch {
+        show_update(model, optimizer, &mut *watch.borrow_mut());
+    }
     gradients.into_iter().for_each(arr::recycle);
     model.absorb(&usage);
     Ok(StepResult { loss: loss_value, gradient_norm, logits, usage })
+}
+
+/// Shows what the optimiser made of every parameter.
+fn show_update<E: Elem>(
+    model: &mut Model<E>,
+    optimizer: &mut Optimizer<E>,
+    watch: &mut dyn FnMut(Seen, &mut Arr<E>),
+) {
+    let Optimizer { first, second, .. } = optimizer;
+    for_each_param(model, |_, param| {
+        let parameter = param.slot();
+        let mut show = |part, array| watch(Seen::Update { parameter, part }, array);
+        show(Part::Value, &mut param.value);
+        show(Part::First, &mut first[parameter]);
+        second.get_mut(parameter).into_iter().for_each(|second| show(Part::Second, second));
+    });
 }
 
 /// The first parameter with a gradient that is NaN or infinite.

@@ -8,8 +8,11 @@
 
 mod team;
 
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use crate::error::Error;
 
 /// How many threads the current pool has.
 pub fn threads() -> usize {
@@ -28,6 +31,11 @@ pub fn with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> R
 pub fn try_with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> Option<R> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().ok()?;
     Some(pool.install(|| team::gather(work)))
+}
+
+/// The error for more threads than the system gives.
+pub fn refused(count: usize) -> Error {
+    Error::config("threads", format!("the system refuses to start {count}; ask for fewer"))
 }
 
 /// Multiplications below which another thread's help costs more than it saves.

@@ -1,0 +1,379 @@
+//! `dynamoe verify`: replays a run, compares digests, and names the first difference.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::run::check_threads;
+use super::text::{grouped, print};
+use crate::config::Config;
+use crate::data::{self, Dataset};
+use crate::error::{Error, nearest};
+use crate::kernels::simd;
+use crate::train::Learner;
+use crate::train::manifest::{self, Manifest};
+use crate::train::run_folder::RunFolder;
+use crate::verify::{
+    Comparison, Condition, Fault, Located, Replay, Trace, compare, inference_digest, locate, replay,
+    trace_path,
+};
+
+/// The flags.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Numbers of threads to replay with; one for each core if not given.
+    pub threads: Option<Vec<usize>>,
+    /// Families of kernels to replay with; the best if not given.
+    pub profiles: Option<Vec<String>>,
+    /// Batches to classify the test split in; at the end of the whole replay if not given.
+    pub batches: Option<Vec<usize>>,
+    /// Stop after so many steps.
+    pub steps: Option<u64>,
+    /// Where data sets are.
+    pub data_dir: Option<&'a Path>,
+    /// A fault to be found.
+    pub fault: Option<Fault>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    run: String,
+    recorded_digests: usize,
+    conditions: Vec<ConditionReport>,
+    inference: Option<Inference>,
+}
+
+/// One replay.
+#[derive(Serialize)]
+struct ConditionReport {
+    #[serde(flatten)]
+    condition: Condition,
+    /// Steps replayed.
+    steps: u64,
+    /// Whether every recorded digest came out again.
+    same: bool,
+    /// The last digest that came out here.
+    digest: String,
+    first_difference: Option<Located>,
+}
+
+/// The test split, classified in batches of several sizes.
+#[derive(Serialize)]
+struct Inference {
+    batches: Vec<usize>,
+    digests: Vec<String>,
+}
+
+/// A run opened to be replayed.
+struct Recorded {
+    config: Config,
+    data: Dataset,
+    manifest: Manifest,
+    total_steps: u64,
+}
+
+impl Recorded {
+    fn open(run: &Path, data_dir: Option<&Path>) -> Result<Recorded> {
+        let (_, config) = RunFolder::open(run)?;
+        let manifest = Manifest::load(run)?;
+        if manifest::config_digest(&config) != manifest.config_digest {
+            let what = "was edited after the training, or written by another version; put it back";
+            return Err(Error::data(&run.join("config.toml"), what).into());
+        }
+        let data = data::load(&config.dataset, data_dir)?;
+        if data.digest() != manifest.data_digest {
+            let what = format!("was made with other data than this machine's {}", config.dataset);
+            return Err(Error::data(run, what).into());
+        }
+        let total_steps = Learner::new(&config, &data)?.total_steps();
+        Ok(Recorded { config, data, manifest, total_steps })
+    }
+
+    /// A training of it before the first step.
+    fn learner(&self) -> Result<Learner<'_>, Error> {
+        Learner::new(&self.config, &self.data)
+    }
+
+    /// What the run was recorded under at step `step`, as far as this processor can do the same.
+    fn condition_at(&self, step: u64) -> Condition {
+        let session = self.manifest.sessions.iter().rev().find(|session| session.from_step < step.max(1));
+        let available = simd::available();
+        let profile = session.and_then(|s| available.iter().find(|name| **name == s.profile));
+        Condition { threads: session.map_or(1, |s| s.threads), profile: profile.unwrap_or(&available[0]) }
+    }
+}
+
+/// Replays the run under every combination of threads and kernels.
+///
+/// # Errors
+/// A run that cannot be opened, and one that does not come out the same: where, and in what, it differs.
+pub fn run(run: &Path, options: &Options) -> Result<()> {
+    let conditions = conditions(options)?;
+    let recorded = Recorded::open(run, options.data_dir)?;
+    let chain = &recorded.manifest.chain;
+    let reached = chain.last().map_or(0, |link| link.step);
+    ensure!(!chain.is_empty(), "{}: this run recorded no digests (digest_every = 0)", run.display());
+    let steps = options.steps.unwrap_or(reached).min(recorded.total_steps);
+    let mut report = Report {
+        run: run.display().to_string(),
+        recorded_digests: chain.len(),
+        conditions: vec![],
+        inference: None,
+    };
+    let mut failure = None;
+    for condition in conditions {
+        let bar = bar(&condition.to_string(), steps, !options.json);
+        let mut on_step = |step| bar.set_position(step);
+        let (outcome, inference) = condition.run(|| {
+            let outcome = replay(recorded.learner()?, chain, steps, options.fault, &mut on_step)?;
+            let inference = match &outcome {
+                Replay::Same(learner) if report.inference.is_none() => {
+                    Some(infer(learner, &recorded, options)?)
+                }
+                _ => None,
+            };
+            Ok((outcome, inference))
+        })?;
+        bar.finish_and_clear();
+        report.inference = report.inference.or(inference);
+        let (result, why) = judge(outcome, condition, &recorded, options)?;
+        if !options.json {
+            let verdict = if result.same {
+                let compared = chain.iter().filter(|link| link.step <= steps).count();
+                format!(
+                    "{} steps, {compared} recorded digests, digest {}",
+                    grouped(steps as usize),
+                    result.digest
+                )
+            } else {
+                "differs".into()
+            };
+            line(result.same, &format!("{condition}: {verdict}"))?;
+        }
+        report.conditions.push(result);
+        if why.is_some() {
+            failure = why;
+            break;
+        }
+    }
+    let inference = report.inference.as_ref().filter(|i| !i.batches.is_empty());
+    if let Some(Inference { batches, digests }) = inference {
+        let same = digests.iter().all(|digest| *digest == digests[0]);
+        let list = batches.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        if !options.json {
+            let verdict = if same { format!("logits' digest {}", digests[0]) } else { "differs".into() };
+            line(same, &format!("test split in batches of {list}: {verdict}"))?;
+        }
+        if !same {
+            failure.get_or_insert(format!("results depend on the batch: {list} give {}", digests.join(", ")));
+        }
+    }
+    if options.json {
+        print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+    }
+    failure.map_or(Ok(()), |why| Err(anyhow!("{}: not reproduced: {why}", run.display())))
+}
+
+/// What came of a replay; and if it differs, where and in what.
+fn judge(
+    outcome: Replay,
+    condition: Condition,
+    recorded: &Recorded,
+    options: &Options,
+) -> Result<(ConditionReport, Option<String>)> {
+    let (link, found, agreed) = match outcome {
+        Replay::Same(mut learner) => {
+            let (steps, digest) = (learner.steps(), learner.state().digest());
+            return Ok((
+                ConditionReport { condition, steps, same: true, digest, first_difference: None },
+                None,
+            ));
+        }
+        Replay::Differs { link, found, agreed } => (link, found, agreed),
+    };
+    let reference = recorded.condition_at(link.step);
+    let located = match agreed {
+        Some(agreed) => locate(agreed, link.step, reference, condition, options.fault)?,
+        None => None,
+    };
+    let head = format!(
+        "{condition}: the digest after step {} is {}, recorded is {}",
+        link.step,
+        &found[..16],
+        &link.digest[..16.min(link.digest.len())]
+    );
+    let why = match &located {
+        Some(Located { step, difference }) => {
+            format!("{head}; the first difference to {reference} is in step {step}, {difference}")
+        }
+        None => format!(
+            "{head}; here {reference} gives the same as {condition}, so the run was made by other code or another \
+             machine, or changed since ({}); to find the array, run `dynamoe verify --trace STEP` there and here, and \
+             compare with --against",
+            describe_session(recorded, link.step)
+        ),
+    };
+    let report = ConditionReport {
+        condition,
+        steps: link.step,
+        same: false,
+        digest: found,
+        first_difference: located,
+    };
+    Ok((report, Some(why)))
+}
+
+/// The program and machine that recorded a step.
+fn describe_session(recorded: &Recorded, step: u64) -> String {
+    let session = recorded.manifest.sessions.iter().rev().find(|session| session.from_step < step.max(1));
+    session.map_or("by nobody known".into(), |s| {
+        let revision = s.revision.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+        format!("by version {}{revision}, {}, {}, {} threads", s.version, s.target, s.profile, s.threads)
+    })
+}
+
+/// The test split's logits in batches of each size.
+fn infer(learner: &Learner, recorded: &Recorded, options: &Options) -> Result<Inference, Error> {
+    let batches = options.batches.clone().unwrap_or_else(|| vec![1, 7, 64, 256]);
+    let digest =
+        |&batch: &usize| inference_digest(&learner.model, &recorded.data.test, &learner.standardize, batch);
+    let digests = batches.iter().map(digest).collect::<Result<_, Error>>()?;
+    Ok(Inference { batches, digests })
+}
+
+/// Every combination of threads and kernels asked for.
+fn conditions(options: &Options) -> Result<Vec<Condition>> {
+    let available = simd::available();
+    let profiles = match &options.profiles {
+        None => vec![simd::name()],
+        Some(names) => names.iter().map(|name| profile(name, &available)).collect::<Result<_>>()?,
+    };
+    let threads = match &options.threads {
+        None => vec![std::thread::available_parallelism().map_or(1, usize::from)],
+        Some(counts) => counts.clone(),
+    };
+    ensure!(
+        options.batches.iter().flatten().all(|&batch| batch > 0),
+        "setting batches: 0 is impossible; a batch has at least 1 image"
+    );
+    threads.iter().try_for_each(|&count| check_threads(count))?;
+    let pairs = profiles.iter().flat_map(|&profile| threads.iter().map(move |&t| (t, profile)));
+    Ok(pairs.map(|(threads, profile)| Condition { threads, profile }).collect())
+}
+
+fn profile(name: &str, available: &[&'static str]) -> Result<&'static str> {
+    available.iter().find(|known| **known == name).copied().ok_or_else(|| {
+        let near = nearest(name, available.iter().copied()).unwrap_or_default();
+        let list = available.join(", ");
+        let what = format!("`{name}` is none of this processor's: {list}; the nearest is `{near}`");
+        Error::config("simd", what).into()
+    })
+}
+
+/// Writes down every array of step `step` of the run, replayed here, into its folder.
+///
+/// # Errors
+/// A run that cannot be opened, a step that it does not have, a full disk.
+pub fn trace(run: &Path, step: u64, options: &Options) -> Result<()> {
+    let conditions = conditions(options)?;
+    let recorded = Recorded::open(run, options.data_dir)?;
+    let total = recorded.total_steps;
+    ensure!((1..=total).contains(&step), "setting trace: there is no step {step}; the run has 1 to {total}");
+    let bar = bar("replaying", step - 1, !options.json);
+    let mut on_step = |step| bar.set_position(step);
+    let trace = conditions[0].run(|| {
+        match replay(recorded.learner()?, &[], step - 1, options.fault, &mut on_step)? {
+            Replay::Same(mut learner) => Trace::record(&mut learner, options.fault),
+            Replay::Differs { .. } => unreachable!("nothing to differ from"),
+        }
+    })?;
+    bar.finish_and_clear();
+    let path = trace_path(run, step);
+    crate::files::create_dir(path.parent().unwrap_or(run))?;
+    trace.write(&path)?;
+    print(&format!("{} arrays of step {step} are in {}\n", grouped(trace.len()), path.display()))
+}
+
+/// Compares the records of two runs.
+///
+/// # Errors
+/// Runs that cannot be opened, and runs that are not the same: where they part.
+pub fn against(run: &Path, other: &Path, json: bool) -> Result<()> {
+    let comparison = compare(run, other)?;
+    if json {
+        print(&(serde_json::to_string_pretty(&comparison)? + "\n"))?;
+    }
+    if comparison.is_same() {
+        ensure!(
+            comparison.compared > 0,
+            "{} and {}: the two runs have no recorded digest in common",
+            run.display(),
+            other.display()
+        );
+        let Some(last) = comparison.last_same else { return Ok(()) };
+        let text = format!(
+            "{} recorded digests are the same, the last after step {}: {}",
+            comparison.compared, last.step, last.digest
+        );
+        return if json { Ok(()) } else { line(true, &text) };
+    }
+    Err(anyhow!("{} and {} differ: {}", run.display(), other.display(), describe(&comparison)))
+}
+
+/// Where two runs part, in words.
+fn describe(comparison: &Comparison) -> String {
+    let Comparison { settings, same_data, last_same, first_differing, first_metric, trace, .. } = comparison;
+    let mut parts = Vec::new();
+    if !settings.is_empty() {
+        parts.push(format!("other settings ({})", settings.join(", ")));
+    }
+    if !same_data {
+        parts.push("other data".into());
+    }
+    if let Some(step) = first_differing {
+        let same = last_same.as_ref().map_or("none before is the same".into(), |l| {
+            format!("step {} is the last that is the same", l.step)
+        });
+        parts.push(format!("the digests differ after step {step}, {same}"));
+    }
+    if let Some(step) = first_metric {
+        parts.push(format!("loss or gradient norm differ first in step {step}"));
+    }
+    match trace {
+        Some((step, difference)) => parts.push(format!("the traces of step {step} part in {difference}")),
+        None => {
+            let step = first_metric.or(*first_differing).unwrap_or(1);
+            let before = if step > 1 { format!(" and {}", step - 1) } else { String::new() };
+            parts.push(format!(
+                "to find the array, run `dynamoe verify RUN --trace {step}`{before} on both machines, and compare again"
+            ));
+        }
+    }
+    parts.join("; ")
+}
+
+/// A line with a mark before it, in colour where somebody looks.
+fn line(good: bool, text: &str) -> Result<()> {
+    let (mark, color) = if good { ("ok", 32) } else { ("DIFFERS", 31) };
+    let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mark = if colored { format!("\u{1b}[{color}m{mark}\u{1b}[0m") } else { mark.into() };
+    print(&format!("{mark}  {text}\n"))
+}
+
+/// A bar over steps, if somebody is there to see it.
+fn bar(what: &str, steps: u64, talk: bool) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    if !talk || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = "{bar:30} step {pos}/{len}  {msg}  {per_sec}  {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar.set_message(what.to_string());
+    bar
+}

@@ -1,0 +1,131 @@
+//! `manifest.json`: what a run was made with, and digests of its state along the way.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kernels::{par, simd};
+
+/// The file's name in a run folder.
+pub const FILE: &str = "manifest.json";
+
+/// What a run was made with, and what came out along the way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub schema_version: u32,
+    /// BLAKE3 of `config.toml`.
+    pub config_digest: String,
+    /// [`crate::data::Dataset::digest`].
+    pub data_digest: String,
+    /// The programs and machines that worked on it, in order.
+    pub sessions: Vec<Session>,
+    /// Digests of the state, by rising steps.
+    pub chain: Vec<Link>,
+}
+
+/// One stretch of a run on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Steps that were already taken.
+    pub from_step: u64,
+    /// This crate's version.
+    pub version: String,
+    /// The git revision it was built from, `-modified` if it was not quite that; none outside of a repository.
+    pub revision: Option<String>,
+    /// The compiler.
+    pub rustc: String,
+    /// The platform it was built for.
+    pub target: String,
+    /// Vector extensions of the processor.
+    pub features: Vec<String>,
+    /// The numeric profile: which family of kernels ran. All give the same bits.
+    pub profile: String,
+    /// Threads. They change no bit either.
+    pub threads: usize,
+}
+
+/// The state at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// Steps taken.
+    pub step: u64,
+    /// The epoch that ended here, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub epoch: Option<usize>,
+    /// [`super::state::State::digest`] of parameters, optimiser and running numbers.
+    pub digest: String,
+}
+
+impl Session {
+    /// This program, built from `revision`, on this machine, with the threads of the current pool.
+    pub fn here(from_step: u64, revision: Option<&str>) -> Session {
+        Session {
+            from_step,
+            version: env!("CARGO_PKG_VERSION").into(),
+            revision: revision.map(String::from),
+            rustc: env!("DYNAMOE_RUSTC").into(),
+            target: env!("DYNAMOE_TARGET").into(),
+            features: features(),
+            profile: simd::name().into(),
+            threads: par::threads(),
+        }
+    }
+}
+
+/// The vector extensions of this processor that kernels could use, by their names in Rust.
+fn features() -> Vec<String> {
+    macro_rules! detected {
+        ($detect:ident: $($name:tt)*) => {
+            [$(($name, std::arch::$detect!($name))),*]
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    let all = detected!(is_x86_feature_detected: "sse2" "sse4.2" "avx" "avx2" "fma" "avx512f" "avx512bw" "avx512vl");
+    #[cfg(target_arch = "aarch64")]
+    let all = detected!(is_aarch64_feature_detected: "neon" "sve");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let all: [(&str, bool); 0] = [];
+    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_string()).collect()
+}
+
+/// BLAKE3 of a configuration's text.
+pub fn config_digest(config: &Config) -> String {
+    blake3::hash(config.to_toml().as_bytes()).to_hex().to_string()
+}
+
+impl Manifest {
+    /// Reads the manifest of the run in `folder`.
+    ///
+    /// # Errors
+    /// A manifest that is missing, damaged or of another layout.
+    pub fn load(folder: &Path) -> Result<Manifest> {
+        let path = folder.join(FILE);
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::data(&path, "this run has no manifest; only a run that has begun has one")
+            }
+            _ => Error::io("read", &path)(e),
+        })?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| {
+            Error::data(
+                &path,
+                format!(
+                    "not a usable manifest ({e}); `dynamoe resume` writes it anew if the run is not finished"
+                ),
+            )
+        })?;
+        match manifest.schema_version {
+            SCHEMA_VERSION => Ok(manifest),
+            other => Err(Error::data(
+                &path,
+                format!("layout version {other}, this program reads {SCHEMA_VERSION}"),
+            )),
+        }
+    }
+}
+
+/// Version of the layout.
+pub const SCHEMA_VERSION: u32 = 1;

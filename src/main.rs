@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dynamoe::cli::{self, bench};
+use dynamoe::config::Layers;
 use dynamoe::train::Start;
 use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -39,7 +40,9 @@ enum Verb {
     /// Train a network (without flags: on the bundled digits)
     Train {
         #[command(flatten)]
-        settings: Settings,
+        network: Network,
+        #[command(flatten)]
+        length: Length,
         #[command(flatten)]
         machine: Machine,
         /// Folder of the run [default: a new one below runs/]
@@ -90,6 +93,24 @@ enum Verb {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Write one training step, with every gradient, as a safetensors file for other frameworks
+    Step {
+        /// The file to write
+        out: PathBuf,
+        /// Take the network and the next batch from this run
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "dataset", "config", "set", "seed"])]
+        run: Option<PathBuf>,
+        /// Which checkpoint of the run: last or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Take parameters and inputs from this safetensors file, and leave out all noise
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        network: Network,
+        #[command(flatten)]
+        machine: Machine,
     },
     /// Score a trained network on the test split
     Eval {
@@ -329,7 +350,7 @@ impl Training {
 }
 
 #[derive(Args)]
-struct Settings {
+struct Network {
     /// Size: tiny, small, medium, large
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -345,6 +366,10 @@ struct Settings {
     /// Seed of every random number
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
+}
+
+#[derive(Args)]
+struct Length {
     /// Passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -353,29 +378,40 @@ struct Settings {
     max_steps: Option<u64>,
 }
 
-impl Settings {
-    /// The flags as `key=value`, after the explicit ones.
-    fn all(&self) -> Vec<String> {
+impl Network {
+    /// The flags as layers of settings; `more` come last.
+    fn layers(&self, more: impl IntoIterator<Item = String>) -> Layers<'_> {
         let flags = [
             self.dataset.as_ref().map(|v| format!("dataset={v}")),
             self.seed.as_ref().map(|v| format!("seed={v}")),
-            self.epochs.map(|v| format!("epochs={v}")),
-            self.max_steps.map(|v| format!("max_steps={v}")),
         ];
-        self.set.iter().cloned().chain(flags.into_iter().flatten()).collect()
+        let set = self.set.iter().cloned().chain(flags.into_iter().flatten()).chain(more).collect();
+        Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set }
+    }
+}
+
+impl Length {
+    /// The flags as `key=value`.
+    fn set(&self) -> impl Iterator<Item = String> {
+        let flags =
+            [self.epochs.map(|v| format!("epochs={v}")), self.max_steps.map(|v| format!("max_steps={v}"))];
+        flags.into_iter().flatten()
     }
 }
 
 fn run(program: Program) -> anyhow::Result<()> {
     match program.verb {
-        Verb::Train { settings, machine, out_dir, training } => {
-            let what = cli::train::What {
-                preset: settings.preset.as_deref(),
-                config: settings.config.as_deref(),
-                set: settings.all(),
-                out_dir: out_dir.as_deref(),
+        Verb::Train { network, length, machine, out_dir, training } => {
+            let layers = network.layers(length.set());
+            cli::train::run(&layers, out_dir.as_deref(), &training.how(&machine, LAST))
+        }
+        Verb::Step { out, run, checkpoint, from, network, machine } => {
+            let source = match &run {
+                Some(run) => cli::step::Source::Run(run, &checkpoint),
+                None => cli::step::Source::Settings(network.layers([])),
             };
-            cli::train::run(&what, &training.how(&machine, LAST))
+            let data_dir = machine.dir.data_dir.as_deref();
+            cli::step::run(&out, &source, from.as_deref(), data_dir, machine.threads)
         }
         Verb::Resume { run, checkpoint, machine, training } => {
             cli::train::resume(&run, &training.how(&machine, &checkpoint))

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod predict;
 pub mod run;
 pub mod schedule;
+pub mod step;
 pub mod text;
 pub mod train;
 pub mod verify;

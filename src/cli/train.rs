@@ -17,19 +17,6 @@ use crate::train::metrics::{EpochRecord, StepRecord, Summary};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Control, Start, train};
 
-/// The flags of `dynamoe train` that say what to train.
-#[derive(Debug)]
-pub struct What<'a> {
-    /// A preset's name.
-    pub preset: Option<&'a str>,
-    /// A TOML file of settings.
-    pub config: Option<&'a Path>,
-    /// `key=value` settings.
-    pub set: Vec<String>,
-    /// The run's folder; a new one below `runs/` if not given.
-    pub out_dir: Option<&'a Path>,
-}
-
 /// The flags that `dynamoe train` and `dynamoe resume` share.
 #[derive(Debug)]
 pub struct How<'a> {
@@ -45,18 +32,17 @@ pub struct How<'a> {
     pub start: Start<'a>,
 }
 
-/// Trains a network and reports on it.
+/// Trains the network of these settings in `out_dir`, or in a new folder below `runs/`, and reports on it.
 ///
 /// # Errors
 /// Settings that cannot be, data that is missing, NaN in training, a full disk, Ctrl-C (after saving).
-pub fn run(what: &What, how: &How) -> Result<()> {
-    let layers = Layers { preset: what.preset, file: what.config, set: what.set.clone() };
-    let config = Config::resolve(&layers)?;
+pub fn run(layers: &Layers, out_dir: Option<&Path>, how: &How) -> Result<()> {
+    let config = Config::resolve(layers)?;
     let (summary, path) = on_threads(how.threads, || {
         let data = data::load(&config.dataset, how.data_dir)?;
-        let folder = match what.out_dir {
+        let folder = match out_dir {
             Some(path) => RunFolder::create(path, &config)?,
-            None => RunFolder::create_numbered(&default_folder(&config, what), &config)?,
+            None => RunFolder::create_numbered(&default_folder(&config, layers.preset), &config)?,
         };
         if how.talks() {
             // Output that cannot be written must not end the training.
@@ -102,9 +88,9 @@ fn finish(summary: &Summary, path: &Path, how: &How) -> Result<()> {
 }
 
 /// `runs/DATASET-SIZE-seedN`.
-fn default_folder(config: &Config, what: &What) -> PathBuf {
+fn default_folder(config: &Config, preset: Option<&str>) -> PathBuf {
     let network = match config.model {
-        Network::Dynamoe => what.preset.unwrap_or("dynamoe"),
+        Network::Dynamoe => preset.unwrap_or("dynamoe"),
         Network::Mlp => "mlp",
     };
     PathBuf::from("runs").join(format!("{}-{network}-seed{}", config.dataset, config.seed))

@@ -58,8 +58,8 @@ struct ConditionReport {
     steps: u64,
     /// Whether every recorded digest came out again.
     same: bool,
-    /// The last digest that came out here.
-    digest: String,
+    /// The digest after the last step, if none differs.
+    digest: Option<String>,
     first_difference: Option<Located>,
 }
 
@@ -144,17 +144,11 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
         report.inference = report.inference.or(inference);
         let (result, why) = judge(outcome, condition, &recorded, options)?;
         if !options.json {
-            let verdict = if result.same {
-                let compared = chain.iter().filter(|link| link.step <= steps).count();
-                format!(
-                    "{} steps, {compared} recorded digests, digest {}",
-                    grouped(steps as usize),
-                    result.digest
-                )
-            } else {
-                "differs".into()
-            };
-            line(result.same, &format!("{condition}: {verdict}"))?;
+            let compared = chain.iter().filter(|link| link.step <= steps).count();
+            let verdict = result.digest.as_ref().map_or(String::new(), |digest| {
+                format!(": {} steps, {compared} recorded digests, digest {digest}", grouped(steps as usize))
+            });
+            line(result.same, &format!("{condition}{verdict}"))?;
         }
         report.conditions.push(result);
         if why.is_some() {
@@ -187,45 +181,36 @@ fn judge(
     recorded: &Recorded,
     options: &Options,
 ) -> Result<(ConditionReport, Option<String>)> {
-    let (link, found, agreed) = match outcome {
+    let (step, what, agreed) = match outcome {
         Replay::Same(mut learner) => {
-            let (steps, digest) = (learner.steps(), learner.state().digest());
+            let (steps, digest) = (learner.steps(), Some(learner.state().digest()));
             return Ok((
                 ConditionReport { condition, steps, same: true, digest, first_difference: None },
                 None,
             ));
         }
-        Replay::Differs { link, found, agreed } => (link, found, agreed),
+        Replay::Differs { step, what, agreed } => (step, what, agreed),
     };
-    let reference = recorded.condition_at(link.step);
+    let reference = recorded.condition_at(step);
     let located = match agreed {
-        Some(agreed) => locate(agreed, link.step, reference, condition, options.fault)?,
+        Some(agreed) => locate(agreed, step, reference, condition, options.fault)?,
         None => None,
     };
-    let head = format!(
-        "{condition}: the digest after step {} is {}, recorded is {}",
-        link.step,
-        &found[..16],
-        &link.digest[..16.min(link.digest.len())]
-    );
     let why = match &located {
         Some(Located { step, difference }) => {
-            format!("{head}; the first difference to {reference} is in step {step}, {difference}")
+            format!(
+                "{condition}: {what}; the first difference to {reference} is in step {step}, {difference}"
+            )
         }
         None => format!(
-            "{head}; here {reference} gives the same as {condition}, so the run was made by other code or another \
+            "{condition}: {what}; {reference} gives the same here, so the run was made by other code or another \
              machine, or changed since ({}); to find the array, run `dynamoe verify --trace STEP` there and here, and \
              compare with --against",
-            describe_session(recorded, link.step)
+            describe_session(recorded, step)
         ),
     };
-    let report = ConditionReport {
-        condition,
-        steps: link.step,
-        same: false,
-        digest: found,
-        first_difference: located,
-    };
+    let report =
+        ConditionReport { condition, steps: step, same: false, digest: None, first_difference: located };
     Ok((report, Some(why)))
 }
 

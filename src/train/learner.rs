@@ -3,6 +3,7 @@
 use super::state::State;
 use super::step::{StepResult, watched_step};
 use super::{Input, evaluate};
+use crate::arr::Arr;
 use crate::config::Config;
 use crate::data::{Dataset, Standardize};
 use crate::error::Result;
@@ -28,6 +29,9 @@ pub struct Learner<'a> {
     /// The order of this epoch's images.
     order: Vec<u32>,
 }
+
+/// Standardised images (T, inputs), and the class of each.
+pub type Batch = (Arr<f32>, Vec<u32>);
 
 /// One step that was taken.
 pub struct Taken {
@@ -100,8 +104,13 @@ impl<'a> Learner<'a> {
         State::of(&mut self.model, Some(&self.optimizer))
     }
 
-    /// The standardised images of the next batch, and their classes.
-    pub fn next_batch(&mut self) -> (crate::arr::Arr<f32>, Vec<u32>) {
+    /// The settings.
+    pub fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    /// The next batch.
+    pub fn next_batch(&mut self) -> Batch {
         let (steps, batch) = (self.steps_per_epoch(), self.config.batch);
         let (epoch, in_epoch) = (self.steps() / steps, (self.steps() % steps) as usize);
         if self.order.is_empty() || in_epoch == 0 {
@@ -118,10 +127,18 @@ impl<'a> Learner<'a> {
     /// # Errors
     /// NaN or infinity in the loss or a gradient; nothing has changed then.
     pub fn step(&mut self, watch: Option<Watch<f32>>) -> Result<Taken> {
+        let batch = self.next_batch();
+        self.step_on(batch, watch)
+    }
+
+    /// [`Learner::step`] on another batch.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn step_on(&mut self, batch: Batch, watch: Option<Watch<f32>>) -> Result<Taken> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
-        let (images, targets) = self.next_batch();
         let Config { seed, clip_norm, .. } = *self.config;
-        let batch = (images, targets.clone());
+        let targets = batch.1.clone();
         let result = watched_step(&mut self.model, &mut self.optimizer, batch, seed, rate, clip_norm, watch)?;
         Ok(Taken { result, targets, epoch, rate })
     }

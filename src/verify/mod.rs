@@ -5,6 +5,7 @@
 //! names the first array, in the order of execution, in which they part.
 
 mod compare;
+pub mod step_file;
 mod trace;
 
 pub use compare::{Comparison, compare, trace_path};
@@ -12,7 +13,7 @@ pub use trace::{Difference, Fault, Trace};
 
 use crate::arr::Arr;
 use crate::data::{Images, Standardize};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{par, simd};
 use crate::nn::{Model, Phase};
 use crate::tape::{Mode, Tape};
@@ -53,12 +54,12 @@ impl Condition {
 pub enum Replay<'a> {
     /// Every recorded digest up to here came out again.
     Same(Learner<'a>),
-    /// One did not.
+    /// One did not, or the training broke off before it.
     Differs {
-        /// Where it was recorded.
-        link: Link,
-        /// What came out here.
-        found: String,
+        /// After how many steps.
+        step: u64,
+        /// What came out here: another digest, or NaN.
+        what: String,
         /// The training at the last digest that agreed; none if already the first differs.
         agreed: Option<Learner<'a>>,
     },
@@ -68,7 +69,7 @@ pub enum Replay<'a> {
 /// way. `fault` falsifies one array; `on_step` is told the number of steps taken.
 ///
 /// # Errors
-/// NaN or infinity in training.
+/// Those of training, except for NaN and infinity, which are a difference.
 pub fn replay<'a>(
     mut learner: Learner<'a>,
     chain: &[Link],
@@ -82,15 +83,23 @@ pub fn replay<'a>(
         if let Some(link) = links.next_if(|link| link.step == learner.steps()) {
             let found = learner.state().digest();
             if found != link.digest {
-                return Ok(Replay::Differs { link: link.clone(), found, agreed });
+                let [found, recorded] =
+                    [&found, &link.digest].map(|digest| digest.get(..16).unwrap_or(digest));
+                let what = format!("the digest after step {} is {found}, recorded is {recorded}", link.step);
+                return Ok(Replay::Differs { step: link.step, what, agreed });
             }
             agreed = Some(learner.clone());
         }
         if learner.steps() >= steps {
             return Ok(Replay::Same(learner));
         }
-        take_step(&mut learner, fault)?;
-        on_step(learner.steps());
+        match take_step(&mut learner, fault) {
+            Ok(()) => on_step(learner.steps()),
+            Err(Error::NonFinite { step, what, .. }) => {
+                return Ok(Replay::Differs { step, what: format!("step {step}: {what}"), agreed });
+            }
+            Err(other) => return Err(other),
+        }
     }
 }
 
@@ -111,10 +120,10 @@ pub struct Located {
 }
 
 /// Lets two conditions take the same steps from `start` until step `until`, and finds where they part;
-/// `fault` falsifies the second. Also says which digest the reference had at the end, or where they parted.
+/// `fault` falsifies the second.
 ///
 /// # Errors
-/// NaN or infinity in training.
+/// Those of training, except for NaN and infinity.
 pub fn locate(
     start: Learner,
     until: u64,
@@ -125,21 +134,32 @@ pub fn locate(
     let (mut a, mut b) = (start.clone(), start);
     while a.steps() < until {
         let before = (a.clone(), b.clone());
-        reference.run(|| take_step(&mut a, None))?;
-        tested.run(|| take_step(&mut b, fault))?;
-        if a.state().digest() == b.state().digest() {
-            continue;
-        }
-        let (mut a, mut b) = before;
         let step = a.steps() + 1;
-        let difference = {
+        let [in_a, in_b] = [
+            reference.run(|| digest_after_step(&mut a, None))?,
+            tested.run(|| digest_after_step(&mut b, fault))?,
+        ];
+        if in_a != in_b {
+            let (mut a, mut b) = before;
             let expected = reference.run(|| Trace::record(&mut a, None))?;
             let found = tested.run(|| Trace::record(&mut b, fault))?;
-            expected.first_difference(&found)
-        };
-        return Ok(difference.map(|difference| Located { step, difference }));
+            let difference = expected.first_difference(&found);
+            return Ok(difference.map(|difference| Located { step, difference }));
+        }
+        if in_a.is_none() {
+            break;
+        }
     }
     Ok(None)
+}
+
+/// The digest after one more step; none if there is NaN or infinity in it.
+fn digest_after_step(learner: &mut Learner, fault: Option<Fault>) -> Result<Option<String>> {
+    match take_step(learner, fault) {
+        Ok(()) => Ok(Some(learner.state().digest())),
+        Err(Error::NonFinite { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 /// The digest of the logits of all `images`, classified in batches of `batch`.
@@ -161,4 +181,111 @@ pub fn inference_digest(
     }
     let logits: Arr<f32> = crate::arr::from_vec(&[images.len(), model.spec().classes], logits);
     Ok(State { tensors: vec![("logits".into(), logits)], numbers: Vec::new() }.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::data::{self, Dataset};
+    use crate::kernels::random::{Purpose, Stream};
+
+    const STEPS: u64 = 40;
+
+    fn config() -> Config {
+        let layers = crate::config::Layers {
+            set: [
+                "layers=2",
+                "width=16",
+                "experts_max=4",
+                "digest_every=10",
+                "norm=post",
+                "percentile_scope=batch",
+            ]
+            .map(String::from)
+            .to_vec(),
+            ..Default::default()
+        };
+        Config::resolve(&layers).unwrap()
+    }
+
+    /// The digests of an undisturbed training, recorded where they are due.
+    fn record(config: &Config, data: &Dataset) -> Vec<Link> {
+        let mut learner = Learner::new(config, data).unwrap();
+        let mut chain = Vec::new();
+        loop {
+            if learner.is_digest_due() {
+                let (step, epoch) = (learner.steps(), learner.ended_epoch());
+                chain.push(Link { step, epoch, digest: learner.state().digest() });
+            }
+            if learner.steps() == STEPS {
+                return chain;
+            }
+            learner.step(None).unwrap();
+        }
+    }
+
+    fn condition(threads: usize) -> Condition {
+        Condition { threads, profile: simd::name() }
+    }
+
+    #[test]
+    fn a_fault_of_one_bit_is_found_where_it_was_made_at_20_random_places() {
+        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let chain = record(&config, &data);
+        assert_eq!(chain.iter().map(|link| link.step).collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
+        let learner = || Learner::new(&config, &data).unwrap();
+        let arrays = Trace::record(&mut learner(), None).unwrap().len();
+        let mut random = Stream::new(1, Purpose::Check, 7, 0).generator();
+        let mut draw = |below: usize| random.bounded(below as u32) as usize;
+        let (mut found, mut without_effect, mut passes) = (0, 0, std::collections::BTreeSet::new());
+        while found < 20 {
+            let (step, array) = (1 + draw(STEPS as usize) as u64, 1 + draw(arrays));
+            let fault = Fault { step, array, element: draw(100_000), bit: draw(32) as u32 };
+            let outcome = replay(learner(), &chain, STEPS, Some(fault), &mut |_| ()).unwrap();
+            let Replay::Differs { step, agreed, .. } = outcome else {
+                // A bit in what nothing depends on, such as the gradient of a gate that was not chosen.
+                without_effect += 1;
+                assert!(without_effect < 20, "faults are overlooked");
+                continue;
+            };
+            let agreed = agreed.unwrap();
+            assert!(agreed.steps() < fault.step && fault.step <= step, "{fault:?}");
+            let located = locate(agreed, step, condition(1), condition(3), Some(fault)).unwrap().unwrap();
+            assert_eq!((located.step, located.difference.array), (fault.step, fault.array), "{fault:?}");
+            assert_eq!(located.difference.differing, 1, "{fault:?}: {}", located.difference);
+            passes.insert(located.difference.what.split([',', ':']).next().unwrap().to_string());
+            found += 1;
+        }
+        assert_eq!(passes.into_iter().collect::<Vec<_>>(), ["backward", "forward", "optimizer"]);
+    }
+
+    #[test]
+    fn without_a_fault_every_digest_comes_out_again_and_nothing_is_located() {
+        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let chain = record(&config, &data);
+        let learner = || Learner::new(&config, &data).unwrap();
+        let outcome = condition(3).run(|| replay(learner(), &chain, STEPS, None, &mut |_| ())).unwrap();
+        let Replay::Same(mut replayed) = outcome else { panic!("it differs") };
+        assert_eq!(replayed.state().digest(), chain[4].digest);
+        assert_eq!(locate(learner(), 3, condition(1), condition(2), None).unwrap(), None);
+        // A recording that no condition here gives again.
+        let other = [Link { digest: "0".repeat(64), ..chain[0].clone() }];
+        let outcome = replay(learner(), &other, STEPS, None, &mut |_| ()).unwrap();
+        assert!(matches!(outcome, Replay::Differs { step: 0, agreed: None, .. }));
+    }
+
+    #[test]
+    fn logits_do_not_depend_on_the_batch() {
+        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let mut learner = Learner::new(&config, &data).unwrap();
+        let digest = |learner: &Learner, batch| {
+            inference_digest(&learner.model, &data.test, &learner.standardize, batch).unwrap()
+        };
+        (0..3).for_each(|_| drop(learner.step(None).unwrap()));
+        let one = digest(&learner, 1);
+        assert!([7, 64, 256, 1000].into_iter().all(|batch| digest(&learner, batch) == one));
+        learner.step(None).unwrap();
+        assert_ne!(digest(&learner, 1), one);
+    }
 }

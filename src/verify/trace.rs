@@ -90,10 +90,11 @@ impl FromStr for Fault {
 }
 
 impl Trace {
-    /// Takes a step and writes down everything in it.
+    /// Takes a step and writes down everything in it; where it breaks off with NaN or infinity, everything up
+    /// to there.
     ///
     /// # Errors
-    /// NaN or infinity in training.
+    /// Those of training.
     pub fn record(learner: &mut Learner, fault: Option<Fault>) -> Result<Trace> {
         let mut names = Vec::new();
         for_each_param(&mut learner.model, |name, _| names.push(name.to_string()));
@@ -108,7 +109,10 @@ impl Trace {
                 arrays.borrow_mut().push((seen.describe(&names), array.clone()));
             }
         };
-        learner.step(Some(Rc::new(RefCell::new(record))))?;
+        match learner.step(Some(Rc::new(RefCell::new(record)))) {
+            Ok(_) | Err(Error::NonFinite { .. }) => (),
+            Err(other) => return Err(other),
+        }
         Ok(Trace { arrays: arrays.take(), numbers: State::of(&mut learner.model, None).numbers })
     }
 

@@ -137,6 +137,161 @@ fn a_killed_run_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_run_is_verified_and_a_fault_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let set = ["--set", "digest_every=20", "--set", "percentile_scope=batch", "--set", "norm=post"];
+    success(folder, &[&SHORT[..], &set, &["--out-dir", "run"]].concat());
+    let manifest = json(&std::fs::read_to_string(folder.join("run/manifest.json")).unwrap());
+    let steps: Vec<u64> =
+        manifest["chain"].as_array().unwrap().iter().map(|link| link["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 20, 40, 46, 60]);
+    assert_eq!((&manifest["chain"][3]["epoch"], &manifest["chain"][1]["epoch"]), (&1.into(), &Value::Null));
+    for key in ["version", "rustc", "target", "features", "profile", "threads"] {
+        assert!(!manifest["sessions"][0][key].is_null(), "{key} in {manifest}");
+    }
+
+    let text = success(folder, &["verify", "run", "--threads", "1,2,8"]);
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok  ")).count(), 4, "{text}");
+    assert!(text.contains("8 threads") && text.contains("in batches of 1, 7, 64, 256"), "{text}");
+    let last = manifest["chain"][4]["digest"].as_str().unwrap();
+    assert!(text.contains(&format!("60 steps, 5 recorded digests, digest {last}")), "{text}");
+    let part = json(&success(folder, &["verify", "run", "--steps", "20", "--batches", "9", "--json"]));
+    assert_eq!((&part["conditions"][0]["steps"], &part["conditions"][0]["same"]), (&20.into(), &true.into()));
+    assert_eq!(part["conditions"][0]["digest"], manifest["chain"][1]["digest"]);
+
+    // One bit of one array of step 33: found with the number of the step, the array and the element's error.
+    let line = refusal(folder, &["verify", "run", "--threads", "3", "--fault", "33:13:7:9"]);
+    assert!(
+        line.contains("the digest after step 40 is ") && line.contains("is in step 33, array 13 of "),
+        "{line}"
+    );
+    assert!(line.contains("(forward, layers.0: experts): 1 of 2048 elements, by up to 512 ulp"), "{line}");
+
+    // Two runs that should be the same and are not, as from two machines.
+    success(folder, &[&SHORT[..], &set, &["--out-dir", "twin"]].concat());
+    assert!(
+        success(folder, &["verify", "run", "--against", "twin"]).contains("5 recorded digests are the same")
+    );
+    let path = folder.join("twin/manifest.json");
+    let chain = manifest["chain"].as_array().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let changed = [2, 3, 4]
+        .into_iter()
+        .fold(text, |text, i| text.replace(chain[i]["digest"].as_str().unwrap(), &"0".repeat(64)));
+    std::fs::write(&path, changed).unwrap();
+    let line = refusal(folder, &["verify", "run", "--against", "twin"]);
+    assert!(
+        line.contains("the digests differ after step 40, step 20 is the last that is the same"),
+        "{line}"
+    );
+    assert!(line.contains("verify RUN --trace 40` and 39"), "{line}");
+    success(folder, &["verify", "run", "--trace", "39"]);
+    success(folder, &["verify", "twin", "--trace", "39", "--fault", "39:9:0:0"]);
+    let line = refusal(folder, &["verify", "run", "--against", "twin"]);
+    assert!(line.contains("the traces of step 39 part in array 9 of "), "{line}");
+    // This machine's digests are the first run's, whatever the condition.
+    let line = refusal(folder, &["verify", "twin"]);
+    assert!(line.contains("the run was made by other code or another machine"), "{line}");
+    for (arguments, part) in [
+        (&["verify", "run", "--trace", "61"][..], "there is no step 61; the run has 1 to 60"),
+        (&["verify", "run", "--simd", "avx3"], "`avx3` is none of this processor's"),
+        (&["verify", "run", "--threads", "0"], "threads: 0 is impossible"),
+        (&["verify", "run", "--batches", "0"], "batches: 0 is impossible"),
+        (&["verify", "missing"], "missing: not a run folder"),
+    ] {
+        let line = refusal(folder, arguments);
+        assert!(line.contains(part), "{arguments:?}: {line}");
+    }
+    std::fs::write(&path, "{").unwrap();
+    assert!(refusal(folder, &["verify", "twin"]).contains("not a usable manifest"));
+    success(folder, &[&SHORT[..], &["--set", "digest_every=0", "--out-dir", "none"]].concat());
+    assert!(refusal(folder, &["verify", "none"]).contains("this run recorded no digests"));
+}
+
+#[test]
+fn checkpoints_are_kept_and_a_folder_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = ["train", "--preset", "tiny", "--epochs", "4", "--json", "--out-dir", "run"];
+    let whole = json(&success(folder, &[&train[..], &["--keep-last", "3"]].concat()));
+    let checkpoints = folder.join("run/checkpoints");
+    let names = || {
+        let names =
+            std::fs::read_dir(&checkpoints).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["best", "last", "step-138", "step-92"]);
+    // The newest is lost: an older one leads to the same end.
+    std::fs::remove_file(folder.join("run/summary.json")).unwrap();
+    std::fs::write(checkpoints.join("last/checkpoint.safetensors"), "lost").unwrap();
+    assert!(refusal(folder, &["resume", "run"]).contains("use another checkpoint (--checkpoint)"));
+    let line = refusal(folder, &["resume", "run", "--checkpoint", "step-9"]);
+    assert!(line.contains("no such checkpoint; there are: best, last, step-138, step-92"), "{line}");
+    let lock = std::fs::File::open(folder.join("run/config.toml")).unwrap();
+    lock.lock().unwrap();
+    let line = refusal(folder, &["resume", "run", "--checkpoint", "step-92"]);
+    assert!(line.contains("another process is training in this folder"), "{line}");
+    drop(lock);
+    let temporary = checkpoints.join("last/checkpoint.safetensors.4711.tmp");
+    std::fs::write(&temporary, "half").unwrap();
+    let resumed = json(&success(folder, &["resume", "run", "--checkpoint", "step-92", "--json"]));
+    assert_eq!((&resumed["digests"], &resumed["final"]), (&whole["digests"], &whole["final"]));
+    assert!(!temporary.exists(), "what a killed process left is cleared away");
+}
+
+#[test]
+fn a_step_goes_out_and_comes_back_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let quiet = ["--preset", "tiny", "--set", "noise=0"];
+    success(folder, &[&["step", "a.safetensors"], &quiet[..]].concat());
+    let text = success(folder, &["step", "b.safetensors", "--preset", "tiny", "--from", "a.safetensors"]);
+    assert!(text.contains("took 18 parameters and inputs and targets from a.safetensors"), "{text}");
+    let read = |name: &str| dynamoe::tensors::read(&folder.join(name), "file").unwrap().tensors;
+    let (a, b) = (read("a.safetensors"), read("b.safetensors"));
+    assert!(a == b, "the same step");
+    for name in [
+        "inputs",
+        "targets",
+        "outputs",
+        "loss",
+        "routing.0.chosen",
+        "routing.1.weights",
+        "head.w",
+        "gradients.layers.0.experts.w1",
+        "after.layers.0.router.gate.b",
+    ] {
+        assert!(a.contains_key(name), "{name}");
+    }
+    // With other parameters and another batch, as from elsewhere.
+    let other = success(folder, &["step", "c.safetensors", "--preset", "tiny", "--seed", "2"]);
+    assert!(other.contains("step 1 is in c.safetensors"));
+    success(folder, &["step", "d.safetensors", "--preset", "tiny", "--from", "c.safetensors"]);
+    let (c, d) = (read("c.safetensors"), read("d.safetensors"));
+    assert!(c["inputs"] == d["inputs"] && c["head.w"] == d["head.w"] && c["head.w"] != a["head.w"]);
+    assert!(c["routing.0.weights"] != d["routing.0.weights"], "the noise is left out");
+    // From a run's checkpoint: the step that comes next.
+    success(folder, &[&SHORT[..], &["--out-dir", "run"]].concat());
+    assert!(success(folder, &["step", "e.safetensors", "--run", "run"]).contains("step 61 is in"));
+
+    let small = refusal(folder, &["step", "x", "--preset", "small", "--from", "a.safetensors"]);
+    assert!(small.contains("input.w is [64, 64]; this network has [64, 128]"), "{small}");
+    std::fs::write(
+        folder.join("cut.safetensors"),
+        &std::fs::read(folder.join("a.safetensors")).unwrap()[..999],
+    )
+    .unwrap();
+    let cut = refusal(folder, &["step", "x", "--preset", "tiny", "--from", "cut.safetensors"]);
+    assert!(cut.contains("not a usable step file"), "{cut}");
+    assert!(
+        refusal(folder, &["step", "x", "--run", "run", "--checkpoint", "best"])
+            .contains("the optimiser's memory")
+    );
+    assert!(!folder.join("x").exists());
+}
+
+#[test]
 fn impossible_requests_get_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

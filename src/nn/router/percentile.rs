@@ -26,8 +26,8 @@ pub enum Scope {
     /// number, `max(1, E - 1 - floor(tau (E - 1)))`, so it is done by rank: k does not vary.
     Token,
     /// Over all gates of the layer's batch: k varies from token to token. At inference a running average
-    /// of the training thresholds takes its place, so that a token's result does not depend on its
-    /// neighbours.
+    /// of the training thresholds takes its place (before any training, the token's own percentile), so that a
+    /// token's result does not depend on its neighbours.
     Batch,
 }
 
@@ -79,10 +79,10 @@ impl<E: Elem> Percentile<E> {
         let logits = self.gate.forward(x)?;
         let (value, tau) = (logits.value(), self.settings.tau);
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
-        let k = match self.settings.scope {
-            Scope::Token => Some(select::token_scope_k(experts, tau)),
-            Scope::Batch => None,
-        };
+        let running = phase == Phase::Eval;
+        // Before the first step there is no running threshold: then each token's own gates decide.
+        let by_rank = self.settings.scope == Scope::Token || (running && self.threshold.is_nan());
+        let k = by_rank.then(|| select::token_scope_k(experts, tau));
         let (mut probabilities, mut gates) = (arr::fresh(shape), arr::fresh(shape));
         let mut mask = vec![false; value.len()];
         let out = gate::Gates {
@@ -91,8 +91,7 @@ impl<E: Elem> Percentile<E> {
             mask: &mut mask,
         };
         gate::gate(arr::data(&value), experts, self.noise(phase), k, out);
-        let threshold = (self.settings.scope == Scope::Batch).then(|| {
-            let running = matches!(phase, Phase::Eval) && !self.threshold.is_nan();
+        let threshold = (!by_rank).then(|| {
             let gates = arr::data(&gates);
             let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
             select::above(gates, experts, threshold, &mut mask);

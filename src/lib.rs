@@ -36,6 +36,7 @@
 //! 4. [`kernels`]: the loops below, and why their results do not depend on the machine.
 //! 5. [`nn`]: parameters, routers, experts, the model.
 //! 6. [`optim`] and [`train`]: from gradients to a trained network in a run folder.
+//! 7. [`verify`]: how a run is replayed and a wrong bit found; [`guide::reproducibility`] says what is promised.
 //!
 //! The `examples` folder walks the same road in eight small programs.
 
@@ -47,6 +48,7 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod gradcheck;
+pub mod guide;
 pub mod kernels;
 pub mod nn;
 pub mod ops;

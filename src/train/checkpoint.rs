@@ -27,6 +27,8 @@ struct Header {
     config: Config,
     /// Where the run stood.
     progress: Progress,
+    /// The tensors' names in the order in which a digest takes them.
+    names: Vec<String>,
     /// Running numbers by name; `null` stands for one without a value yet.
     states: Vec<(String, Option<f64>)>,
 }
@@ -59,7 +61,9 @@ pub fn save(folder: &Path, config: &Config, state: State<f32>, progress: &Progre
     files::create_dir(folder)?;
     let State { tensors, numbers } = state;
     let states = numbers.into_iter().map(|(name, v)| (name, (!v.is_nan()).then_some(v))).collect();
-    let header = Header { version: VERSION, config: config.clone(), progress: progress.clone(), states };
+    let names = tensors.iter().map(|(name, _)| name.clone()).collect();
+    let (config, progress) = (config.clone(), progress.clone());
+    let header = Header { version: VERSION, config, progress, names, states };
     let header = serde_json::to_string(&header).expect("plain data");
     let tensors: Vec<_> = tensors.into_iter().map(|(name, array)| (name, Tensor::f32(&array))).collect();
     tensors::write(&folder.join(FILE), &tensors, header)

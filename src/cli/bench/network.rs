@@ -10,7 +10,7 @@ use crate::nn::model::Spec;
 use crate::nn::{Init, Model, Phase};
 use crate::optim::{Optimizer, Settings};
 use crate::tape::{Mode, Tape};
-use crate::train::step;
+use crate::train::{State, step};
 
 /// Seed of every random number.
 const SEED: u64 = 1;
@@ -108,6 +108,15 @@ impl Network {
         Ok(())
     }
 
+    /// The digest of the state, as runs record it.
+    ///
+    /// # Errors
+    /// None.
+    pub fn digest(&mut self) -> Result<()> {
+        std::hint::black_box(State::of(&mut self.model, Some(&self.optimizer)).digest());
+        Ok(())
+    }
+
     /// The logits of the batch, without noise and without a record for gradients.
     ///
     /// # Errors
@@ -169,5 +178,6 @@ mod tests {
         network.step().unwrap();
         network.evaluate().unwrap();
         network.evaluate_one().unwrap();
+        network.digest().unwrap();
     }
 }

@@ -7,6 +7,7 @@ use super::measure::{Effort, MS, Times, US, digits, time};
 use super::network::{Network, Shape};
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
+use crate::config::Config;
 use crate::kernels::{par, peak, simd};
 use crate::nn::model::{Norm, Spec};
 
@@ -42,6 +43,8 @@ pub struct StepReport {
     pub eval_batch_ms: Times,
     /// Inference for one image.
     pub eval_one_us: Times,
+    /// A digest of parameters, optimiser and running numbers, as runs record them.
+    pub digest_ms: Times,
     /// Multiply-adds in registers on these threads, measured; one counts as two operations.
     pub peak_gflops: f64,
     /// Memory traffic of an optimiser's pass over as many parameters on these threads, measured.
@@ -125,6 +128,7 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
     let parallel_regions_per_step = per_step(par::regions() - before.1);
     let eval_batch_ms = time(effort, MS, || network.evaluate())?;
     let eval_one_us = time(effort.of_short_work(), US, || network.evaluate_one())?;
+    let digest_ms = time(effort, MS, || network.digest())?;
     let peak_rss_mb = peak_rss_mb();
     drop(network);
     let peak_gflops = peak::gflops(effort.peak()).max(peak_before);
@@ -143,6 +147,7 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
         train_step_ms,
         eval_batch_ms,
         eval_one_us,
+        digest_ms,
         peak_gflops,
         stream_gb_s,
         roofline_ms,
@@ -193,13 +198,17 @@ fn describe(r: &StepReport) -> String {
         row("training step", &r.train_step_ms, "ms"),
         row("inference, the batch", &r.eval_batch_ms, "ms"),
         row("inference, one image", &r.eval_one_us, "us"),
+        row("digest of the state", &r.digest_ms, "ms"),
     ]);
+    let every = Config::default().digest_every;
+    let digest_share = 100.0 * r.digest_ms.median / (every as f64 * r.train_step_ms.median);
     let memory = r.peak_rss_mb.map_or(String::new(), |mb| format!("; {mb:.0} MB at most"));
     format!(
         "{}: experts {:?}, {} parameters, batch {}, {} threads, {}\n\n{times}\n\
          roofline {} ms: {:.3e} operations at {:.0} GFLOP/s, {:.3e} bytes at {:.0} GB/s\n\
          the training step reaches {:.0}% of it\n\
-         {:.0} allocations and {:.0} parallel regions per step{memory}\n",
+         {:.0} allocations and {:.0} parallel regions per step{memory}\n\
+         one digest every {every} steps takes {digest_share:.2}% of the time\n",
         r.size,
         r.experts,
         grouped(r.parameters),

@@ -40,6 +40,7 @@
 //!
 //! The `examples` folder walks the same road in eight small programs.
 
+pub mod analysis;
 pub mod arr;
 #[cfg(feature = "program")]
 pub mod cli;

@@ -133,6 +133,12 @@ impl Routes {
         &self.slots[self.slot_starts[token] as usize..self.slot_starts[token + 1] as usize]
     }
 
+    /// The experts of a token, rising.
+    pub fn experts_of(&self, token: usize) -> Vec<u16> {
+        let expert = |&slot: &u32| self.starts.partition_point(|&start| start <= slot as usize) - 1;
+        self.slots_of(token).iter().map(|slot| expert(slot) as u16).collect()
+    }
+
     /// The assignments of an expert.
     pub fn slots(&self, expert: usize) -> std::ops::Range<usize> {
         self.starts[expert]..self.starts[expert + 1]
@@ -164,6 +170,10 @@ mod tests {
         assert_eq!(
             (routes.slots_of(0), routes.slots_of(1), routes.slots_of(2)),
             (&[0, 2][..], &[][..], &[1][..])
+        );
+        assert_eq!(
+            (routes.experts_of(0), routes.experts_of(1), routes.experts_of(2)),
+            (vec![0, 2], vec![], vec![0])
         );
         assert_eq!(&routes.gather(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])[..], [1.0, 7.0, 3.0]);
         let block = |expert, first, count| Block { expert, first, count };

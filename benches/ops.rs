@@ -9,7 +9,7 @@ use dynamoe::nn::experts::Experts;
 use dynamoe::nn::linear::Linear;
 use dynamoe::nn::norm::LayerNorm;
 use dynamoe::nn::param::number;
-use dynamoe::nn::router::percentile::Percentile;
+use dynamoe::nn::router::{Layer, Router, percentile::Percentile};
 use dynamoe::nn::{Init, Phase};
 use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::{Mode, Tape, Var, arr};
@@ -52,7 +52,7 @@ fn ops(c: &mut Criterion) {
     number(&mut norm);
     both(c, "layer_norm", WIDTH, |x| norm.forward(x).expect("shapes fit"));
 
-    let mut router = Percentile::new(WIDTH, EXPERTS, 0, ROUTER, init);
+    let mut router = Percentile::new(&ROUTER, Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
     number(&mut router);
     let phase = Phase::Train { seed: 1, step: 0 };
     both(c, "router and gate", WIDTH, |x| router.route(x, phase).expect("shapes fit").gates);

@@ -11,7 +11,7 @@ use dynamoe::arr::{self, Arr};
 use dynamoe::gradcheck::random;
 use dynamoe::kernels::routes::Routes;
 use dynamoe::nn::moe::{Dispatch, Moe};
-use dynamoe::nn::router::percentile::{Scope, Settings};
+use dynamoe::nn::router::Settings;
 use dynamoe::nn::{Init, Phase, param};
 use dynamoe::{Mode, Result, Tape};
 
@@ -25,8 +25,8 @@ fn difference(a: &Arr<f64>, b: &Arr<f64>) -> f64 {
 }
 
 fn main() -> Result<()> {
-    let settings = Settings { scope: Scope::Token, tau: 0.8, temperature: 0.1, noise: 0.0 };
-    let mut layer = Moe::<f64>::routed(WIDTH, 16, EXPERTS, 0, settings, &mut Init::new(1));
+    let settings = Settings { tau: 0.8, temperature: 0.1, noise: 0.0, ..Settings::DEFAULT };
+    let mut layer = Moe::<f64>::routed(WIDTH, 16, EXPERTS, 0, &settings, &mut Init::new(1));
     param::number(&mut layer);
     let tokens = random(&[TOKENS, WIDTH], 1);
 

@@ -11,7 +11,7 @@ use dynamoe::config::Config;
 use dynamoe::data::{self, Dataset, Standardize};
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
-use dynamoe::nn::router::percentile::Scope;
+use dynamoe::nn::router::{Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::Optimizer;
 use dynamoe::train::evaluate::{evaluate, gather, labels};
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         width: 32,
         experts_max: 8,
         experts_min: 4,
-        percentile_scope: Scope::Batch,
+        routing: Settings { scope: Scope::Batch, ..Settings::DEFAULT },
         lr: 5e-3,
         batch: 32,
         epochs: 5,

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, nearest, require};
 use crate::nn::model::{Norm, Spec};
-use crate::nn::router::percentile::{self, Scope};
+use crate::nn::router;
 use crate::nn::schedule::Schedule;
 use crate::optim::rate::RateSchedule;
 use crate::optim::{self, Kind};
@@ -33,7 +33,7 @@ pub enum Match {
 
 /// All settings of a run. `config.toml` in a run folder is exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The data set's name.
     pub dataset: String,
@@ -59,14 +59,9 @@ pub struct Config {
     pub experts: Vec<usize>,
     /// Where layer normalisation stands.
     pub norm: Norm,
-    /// Over which gates the percentile is taken.
-    pub percentile_scope: Scope,
-    /// The percentile above which experts are active, 0 to 1.
-    pub tau: f64,
-    /// Temperature of the weights over the active experts.
-    pub temperature: f64,
-    /// Standard deviation of the noise on the gates in training.
-    pub noise: f64,
+    /// How experts are chosen.
+    #[serde(flatten)]
+    pub routing: router::Settings,
     /// The optimiser.
     pub optimizer: Kind,
     /// The learning rate.
@@ -108,10 +103,7 @@ impl Default for Config {
             experts_min: 1,
             experts: Vec::new(),
             norm: Norm::Final,
-            percentile_scope: Scope::Token,
-            tau: 0.7,
-            temperature: 0.5,
-            noise: 0.1,
+            routing: router::Settings::DEFAULT,
             optimizer: Kind::AdamW,
             lr: 1e-3,
             lr_schedule: RateSchedule::Cosine,
@@ -254,20 +246,14 @@ impl Config {
 
     /// Refuses settings that cannot be.
     fn check(&self) -> Result<()> {
-        let range = |key: &str, ok: bool, value: &dyn std::fmt::Display, need: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::config(key, format!("{value} is impossible; it must be {need}")))
-            }
-        };
         crate::data::catalog::entry(&self.dataset)?;
+        self.routing.check()?;
         let whole = |key: &str, value: usize, most: usize| {
-            range(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
+            require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
         };
         whole("layers", self.layers, 1000)?;
         whole("width", self.width, 65_536)?;
-        range(
+        require(
             "expert_hidden",
             self.expert_hidden <= 1 << 20,
             &self.expert_hidden,
@@ -277,26 +263,23 @@ impl Config {
         whole("experts_min", self.experts_min, self.experts_max)?;
         whole("batch", self.batch, 1 << 20)?;
         whole("epochs", self.epochs, 1_000_000)?;
-        range("tau", (0.0..=1.0).contains(&self.tau), &self.tau, "from 0 to 1")?;
-        range("seed", i64::try_from(self.seed).is_ok(), &self.seed, "below 2^63")?;
-        let positive = |key: &str, v: f64, need: &str| range(key, v.is_finite() && v > 0.0, &v, need);
-        let not_negative = |key: &str, v: f64| range(key, v.is_finite() && v >= 0.0, &v, "0 or more");
-        positive("temperature", self.temperature, "above 0")?;
+        require("seed", i64::try_from(self.seed).is_ok(), &self.seed, "below 2^63")?;
+        let positive = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v > 0.0, &v, need);
+        let not_negative = |key: &str, v: f64| require(key, v.is_finite() && v >= 0.0, &v, "0 or more");
         positive("lr", self.lr, "above 0")?;
-        not_negative("noise", self.noise)?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip_norm", self.clip_norm)?;
-        range("beta1", (0.0..1.0).contains(&self.beta1), &self.beta1, "from 0 to below 1")?;
-        range("beta2", (0.0..1.0).contains(&self.beta2), &self.beta2, "from 0 to below 1")?;
+        require("beta1", (0.0..1.0).contains(&self.beta1), &self.beta1, "from 0 to below 1")?;
+        require("beta2", (0.0..1.0).contains(&self.beta2), &self.beta2, "from 0 to below 1")?;
         if self.schedule == Schedule::Custom {
             let list = format!("{:?}", self.experts);
             let need = format!("a list of {} numbers from 1 to 4096, one for each layer", self.layers);
             let fits =
                 self.experts.len() == self.layers && self.experts.iter().all(|e| (1..=4096).contains(e));
-            range("experts", fits, &list, &need)?;
+            require("experts", fits, &list, &need)?;
         }
         let parameters = self.spec(1, 1).parameters();
-        range(
+        require(
             "width",
             parameters < 1 << 28,
             &self.width,
@@ -311,12 +294,7 @@ impl Config {
             schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
         };
         let hidden = if self.expert_hidden == 0 { (self.width / 2).max(1) } else { self.expert_hidden };
-        let router = Some(percentile::Settings {
-            scope: self.percentile_scope,
-            tau: self.tau,
-            temperature: self.temperature,
-            noise: self.noise,
-        });
+        let router = Some(self.routing);
         let spec = Spec { inputs, classes, width: self.width, hidden, experts, router, norm: self.norm };
         match (self.model, self.match_by) {
             (Network::Dynamoe, _) => spec,
@@ -362,7 +340,7 @@ mod tests {
             set: vec!["tau=0.9".into(), "schedule=wave-up".into()],
         };
         let config = Config::resolve(&layers).unwrap();
-        assert_eq!((config.layers, config.width, config.tau, config.lr), (6, 32, 0.9, 1.0));
+        assert_eq!((config.layers, config.width, config.routing.tau, config.lr), (6, 32, 0.9, 1.0));
         assert_eq!(config.experts.len(), 6);
         assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
         assert_eq!(set(&["dataset=cifar-10"]).unwrap().epochs, 25);

@@ -87,6 +87,14 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     candidates.min_by_key(|candidate| strsim::damerau_levenshtein(&typed, candidate))
 }
 
+/// Refuses a setting that is not `ok`; it `must` be something else.
+///
+/// # Errors
+/// The setting's name, its value and what it must be.
+pub fn require(key: &str, ok: bool, value: &dyn std::fmt::Display, must: &str) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::config(key, format!("{value} is impossible; it must be {must}"))) }
+}
+
 impl Error {
     /// An [`Error::Io`] for `path`, for use in `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

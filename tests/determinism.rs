@@ -4,7 +4,7 @@ use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::model::{Norm, Spec};
-use dynamoe::nn::router::percentile::{Scope, Settings};
+use dynamoe::nn::router::{Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::{State, step};
@@ -26,7 +26,7 @@ fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
 /// Losses of a short training, and the digest of what came out.
 fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
     par::with_threads(threads, || {
-        let router = Some(Settings { scope, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        let router = Some(Settings { scope, ..Settings::DEFAULT });
         let spec = Spec {
             inputs: INPUTS,
             classes: CLASSES,

@@ -11,7 +11,7 @@ use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::elem::Elem;
 use dynamoe::nn::model::{Norm, Spec};
 use dynamoe::nn::param::{Init, for_each_param};
-use dynamoe::nn::router::percentile::{Scope, Settings};
+use dynamoe::nn::router::Settings;
 use dynamoe::nn::{Model, Phase};
 use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::optim::rate::{Rate, RateSchedule};
@@ -96,7 +96,7 @@ impl Golden {
     /// The network of a case with PyTorch's initial parameters.
     fn model<E: Elem>(&self, case: &Case) -> Model<E> {
         let &Golden { inputs, classes, width, hidden, tau, temperature, .. } = self;
-        let settings = Settings { scope: Scope::Token, tau, temperature, noise: 0.0 };
+        let settings = Settings { tau, temperature, noise: 0.0, ..Settings::DEFAULT };
         let router = case.routed.then_some(settings);
         let (experts, norm) = (case.experts.clone(), case.norm);
         let spec = Spec { inputs, classes, width, hidden, experts, router, norm };

@@ -9,7 +9,7 @@ use dynamoe::config::PRESETS;
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::model::{Norm, Spec};
-use dynamoe::nn::router::percentile::{Scope, Settings};
+use dynamoe::nn::router::Settings;
 use dynamoe::nn::schedule::Schedule;
 
 /// Images in a batch.
@@ -35,7 +35,7 @@ pub fn normal(len: usize, layer: u64) -> Vec<f32> {
 }
 
 /// How DynaMoE routes.
-pub const ROUTER: Settings = Settings { scope: Scope::Token, tau: 0.7, temperature: 0.5, noise: 0.1 };
+pub const ROUTER: Settings = Settings::DEFAULT;
 
 /// The network of a size, for MNIST's images.
 pub fn spec(size: &str) -> Spec {

@@ -10,12 +10,17 @@ use crate::config::{Config, Layers, PRESETS};
 use crate::data::catalog;
 use crate::error::{Error, nearest};
 use crate::nn::model::Spec;
+use crate::nn::router::{Rule, Sees};
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Inspection {
     dataset: String,
     router: String,
+    /// Which tokens of a batch a token's experts depend on in training.
+    sees_in_training: Sees,
+    /// The same at inference.
+    sees_at_inference: Sees,
     layers: Vec<LayerInfo>,
     parameters: usize,
     active_flops_per_token: f64,
@@ -79,10 +84,13 @@ fn inspect(config: &Config, spec: &Spec) -> Inspection {
         active_flops: with(vec![experts]).nominal_flops() - empty.nominal_flops(),
     };
     // Gülmez states 380K for Small; other sizes are given without a count.
+    let Rule { line: router, training: sees_in_training, inference: sees_at_inference, .. } = spec.rule();
     let is_small = (config.layers, config.width) == (4, 128) && spec.experts == [8, 6, 3, 1];
     Inspection {
         dataset: config.dataset.clone(),
-        router: spec.router_name(),
+        router,
+        sees_in_training,
+        sees_at_inference,
         layers: spec.experts.iter().map(layer).collect(),
         parameters: spec.parameters(),
         active_flops_per_token: spec.nominal_flops(),
@@ -94,9 +102,10 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
     let mut rows = vec![
         ["layer", "experts", "active", "hidden", "parameters", "active FLOPs"].map(String::from).to_vec(),
     ];
+    let rule = spec.rule();
     rows.extend(inspection.layers.iter().enumerate().map(|(i, l)| {
-        let active =
-            if l.active.fract() == 0.0 { format!("{}", l.active) } else { format!("about {:.1}", l.active) };
+        let varies = rule.varies && l.experts > 1;
+        let active = if varies { format!("about {:.1}", l.active) } else { l.active.to_string() };
         vec![
             (i + 1).to_string(),
             l.experts.to_string(),
@@ -110,13 +119,14 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
         .paper_parameters
         .map_or(String::new(), |n| format!("   (the paper says about {})", grouped(n)));
     format!(
-        "{} inputs ({}), width {}, {} classes, norm {}\nrouter: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
+        "{} inputs ({}), width {}, {} classes, norm {}\nrouter: {}\nlooks across the batch: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
         spec.inputs,
         config.dataset,
         spec.width,
         spec.classes,
         format!("{:?}", spec.norm).to_lowercase(),
         inspection.router,
+        rule.looks_across(),
         table(&rows),
         grouped(inspection.parameters),
         grouped(inspection.active_flops_per_token as usize),

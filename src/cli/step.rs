@@ -47,7 +47,7 @@ pub fn run(
             }
         };
         if from.is_some() {
-            config.noise = 0.0;
+            config.routing.noise = 0.0;
         }
         let mut learner = Learner::new(&config, &data)?;
         if let Some((saved, folder)) = saved {

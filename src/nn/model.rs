@@ -7,9 +7,9 @@ use super::linear::Linear;
 use super::moe::{Dispatch, Moe, Usage};
 use super::norm::LayerNorm;
 use super::param::{self, Init, Module, Visitor};
-use super::router::percentile::{Scope, Settings};
+use super::router::{Cost, Layer, Rule, Settings};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
+use crate::kernels::elem::Elem;
 use crate::tape::Var;
 
 /// Where layer normalisation stands.
@@ -48,8 +48,7 @@ impl Spec {
     pub fn parameters(&self) -> usize {
         let (d, h) = (self.width, self.hidden);
         let expert = d * h + h + h * d + d;
-        let gate = if self.router.is_some() { d + 1 } else { 0 };
-        let layers: usize = self.experts.iter().map(|e| e * (expert + gate)).sum();
+        let layers: usize = self.experts.iter().map(|&e| e * expert + self.cost(e).parameters).sum();
         (self.inputs + 1) * d + layers + self.norm_parameters() + (d + 1) * self.classes
     }
 
@@ -66,33 +65,33 @@ impl Spec {
         }
     }
 
+    /// What the router of a layer of `experts` costs. No cost depends on the layer's number.
+    fn cost(&self, experts: usize) -> Cost {
+        let layer = Layer { number: 0, width: self.width, experts };
+        self.router.map_or(Cost { k: 1.0, ..Cost::default() }, |router| router.cost(layer))
+    }
+
     /// Experts that a token gets on average in a layer of `experts`, as far as the rule alone tells.
     pub fn nominal_k(&self, experts: usize) -> f64 {
-        match self.router {
-            None => 1.0,
-            Some(Settings { scope: Scope::Token, tau, .. }) => select::token_scope_k(experts, tau) as f64,
-            Some(Settings { scope: Scope::Batch, tau, .. }) => ((1.0 - tau) * experts as f64).max(1.0),
-        }
+        self.cost(experts).k
+    }
+
+    /// How experts are chosen.
+    pub fn rule(&self) -> Rule {
+        let none = || Rule::of_each_token("none (one dense expert per layer)".into());
+        self.router.map_or_else(none, |router| router.rule())
     }
 
     /// How experts are chosen, in words.
     pub fn router_name(&self) -> String {
-        match self.router {
-            None => "none (one dense expert per layer)".into(),
-            Some(Settings { scope: Scope::Token, tau, .. }) => {
-                format!("percentile, token scope, tau {tau} (the same k for every token)")
-            }
-            Some(Settings { scope: Scope::Batch, tau, .. }) => format!("percentile, batch scope, tau {tau}"),
-        }
+        self.rule().line
     }
 
-    /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h + 2 d E` a
-    /// layer (Gülmez, proposition 1), and the input and the head.
+    /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h` and the router's
+    /// work, `2 d E` for a linear gate, a layer (Gülmez, proposition 1), and the input and the head.
     pub fn active_flops(&self, k: &[f64]) -> f64 {
         let (d, h) = (self.width as f64, self.hidden as f64);
-        let layer = |(&e, &k): (&usize, &f64)| {
-            k * 4.0 * d * h + if self.router.is_some() { 2.0 * d * e as f64 } else { 0.0 }
-        };
+        let layer = |(&e, &k): (&usize, &f64)| k * 4.0 * d * h + self.cost(e).flops;
         let layers: f64 = self.experts.iter().zip(k).map(layer).sum();
         layers + 2.0 * d * (self.inputs + self.classes) as f64
     }
@@ -116,7 +115,7 @@ impl Spec {
 
 /// Input layer, layers of experts with residuals, normalisation, head.
 #[derive(Clone, Debug)]
-pub struct Model<E> {
+pub struct Model<E: Elem> {
     spec: Spec,
     input: Linear<E>,
     layers: Vec<Moe<E>>,
@@ -129,7 +128,7 @@ impl<E: Elem> Model<E> {
     pub fn new(spec: &Spec, init: &mut Init) -> Model<E> {
         let (d, h) = (spec.width, spec.hidden);
         let input = Linear::new(spec.inputs, d, init);
-        let layer = |(l, &experts): (usize, &usize)| match spec.router {
+        let layer = |(l, &experts): (usize, &usize)| match &spec.router {
             Some(settings) => Moe::routed(d, h, experts, l, settings, init),
             None => Moe::dense(d, h, init),
         };
@@ -192,16 +191,17 @@ mod tests {
     use super::*;
     use crate::arr;
     use crate::gradcheck::{gradcheck, random};
+    use crate::nn::router::{Kind, percentile::Scope};
     use crate::tape::{Mode, Tape};
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
-        let router = Some(Settings { scope, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        let router = Some(Settings { scope, ..Settings::DEFAULT });
         Spec { inputs: 6, classes: 3, width: 8, hidden: 4, experts: vec![5, 3, 1], router, norm }
     }
 
     #[test]
     fn the_papers_small_network() {
-        let router = Some(Settings { scope: Scope::Token, tau: 0.7, temperature: 0.5, noise: 0.1 });
+        let router = Some(Settings::DEFAULT);
         let small = Spec {
             inputs: 784,
             classes: 10,
@@ -221,14 +221,16 @@ mod tests {
 
     #[test]
     fn the_formula_counts_every_parameter() {
-        for norm in [Norm::Final, Norm::Post, Norm::Pre] {
-            let spec = spec(Scope::Token, norm);
+        let norms = [Norm::Final, Norm::Post, Norm::Pre];
+        for (norm, &kind) in norms.into_iter().flat_map(|n| Kind::ALL.iter().map(move |k| (n, k))) {
+            let router = Some(Settings { kind, ..Settings::DEFAULT });
+            let spec = Spec { router, ..spec(Scope::Token, norm) };
             for spec in [spec.clone(), spec.dense_match(|s| s.parameters() as f64)] {
                 let mut count = 0;
                 param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| {
                     count += p.value.len()
                 });
-                assert_eq!(count, spec.parameters());
+                assert_eq!(count, spec.parameters(), "{kind:?}");
             }
         }
     }

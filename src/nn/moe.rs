@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::Phase;
 use super::experts::Experts;
 use super::param::{Init, Module, Visitor};
-use super::router::Routing;
-use super::router::percentile::{Percentile, Settings};
+use super::router::{Layer, Losses, Router, Routing, Settings};
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
@@ -16,9 +15,9 @@ use crate::tape::Var;
 
 /// A layer of experts.
 #[derive(Clone, Debug)]
-pub struct Moe<E> {
+pub struct Moe<E: Elem> {
     /// Chooses the experts; `None` for a dense layer, whose one expert serves every token.
-    pub router: Option<Percentile<E>>,
+    pub router: Option<Box<dyn Router<E>>>,
     /// The experts.
     pub experts: Experts<E>,
 }
@@ -32,6 +31,8 @@ pub struct Usage {
     pub counts: Vec<u64>,
     /// How many tokens had k experts, at index k.
     pub k_counts: Vec<u64>,
+    /// Assignments that were wanted and found no room.
+    pub dropped: u64,
     /// Sum over tokens of the entropy of the router's probabilities, in bits; only in evaluation.
     pub entropy_bits: f64,
     /// The threshold of the last training batch, where one number decided for all tokens.
@@ -47,6 +48,8 @@ pub struct Dispatch<'t, E: Elem> {
     pub routes: Arc<Routes>,
     /// With what weight, (T, E); 0 where an expert was not chosen.
     pub gates: Var<'t, E>,
+    /// Losses beside the task's, by name, already weighted; only in training.
+    pub losses: Losses<'t, E>,
 }
 
 impl Usage {
@@ -57,6 +60,7 @@ impl Usage {
             tokens: routes.token_count() as u64,
             counts: routes.counts().map(|c| c as u64).collect(),
             k_counts,
+            dropped: 0,
             entropy_bits: 0.0,
             threshold: None,
         }
@@ -71,6 +75,7 @@ impl Usage {
         self.tokens += other.tokens;
         sum(&mut self.counts, &other.counts);
         sum(&mut self.k_counts, &other.k_counts);
+        self.dropped += other.dropped;
         self.entropy_bits += other.entropy_bits;
         self.threshold = other.threshold.or(self.threshold);
     }
@@ -83,10 +88,10 @@ impl<E: Elem> Moe<E> {
         hidden: usize,
         experts: usize,
         layer: usize,
-        settings: Settings,
+        settings: &Settings,
         init: &mut Init,
     ) -> Moe<E> {
-        let router = Some(Percentile::new(width, experts, layer, settings, init));
+        let router = Some(settings.router(Layer { number: layer, width, experts }, init));
         Moe { router, experts: Experts::new(experts, width, hidden, init) }
     }
 
@@ -106,20 +111,21 @@ impl<E: Elem> Moe<E> {
             let gates = x.tape().constant(arr::full(&[tokens, 1], E::one()));
             let usage = Usage::new(&routes);
             let y = self.experts.forward(x, gates, routes.clone())?;
-            return Ok((y, Dispatch { usage, routes, gates }));
+            return Ok((y, Dispatch { usage, routes, gates, losses: Vec::new() }));
         };
-        let Routing { gates, routes, probabilities, threshold } = router.route(x, phase)?;
-        let mut usage = Usage { threshold, ..Usage::new(&routes) };
+        let Routing { gates, routes, probabilities, threshold, dropped, losses } = router.route(x, phase)?;
+        let mut usage = Usage { threshold, dropped, ..Usage::new(&routes) };
         if phase == Phase::Eval {
             usage.entropy_bits = entropy_bits(&probabilities);
         }
-        Ok((self.experts.forward(x, gates, routes.clone())?, Dispatch { usage, routes, gates }))
+        let y = self.experts.forward(x, gates, routes.clone())?;
+        Ok((y, Dispatch { usage, routes, gates, losses }))
     }
 
     /// Takes the statistics of a training batch into the layer's running numbers.
     pub fn absorb(&mut self, usage: &Usage) {
-        if let (Some(router), Some(threshold)) = (&mut self.router, usage.threshold) {
-            router.absorb(threshold);
+        if let Some(router) = &mut self.router {
+            router.absorb(usage);
         }
     }
 }
@@ -149,7 +155,7 @@ impl<E: Elem> Module<E> for Moe<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
         let Moe { router, experts } = self;
         if let Some(router) = router {
-            v.child("router", router);
+            v.child("router", router.as_mut());
         }
         v.child("experts", experts);
     }

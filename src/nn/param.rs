@@ -103,7 +103,7 @@ impl<E> Visitor<'_, E> {
     }
 
     /// Shows a part of the model.
-    pub fn child(&mut self, name: &str, child: &mut impl Module<E>) {
+    pub fn child(&mut self, name: &str, child: &mut (impl Module<E> + ?Sized)) {
         self.within(name, |v| child.visit(v));
     }
 
@@ -116,12 +116,12 @@ impl<E> Visitor<'_, E> {
 }
 
 /// Calls `each` with every parameter and running number of `module`, in order.
-pub fn for_each<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str, Item<'_, E>)) {
+pub fn for_each<E>(module: &mut (impl Module<E> + ?Sized), mut each: impl FnMut(&str, Item<'_, E>)) {
     module.visit(&mut Visitor { path: String::with_capacity(64), each: &mut each });
 }
 
 /// Calls `each` with every parameter of `module`, in order.
-pub fn for_each_param<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str, &mut Param<E>)) {
+pub fn for_each_param<E>(module: &mut (impl Module<E> + ?Sized), mut each: impl FnMut(&str, &mut Param<E>)) {
     for_each(module, |name, item| {
         if let Item::Param(param) = item {
             each(name, param);
@@ -130,7 +130,7 @@ pub fn for_each_param<E>(module: &mut impl Module<E>, mut each: impl FnMut(&str,
 }
 
 /// Numbers the parameters of a finished model.
-pub fn number<E>(module: &mut impl Module<E>) {
+pub fn number<E>(module: &mut (impl Module<E> + ?Sized)) {
     let mut next = 0;
     for_each_param(module, |_, param| {
         param.slot = next;

@@ -1,5 +1,7 @@
 //! What a run measures: the lines of `metrics.jsonl` and the content of `summary.json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::nn::model::Spec;
@@ -12,8 +14,11 @@ pub struct StepRecord {
     pub step: u64,
     /// Counted from 1.
     pub epoch: usize,
-    /// Loss of the batch.
+    /// Loss of the batch, without the routers' own losses.
     pub loss: f64,
+    /// The routers' losses by name, weighted, each summed over the layers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub router_losses: BTreeMap<String, f64>,
     /// Learning rate.
     pub lr: f64,
     /// Global norm of the gradients before clipping.
@@ -56,6 +61,9 @@ pub struct LayerRecord {
     pub effective_experts: f64,
     /// Mean over tokens of the entropy of the router's probabilities, in bits.
     pub routing_entropy_bits: f64,
+    /// Share of the wanted assignments that found no room.
+    #[serde(default)]
+    pub dropped_share: f64,
     /// Share of the assignments that each expert served.
     pub usage: Vec<f64>,
     /// Share of tokens with k experts, at index k.
@@ -81,6 +89,7 @@ impl LayerRecord {
             usage_entropy_normalised: if experts > 1 { bits / libm::log2(experts as f64) } else { 1.0 },
             effective_experts: libm::exp2(bits),
             routing_entropy_bits: usage.entropy_bits / tokens,
+            dropped_share: usage.dropped as f64 / (assignments + usage.dropped).max(1) as f64,
             usage: shares,
             k_share: usage.k_counts.iter().map(|&c| c as f64 / tokens).collect(),
         }
@@ -238,12 +247,14 @@ mod tests {
             tokens: 4,
             counts: vec![4, 2, 2, 0],
             k_counts: vec![0, 2, 1, 1, 0],
+            dropped: 2,
             entropy_bits: 6.0,
             threshold: None,
         };
         let layer = LayerRecord::new(&usage);
         assert_eq!((layer.mean_active, layer.utilisation, layer.usage_entropy_bits), (2.0, 50.0, 1.5));
         assert_eq!((layer.routing_entropy_bits, layer.usage_entropy_normalised), (1.5, 0.75));
+        assert_eq!(layer.dropped_share, 0.2);
         assert_eq!(layer.k_share, [0.0, 0.5, 0.25, 0.25, 0.0]);
         let one =
             LayerRecord::new(&Usage { tokens: 3, counts: vec![3], k_counts: vec![0, 3], ..Usage::default() });

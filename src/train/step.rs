@@ -3,18 +3,20 @@
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::kernels::{elem::Elem, reduce};
-use crate::nn::moe::Usage;
+use crate::nn::moe::{Dispatch, Usage};
 use crate::nn::param::for_each_param;
 use crate::nn::{Model, Phase};
 use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::optim::{self, Optimizer};
-use crate::tape::{Mode, Tape};
+use crate::tape::{Mode, Tape, Var};
 use crate::watch::{Part, Seen, Watch};
 
 /// What one step found.
 pub struct StepResult<E: Elem> {
-    /// Mean loss of the batch.
+    /// Mean loss of the batch, without the routers' own losses.
     pub loss: f64,
+    /// The routers' losses by name, weighted, each summed over the layers.
+    pub losses: Vec<(&'static str, f64)>,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f64,
     /// Logits of the batch, (T, classes).
@@ -57,15 +59,16 @@ pub fn watched_step<E: Elem>(
     let (logits, dispatch) = model.forward(tape.constant(x), Phase::Train { seed, step })?;
     tape.enter("loss", None);
     let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
-    let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
+    let (total, losses) = with_routers(loss, &dispatch);
+    let gradients = optim::collect(model, &mut tape.backward(total)?)?;
     let gradient_norm = optim::global_norm(&gradients);
-    let (loss_value, logits) = (loss.item().f64(), logits.value());
-    if !loss_value.is_finite() || !gradient_norm.is_finite() {
-        let culprit = tape.first_non_finite(loss).unwrap_or_else(|| "the norm of the gradients".into());
+    let (loss_value, total_value, logits) = (loss.item().f64(), total.item().f64(), logits.value());
+    if !total_value.is_finite() || !gradient_norm.is_finite() {
+        let culprit = tape.first_non_finite(total).unwrap_or_else(|| "the norm of the gradients".into());
         let parameter = first_bad(model, &gradients)
             .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
-        let what = format!("loss {loss_value}, first NaN or infinity in {culprit}{parameter}");
-        return Err(Error::NonFinite { step: step + 1, loss: loss_value, what });
+        let what = format!("loss {total_value}, first NaN or infinity in {culprit}{parameter}");
+        return Err(Error::NonFinite { step: step + 1, loss: total_value, what });
     }
     let usage: Vec<Usage> = dispatch.into_iter().map(|layer| layer.usage).collect();
     // The tape holds the parameters too; without it the optimiser can write in place.
@@ -77,7 +80,24 @@ pub fn watched_step<E: Elem>(
     }
     gradients.into_iter().for_each(arr::recycle);
     model.absorb(&usage);
-    Ok(StepResult { loss: loss_value, gradient_norm, logits, usage })
+    Ok(StepResult { loss: loss_value, losses, gradient_norm, logits, usage })
+}
+
+/// The task's loss and those of all layers' routers together; and the latter by name, in order of appearance.
+fn with_routers<'t, E: Elem>(
+    task: Var<'t, E>,
+    dispatch: &[Dispatch<'t, E>],
+) -> (Var<'t, E>, Vec<(&'static str, f64)>) {
+    let (mut total, mut by_name) = (task, Vec::<(&str, f64)>::new());
+    for &(name, loss) in dispatch.iter().flat_map(|layer| &layer.losses) {
+        total = total.add(loss);
+        let value = loss.item().f64();
+        match by_name.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += value,
+            None => by_name.push((name, value)),
+        }
+    }
+    (total, by_name)
 }
 
 /// Shows what the optimiser made of every parameter.

@@ -143,7 +143,9 @@ impl<'a> Trainer<'a> {
         progress.seconds.train += start.elapsed().as_secs_f64();
         arr::recycle(result.logits);
         let (step, gradient_norm) = (progress.step, result.gradient_norm);
-        let record = StepRecord { step, epoch: epoch as usize + 1, loss: result.loss, lr, gradient_norm };
+        let router_losses = result.losses.iter().map(|&(name, loss)| (name.to_string(), loss)).collect();
+        let (epoch, loss) = (epoch as usize + 1, result.loss);
+        let record = StepRecord { step, epoch, loss, router_losses, lr, gradient_norm };
         self.log.write(&Line::Step(record.clone()))?;
         Ok(record)
     }

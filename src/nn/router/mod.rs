@@ -1,12 +1,178 @@
-//! Routers decide which experts a token goes to, and with what weights. One file each.
+//! Routers decide which experts a token goes to, and with what weights. One file each: to add one, write its
+//! file and a line in the table below.
+//!
+//! The choice itself has no gradient; weights and losses do. Of equal scores the lower index wins, everywhere.
+//! Every linear gate has a bias that starts at zero, also where the source has none, so that routers differ by
+//! their rule alone.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::kernels::routes::Routes;
-use crate::tape::Var;
-use crate::{arr::Arr, kernels::elem::Elem};
+use serde::{Deserialize, Serialize};
 
+use super::Phase;
+use super::moe::Usage;
+use super::param::{Init, Module};
+use crate::arr::Arr;
+use crate::error::Result;
+use crate::kernels::{elem::Elem, routes::Routes};
+use crate::tape::Var;
+
+pub mod dense;
+pub mod losses;
 pub mod percentile;
+pub mod settings;
+pub mod top_k;
+
+pub use losses::Losses;
+pub use settings::{OrAuto, Settings};
+
+/// What one layer's router does.
+pub trait Router<E: Elem>: Module<E> + BoxedClone<E> + Debug + Send + Sync {
+    /// The rule in words, and what it looks at.
+    fn rule(settings: &Settings) -> Rule
+    where
+        Self: Sized;
+
+    /// What the router of a layer costs.
+    fn cost(settings: &Settings, layer: Layer) -> Cost
+    where
+        Self: Sized;
+
+    /// A layer's router with fresh parameters.
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Self
+    where
+        Self: Sized;
+
+    /// Routes tokens (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>>;
+
+    /// Takes the statistics of a training batch into the running numbers.
+    fn absorb(&mut self, _: &Usage) {}
+}
+
+/// The routers by the names they have in settings.
+macro_rules! routers {
+    ($($name:literal => $module:ident::$router:ident,)*) => {
+        /// Which router.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Kind {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] #[serde(rename = $name)] $router,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &'static [Kind] = &[$(Kind::$router),*];
+
+            /// The name in settings.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$router => $name),* }
+            }
+        }
+
+        impl Settings {
+            /// The rule in words, and what it looks at.
+            pub fn rule(&self) -> Rule {
+                match self.kind { $(Kind::$router => <$module::$router<f32> as Router<f32>>::rule(self)),* }
+            }
+
+            /// What the router of a layer costs.
+            pub fn cost(&self, layer: Layer) -> Cost {
+                match self.kind { $(Kind::$router => <$module::$router<f32> as Router<f32>>::cost(self, layer)),* }
+            }
+
+            /// A layer's router with fresh parameters.
+            pub fn router<E: Elem>(&self, layer: Layer, init: &mut Init) -> Box<dyn Router<E>> {
+                match self.kind {
+                    $(Kind::$router => Box::new(<$module::$router<E> as Router<E>>::new(self, layer, init))),*
+                }
+            }
+        }
+    };
+}
+
+routers! {
+    "percentile" => percentile::Percentile,
+    "top-k" => top_k::TopK,
+    "dense" => dense::Dense,
+}
+
+/// The layer that a router stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its number in the model, which addresses random numbers.
+    pub number: usize,
+    /// Width d of a token.
+    pub width: usize,
+    /// How many experts it has.
+    pub experts: usize,
+}
+
+/// How a router chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// In one line, with its settings.
+    pub line: String,
+    /// Whether the number of experts varies from token to token.
+    pub varies: bool,
+    /// Which tokens of a batch a token's experts depend on in training.
+    pub training: Sees,
+    /// The same at inference.
+    pub inference: Sees,
+}
+
+/// Which tokens of its batch a token's experts depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sees {
+    /// On itself alone.
+    Itself,
+    /// On itself and those before it, and on how many there are in all.
+    Earlier,
+    /// On all of them: not causal.
+    All,
+}
+
+impl Rule {
+    /// A rule that gives every token as many experts, and looks at nothing but the token.
+    pub fn of_each_token(line: String) -> Rule {
+        Rule { line, varies: false, training: Sees::Itself, inference: Sees::Itself }
+    }
+
+    /// Whether a token's result depends on its neighbours, in words.
+    pub fn looks_across(&self) -> &'static str {
+        match (self.training, self.inference) {
+            (Sees::Itself, Sees::Itself) => "no: a token's experts depend on that token alone",
+            (_, Sees::Itself) => "in training, over all its tokens; not at inference",
+            (_, Sees::Earlier) => {
+                "yes: at the tokens before, and at how many there are (first come, first served)"
+            }
+            (_, Sees::All) => "yes: at all its tokens, later ones too (not causal)",
+        }
+    }
+}
+
+/// What the router of one layer costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Experts that a token gets on average, as far as the rule alone tells.
+    pub k: f64,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Multiplications and additions per token.
+    pub flops: f64,
+}
+
+impl Cost {
+    /// Of a linear gate that gives a token `k` experts.
+    pub fn linear(layer: Layer, k: f64) -> Cost {
+        let Layer { width: d, experts: e, .. } = layer;
+        Cost { k, parameters: (d + 1) * e, flops: 2.0 * d as f64 * e as f64 }
+    }
+}
 
 /// A router's decision for a batch of tokens.
 pub struct Routing<'t, E: Elem> {
@@ -18,4 +184,34 @@ pub struct Routing<'t, E: Elem> {
     pub probabilities: Arr<E>,
     /// The threshold that was applied to this batch, where the router has one.
     pub threshold: Option<f64>,
+    /// Assignments that were wanted and found no room.
+    pub dropped: u64,
+    /// Losses beside the task's, by name, already weighted; only in training.
+    pub losses: Losses<'t, E>,
+}
+
+impl<'t, E: Elem> Routing<'t, E> {
+    /// Weights (T, E) for the experts that `mask` chooses; nothing dropped, no losses.
+    fn new(gates: Var<'t, E>, mask: &[bool], probabilities: Arr<E>) -> Routing<'t, E> {
+        let routes = Arc::new(Routes::new(mask, probabilities.shape()[1]));
+        Routing { gates, routes, probabilities, threshold: None, dropped: 0, losses: Vec::new() }
+    }
+}
+
+/// Cloning behind a box; every router that is `Clone` has it.
+pub trait BoxedClone<E: Elem> {
+    /// A copy of its own.
+    fn boxed_clone(&self) -> Box<dyn Router<E>>;
+}
+
+impl<E: Elem, R: Router<E> + Clone + 'static> BoxedClone<E> for R {
+    fn boxed_clone(&self) -> Box<dyn Router<E>> {
+        Box::new(self.clone())
+    }
+}
+
+impl<E: Elem> Clone for Box<dyn Router<E>> {
+    fn clone(&self) -> Self {
+        (**self).boxed_clone()
+    }
 }

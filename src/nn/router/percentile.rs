@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Routing;
+use super::losses::Weights;
+use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings};
 use crate::arr;
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
 use crate::kernels::{elem::Elem, gate, routes::Routes, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
+use crate::nn::moe::Usage;
 use crate::nn::param::{Init, Module, Visitor};
 use crate::ops::fused::gate::Gate;
 use crate::tape::Var;
@@ -26,22 +28,9 @@ pub enum Scope {
     /// number, `max(1, E - 1 - floor(tau (E - 1)))`, so it is done by rank: k does not vary.
     Token,
     /// Over all gates of the layer's batch: k varies from token to token. At inference a running average
-    /// of the training thresholds takes its place (before any training, the token's own percentile), so that a
-    /// token's result does not depend on its neighbours.
+    /// of the training thresholds takes its place, so that a token's result does not depend on its
+    /// neighbours; before any training the choice is that of the token scope.
     Batch,
-}
-
-/// How a percentile router chooses and weighs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// Over which gates the percentile is taken.
-    pub scope: Scope,
-    /// The percentile, 0 to 1.
-    pub tau: f64,
-    /// Temperature of the weights over the chosen experts.
-    pub temperature: f64,
-    /// Standard deviation of the noise on the gates in training.
-    pub noise: f64,
 }
 
 /// A percentile router.
@@ -54,35 +43,54 @@ pub struct Percentile<E> {
     settings: Settings,
     /// The layer's number, which addresses its noise.
     layer: usize,
+    weights: Weights,
 }
 
 /// Weight of the past in the running threshold.
 const MOMENTUM: f64 = 0.9;
 
-impl<E: Elem> Percentile<E> {
-    /// For layer number `layer` with `experts` experts.
-    pub fn new(
-        width: usize,
-        experts: usize,
-        layer: usize,
-        settings: Settings,
-        init: &mut Init,
-    ) -> Percentile<E> {
-        Percentile { gate: Linear::new(width, experts, init), threshold: f64::NAN, settings, layer }
+impl<E: Elem> Router<E> for Percentile<E> {
+    fn rule(settings: &Settings) -> Rule {
+        let tau = settings.tau;
+        match settings.scope {
+            Scope::Token => {
+                let line = format!("percentile, token scope, tau {tau} (the same k for every token)");
+                Rule::of_each_token(line)
+            }
+            Scope::Batch => {
+                let line = format!("percentile, batch scope, tau {tau}");
+                Rule { line, varies: true, training: Sees::All, inference: Sees::Itself }
+            }
+        }
     }
 
-    /// Routes tokens (T, d).
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn cost(settings: &Settings, layer: Layer) -> Cost {
+        let k = match settings.scope {
+            Scope::Token => select::token_scope_k(layer.experts, settings.tau) as f64,
+            Scope::Batch => ((1.0 - settings.tau) * layer.experts as f64).max(1.0),
+        };
+        Cost::linear(layer, k)
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Percentile<E> {
+        Percentile {
+            gate: Linear::new(layer.width, layer.experts, init),
+            threshold: f64::NAN,
+            settings: *settings,
+            layer: layer.number,
+            weights: Weights::new(settings, Weights::default()),
+        }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
         let logits = self.gate.forward(x)?;
         let (value, tau) = (logits.value(), self.settings.tau);
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
-        let running = phase == Phase::Eval;
-        // Before the first step there is no running threshold: then each token's own gates decide.
-        let by_rank = self.settings.scope == Scope::Token || (running && self.threshold.is_nan());
-        let k = by_rank.then(|| select::token_scope_k(experts, tau));
+        let running = phase == Phase::Eval && !self.threshold.is_nan();
+        // At inference before any training, and where there are no tokens, there is no threshold.
+        let by_threshold =
+            self.settings.scope == Scope::Batch && (running || phase != Phase::Eval) && !value.is_empty();
+        let k = (!by_threshold).then(|| select::token_scope_k(experts, tau));
         let (mut probabilities, mut gates) = (arr::fresh(shape), arr::fresh(shape));
         let mut mask = vec![false; value.len()];
         let out = gate::Gates {
@@ -91,12 +99,13 @@ impl<E: Elem> Percentile<E> {
             mask: &mut mask,
         };
         gate::gate(arr::data(&value), experts, self.noise(phase), k, out);
-        let threshold = (!by_rank).then(|| {
+        let threshold = by_threshold.then(|| {
             let gates = arr::data(&gates);
             let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
             select::above(gates, experts, threshold, &mut mask);
             threshold.f64()
         });
+        let losses = self.weights.losses(logits, &mask, phase);
         let routes = Arc::new(Routes::new(&mask, experts));
         let gate = Gate {
             probabilities: probabilities.clone(),
@@ -105,9 +114,21 @@ impl<E: Elem> Percentile<E> {
             temperature: self.settings.temperature,
         };
         let gates = x.tape().apply_fused(gate, [logits])?;
-        Ok(Routing { gates, routes, probabilities, threshold })
+        Ok(Routing { gates, routes, probabilities, threshold, dropped: 0, losses })
     }
 
+    /// Takes a training batch's threshold into the running average.
+    fn absorb(&mut self, usage: &Usage) {
+        let Some(threshold) = usage.threshold else { return };
+        self.threshold = if self.threshold.is_nan() {
+            threshold
+        } else {
+            MOMENTUM * self.threshold + (1.0 - MOMENTUM) * threshold
+        };
+    }
+}
+
+impl<E: Elem> Percentile<E> {
     /// The noise of this layer and step; none at inference or when switched off.
     fn noise(&self, phase: Phase) -> Option<gate::Noise> {
         match phase {
@@ -118,20 +139,11 @@ impl<E: Elem> Percentile<E> {
             _ => None,
         }
     }
-
-    /// Takes a training batch's threshold into the running average.
-    pub fn absorb(&mut self, threshold: f64) {
-        self.threshold = if self.threshold.is_nan() {
-            threshold
-        } else {
-            MOMENTUM * self.threshold + (1.0 - MOMENTUM) * threshold
-        };
-    }
 }
 
 impl<E: Elem> Module<E> for Percentile<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
-        let Percentile { gate, threshold, settings, layer: _ } = self;
+        let Percentile { gate, threshold, settings, layer: _, weights: _ } = self;
         v.child("gate", gate);
         if settings.scope == Scope::Batch {
             v.state("threshold", threshold);

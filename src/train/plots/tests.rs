@@ -18,6 +18,7 @@ fn run(experts: &[usize], epochs: usize, per_epoch: u64) -> (Vec<StepRecord>, Ve
     let noise = |i: u64| (i.wrapping_mul(2_654_435_761) >> 7) as f64 % 1000.0 / 1000.0 - 0.5;
     let decay = |step: u64, floor: f64| floor + 2.2 * libm::exp(-(step as f64) / (1.5 * per_epoch as f64));
     let step = |step: u64| StepRecord {
+        router_losses: Default::default(),
         step,
         epoch: ((step - 1) / per_epoch) as usize + 1,
         loss: decay(step, 0.035) * libm::exp(0.8 * noise(step)),

@@ -1,0 +1,51 @@
+//! All experts for every token, weighed by a softmax: what routing saves is measured against this.
+//!
+//! `y = sum_i softmax(W x + b)_i E_i(x)`. (Jacobs et al., Adaptive Mixtures of Local Experts, 1991.)
+
+use super::losses::Weights;
+use super::{Cost, Layer, Router, Routing, Rule, Settings};
+use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::tape::Var;
+
+/// A router that leaves no expert out.
+#[derive(Clone, Debug)]
+pub struct Dense<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    weights: Weights,
+}
+
+impl<E: Elem> Router<E> for Dense<E> {
+    fn rule(_: &Settings) -> Rule {
+        Rule::of_each_token("dense: all experts, weighed by a softmax".into())
+    }
+
+    fn cost(_: &Settings, layer: Layer) -> Cost {
+        Cost::linear(layer, layer.experts as f64)
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Dense<E> {
+        let gate = Linear::new(layer.width, layer.experts, init);
+        Dense { gate, weights: Weights::new(settings, Weights::default()) }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let logits = self.gate.forward(x)?;
+        let gates = logits.softmax();
+        let probabilities = gates.value();
+        let mask = vec![true; probabilities.len()];
+        let losses = self.weights.losses(logits, &mask, phase);
+        Ok(Routing { losses, ..Routing::new(gates, &mask, probabilities) })
+    }
+}
+
+impl<E: Elem> Module<E> for Dense<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Dense { gate, weights: _ } = self;
+        v.child("gate", gate);
+    }
+}

@@ -1,0 +1,108 @@
+//! The settings of all routers: one flat list, of which each router reads what it needs.
+
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+use super::percentile::Scope;
+use crate::error::{Result, require};
+
+/// How experts are chosen and weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Which router.
+    #[serde(rename = "router")]
+    pub kind: Kind,
+    /// percentile: over which gates the percentile is taken.
+    #[serde(rename = "percentile_scope")]
+    pub scope: Scope,
+    /// percentile: the percentile above which experts are active, 0 to 1.
+    pub tau: f64,
+    /// percentile: temperature of the weights over the active experts.
+    pub temperature: f64,
+    /// percentile: standard deviation of the noise on the gates in training.
+    pub noise: f64,
+    /// top-k and its kin: experts per token. A layer with fewer experts uses all it has.
+    pub k: OrAuto<usize>,
+    /// Weight of the loss for an even use of experts, see [`super::losses`]; any router.
+    pub balance_loss: OrAuto<f64>,
+    /// Weight of the loss for small logits; any router.
+    pub z_loss: OrAuto<f64>,
+    /// Weight of the loss for decided routers; any router.
+    pub entropy_loss: OrAuto<f64>,
+}
+
+/// A setting, or `"auto"` for the value that the router's source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected \"auto\" or a number, without fraction where it counts something")]
+pub enum OrAuto<T> {
+    /// The router's own.
+    Auto(Auto),
+    /// This.
+    Set(T),
+}
+
+/// The word `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auto {
+    /// `"auto"`.
+    Auto,
+}
+
+impl<T: Copy> OrAuto<T> {
+    /// `"auto"`.
+    pub const AUTO: OrAuto<T> = OrAuto::Auto(Auto::Auto);
+
+    /// The value set, or the router's `own`.
+    pub fn or(self, own: T) -> T {
+        match self {
+            OrAuto::Auto(_) => own,
+            OrAuto::Set(value) => value,
+        }
+    }
+}
+
+impl Settings {
+    /// The first paper's: percentile, token scope.
+    pub const DEFAULT: Settings = Settings {
+        kind: Kind::Percentile,
+        scope: Scope::Token,
+        tau: 0.7,
+        temperature: 0.5,
+        noise: 0.1,
+        k: OrAuto::AUTO,
+        balance_loss: OrAuto::AUTO,
+        z_loss: OrAuto::AUTO,
+        entropy_loss: OrAuto::AUTO,
+    };
+
+    /// Refuses settings that cannot be, whichever router is chosen.
+    ///
+    /// # Errors
+    /// The setting's name and what it may be.
+    pub fn check(&self) -> Result<()> {
+        require("tau", (0.0..=1.0).contains(&self.tau), &self.tau, "from 0 to 1")?;
+        let positive = self.temperature.is_finite() && self.temperature > 0.0;
+        require("temperature", positive, &self.temperature, "above 0")?;
+        let k = self.k.or(1);
+        require("k", (1..=4096).contains(&k), &k, "\"auto\", or 1 to 4096")?;
+        let weights = [
+            ("balance_loss", self.balance_loss),
+            ("z_loss", self.z_loss),
+            ("entropy_loss", self.entropy_loss),
+        ];
+        let not_negative = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v >= 0.0, &v, need);
+        not_negative("noise", self.noise, "0 or more")?;
+        for (key, weight) in weights {
+            not_negative(key, weight.or(0.0), "\"auto\", or 0 (off) or more")?;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::DEFAULT
+    }
+}

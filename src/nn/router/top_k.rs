@@ -1,0 +1,60 @@
+//! Plain top-k routing: the k experts with the largest logits, weighed by a softmax over these.
+//!
+//! `S` = the k largest of `l = W x + b`; `y = sum over S of softmax_S(l)_i E_i(x)`. (Shazeer et al.,
+//! Outrageously Large Neural Networks, section 2.1, without its noise.)
+
+use super::losses::Weights;
+use super::{Cost, Layer, Router, Routing, Rule, Settings};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::{elem::Elem, select};
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::ops::softmax::probabilities;
+use crate::tape::Var;
+
+/// A top-k router.
+#[derive(Clone, Debug)]
+pub struct TopK<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    k: usize,
+    weights: Weights,
+}
+
+/// Experts per token unless set.
+const K: usize = 2;
+
+impl<E: Elem> Router<E> for TopK<E> {
+    fn rule(settings: &Settings) -> Rule {
+        Rule::of_each_token(format!("top-k, k {} (the same for every token)", settings.k.or(K)))
+    }
+
+    fn cost(settings: &Settings, layer: Layer) -> Cost {
+        Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64)
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopK<E> {
+        let gate = Linear::new(layer.width, layer.experts, init);
+        let weights = Weights::new(settings, Weights::default());
+        TopK { gate, k: settings.k.or(K).min(layer.experts), weights }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let logits = self.gate.forward(x)?;
+        let value = logits.value();
+        let mut mask = vec![false; value.len()];
+        select::top_k(arr::data(&value), value.shape()[1], self.k, &mut mask);
+        let gates = logits.masked_softmax(mask.as_slice().into());
+        let losses = self.weights.losses(logits, &mask, phase);
+        Ok(Routing { losses, ..Routing::new(gates, &mask, probabilities(&value)) })
+    }
+}
+
+impl<E: Elem> Module<E> for TopK<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let TopK { gate, k: _, weights: _ } = self;
+        v.child("gate", gate);
+    }
+}

@@ -125,6 +125,19 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show which experts a trained network uses, for which images, and how many
+    Analyse {
+        /// Folder of the run
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Classify one image: an image file, or an image of the run's data set
     Predict {
         /// Folder of the run
@@ -427,6 +440,9 @@ fn run(program: Program) -> anyhow::Result<()> {
         }
         Verb::Eval { run, machine, checkpoint, json } => {
             cli::eval::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
+        }
+        Verb::Analyse { run, machine, checkpoint, json } => {
+            cli::analyse::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
         }
         Verb::Predict { run, image, invert, index, machine, checkpoint, json } => {
             let source = match (&image, index) {

@@ -1,5 +1,7 @@
 //! What a trained network does: how it uses its experts, for which inputs, and what the papers' theory says of it.
 
+pub mod plots;
 pub mod stats;
 pub mod theory;
 pub mod tokens;
+pub mod usage;

@@ -1,5 +1,6 @@
 //! The commands behind the command line, one file a verb, as plain functions.
 
+pub mod analyse;
 pub mod bench;
 pub mod data;
 pub mod eval;

@@ -1,0 +1,48 @@
+//! The pictures of an analysis.
+
+use super::usage::{Difficulty, Layer, Usage};
+use crate::plot::axis::Axis;
+use crate::plot::frame::{Key, Words};
+use crate::plot::lines::{self, Chart};
+use crate::plot::{color, heat};
+
+/// Every picture: file name and SVG text.
+pub fn all(usage: &Usage) -> Vec<(String, String)> {
+    let many = usage.layers.iter().enumerate().filter(|(_, layer)| layer.record.experts > 1);
+    let classes = many.map(|(l, layer)| (format!("experts_by_class_{}.svg", l + 1), by_class(l, layer)));
+    let difficulty =
+        usage.difficulty.as_ref().map(|d| ("experts_by_difficulty.svg".into(), by_difficulty(d)));
+    classes.chain(difficulty).collect()
+}
+
+fn by_class(l: usize, layer: &Layer) -> String {
+    let title = format!("Experts by class, layer {}", l + 1);
+    let subtitle = format!(
+        "Share of each class's assignments on the test split; class tells {:.2} bits about the expert",
+        layer.class_information_bits
+    );
+    let words = heat::Words { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
+    let rows: Vec<_> =
+        layer.by_class.iter().enumerate().map(|(class, shares)| (class.to_string(), &shares[..])).collect();
+    heat::draw(&words, &rows)
+}
+
+fn by_difficulty(difficulty: &Difficulty) -> String {
+    let points: Vec<(f64, f64)> =
+        difficulty.tenths.iter().enumerate().map(|(i, group)| (i as f64 + 1.0, group.k)).collect();
+    let correlation = difficulty.with_loss.map_or(String::new(), |c| {
+        format!("; rank correlation of k with loss {:.2} ({:.2} to {:.2})", c.r, c.low, c.high)
+    });
+    lines::draw(&[Chart {
+        words: Words {
+            title: "Do harder images get more experts?",
+            subtitle: &format!("Test images by rising loss, in tenths{correlation}"),
+            x: "tenth of the images by loss, from the easiest",
+            y: "experts per image, over all layers (mean)",
+        },
+        x: Axis::counts(1.0, points.len() as f64),
+        y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),
+        lines: vec![(Key { name: "experts".into(), color: color::TRAIN, width: 2.5 }, points)],
+        labels: Vec::new(),
+    }])
+}

@@ -1,0 +1,144 @@
+//! `dynamoe analyse`: which experts a trained network uses, for which images, and how many.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::run::{on_threads, open};
+use super::text::{self, grouped, print, table};
+use crate::analysis::stats::Correlation;
+use crate::analysis::usage::{Difficulty, Group, Usage};
+use crate::analysis::{plots, tokens};
+use crate::data;
+use crate::files;
+use crate::train::evaluate::evaluate;
+use crate::train::metrics::{LayerRecord, mean_active};
+
+/// The folder in a run's folder that the pictures and the numbers go to.
+const FOLDER: &str = "analysis";
+
+/// What `--json` prints, and what `analysis.json` holds.
+#[derive(Serialize)]
+struct Report {
+    router: String,
+    parameters: usize,
+    active_flops_per_token: f64,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// Looks at the run's network on every test image, prints what it found and writes pictures into the run's folder.
+///
+/// # Errors
+/// A run or data set that is missing or damaged, a full disk.
+pub fn run(
+    run: &Path,
+    checkpoint: &str,
+    data_dir: Option<&Path>,
+    threads: Option<usize>,
+    json: bool,
+) -> Result<()> {
+    let report = on_threads(threads, || {
+        let trained = open(run, checkpoint)?;
+        let data = data::load(&trained.config.dataset, data_dir)?;
+        let standardize = trained.input.standardize()?;
+        let (_, records) = evaluate(&trained.model, &data.test, &standardize)?;
+        let seen = tokens::observe(&trained.model, &data.test, &standardize)?;
+        let spec = trained.model.spec();
+        Ok(Report {
+            router: spec.router_name(),
+            parameters: spec.parameters(),
+            active_flops_per_token: spec.active_flops(&mean_active(&records)),
+            usage: Usage::new(&seen, &records, data.classes),
+        })
+    })?;
+    let folder = run.join(FOLDER);
+    files::create_dir(&folder)?;
+    for (name, svg) in plots::all(&report.usage) {
+        files::write(&folder.join(name), svg.as_bytes())?;
+    }
+    let text = serde_json::to_string_pretty(&report)? + "\n";
+    files::write(&folder.join("analysis.json"), text.as_bytes())?;
+    if json {
+        return print(&text);
+    }
+    print(&format!("{}\npictures and numbers are in {}\n", describe(&report), folder.display()))
+}
+
+fn describe(report: &Report) -> String {
+    let Report { router, parameters, active_flops_per_token, usage } = report;
+    let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
+    format!(
+        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}",
+        grouped(usage.images),
+        100.0 * usage.accuracy,
+        grouped(*parameters),
+        grouped(*active_flops_per_token as usize),
+        text::layers(&records),
+        k_shares(&records),
+        patterns(usage),
+        usage.difficulty.as_ref().map_or_else(
+            || "Every image gets the same number of experts: there is nothing that could go with how hard it is.\n".into(),
+            difficulty
+        ),
+    )
+}
+
+/// Which share of the images got how many experts, by layer.
+fn k_shares(records: &[LayerRecord]) -> String {
+    let line = |(l, record): (usize, &LayerRecord)| {
+        let some = record.k_share.iter().enumerate().filter(|(_, share)| **share > 0.0);
+        let list: Vec<String> = some.map(|(k, share)| format!("{k}: {:.1}%", 100.0 * share)).collect();
+        format!("layer {}: images with k experts: {}\n", l + 1, list.join(", "))
+    };
+    records.iter().enumerate().map(line).collect()
+}
+
+/// Sets of experts reached against those there are, and what a class tells about them.
+fn patterns(usage: &Usage) -> String {
+    let head =
+        ["layer", "sets reached", "up to the largest k", "with the mean k", "class tells"].map(String::from);
+    let whole = |count: f64| if count < 1e15 { grouped(count as usize) } else { format!("{count:.1e}") };
+    let rows = usage.layers.iter().enumerate().map(|(l, layer)| {
+        vec![
+            (l + 1).to_string(),
+            grouped(layer.patterns),
+            format!("of {}", whole(layer.dynamic_patterns)),
+            format!("of {}", whole(layer.fixed_patterns)),
+            format!("{:.2} bits", layer.class_information_bits),
+        ]
+    });
+    table(&std::iter::once(head.to_vec()).chain(rows).collect::<Vec<_>>())
+}
+
+fn difficulty(difficulty: &Difficulty) -> String {
+    let Difficulty { with_loss, with_margin, tenths, classes } = difficulty;
+    let (easy, hard) = (tenths.first().map_or(0.0, |g| g.k), tenths.last().map_or(0.0, |g| g.k));
+    let verdict = match with_loss {
+        Some(c) if c.low > 0.0 => "harder images get more experts",
+        Some(c) if c.high < 0.0 => "harder images get fewer experts",
+        _ => "the number of experts does not go with how hard an image is",
+    };
+    let class = |(class, group): (usize, &Group)| {
+        vec![
+            class.to_string(),
+            group.images.to_string(),
+            format!("{:.4}", group.loss),
+            format!("{:.2}", group.k),
+        ]
+    };
+    let head = ["class", "images", "loss", "experts"].map(String::from).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(classes.iter().enumerate().map(class)).collect();
+    format!(
+        "{verdict}: rank correlation of k with loss {}, with the margin {}\n\
+         the easiest tenth gets {easy:.2} experts over all layers, the hardest {hard:.2}\n\n{}",
+        correlation(with_loss),
+        correlation(with_margin),
+        table(&rows)
+    )
+}
+
+fn correlation(found: &Option<Correlation>) -> String {
+    found.map_or("not defined".into(), |c| format!("{:.3} ({:.3} to {:.3})", c.r, c.low, c.high))
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dynamoe::cli::{self, bench};
+use dynamoe::kernels::simd;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// The system's allocator, counting for `dynamoe bench`.
@@ -309,6 +310,7 @@ impl Settings {
 }
 
 fn run(program: Program) -> anyhow::Result<()> {
+    simd::check_environment()?;
     match program.verb {
         Verb::Train { settings, machine, out_dir, quiet, json } => cli::train::run(&cli::train::Options {
             preset: settings.preset.as_deref(),

@@ -269,3 +269,19 @@ fn bounds_and_scaling_are_drawn() {
         assert!(std::fs::read_to_string(folder.join(file)).unwrap().starts_with("<svg"), "{file}");
     }
 }
+
+#[test]
+fn the_environment_names_the_instructions() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |level| {
+        let mut command = Command::cargo_bin("dynamoe").unwrap();
+        command.current_dir(&folder).env("DYNAMOE_SIMD", level).args(["bench", "gemm", "--quick", "--json"]);
+        command.output().unwrap()
+    };
+    let report: Value = serde_json::from_slice(&bench("portable").stdout).unwrap();
+    assert_eq!(report["profile"], "portable");
+    let refused = bench("mmx");
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.starts_with("error: setting DYNAMOE_SIMD: `mmx` is none of "), "{error}");
+}

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dynamoe::cli::{self, bench};
 use dynamoe::config::Layers;
+use dynamoe::kernels::simd;
 use dynamoe::train::Start;
 use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -413,6 +414,7 @@ impl Length {
 }
 
 fn run(program: Program) -> anyhow::Result<()> {
+    simd::check_environment()?;
     match program.verb {
         Verb::Train { network, length, machine, out_dir, training } => {
             let layers = network.layers(length.set());

@@ -195,7 +195,7 @@ fn a_run_is_verified_and_a_fault_is_named() {
     assert!(line.contains("the run was made by other code or another machine"), "{line}");
     for (arguments, part) in [
         (&["verify", "run", "--trace", "61"][..], "there is no step 61; the run has 1 to 60"),
-        (&["verify", "run", "--simd", "avx3"], "`avx3` is none of this processor's"),
+        (&["verify", "run", "--simd", "avx3"], "`avx3` is none of"),
         (&["verify", "run", "--threads", "0"], "threads: 0 is impossible"),
         (&["verify", "run", "--batches", "0"], "batches: 0 is impossible"),
         (&["verify", "missing"], "missing: not a run folder"),
@@ -423,4 +423,20 @@ fn bounds_and_scaling_are_drawn() {
     for file in ["roofline.svg", "scaling.svg"] {
         assert!(std::fs::read_to_string(folder.join(file)).unwrap().starts_with("<svg"), "{file}");
     }
+}
+
+#[test]
+fn the_environment_names_the_instructions() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |level| {
+        let mut command = Command::cargo_bin("dynamoe").unwrap();
+        command.current_dir(&folder).env("DYNAMOE_SIMD", level).args(["bench", "gemm", "--quick", "--json"]);
+        command.output().unwrap()
+    };
+    let report: Value = serde_json::from_slice(&bench("portable").stdout).unwrap();
+    assert_eq!(report["profile"], "portable");
+    let refused = bench("mmx");
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.starts_with("error: setting DYNAMOE_SIMD: `mmx` is none of "), "{error}");
 }

@@ -11,7 +11,7 @@ use super::run::check_threads;
 use super::text::{grouped, print};
 use crate::config::Config;
 use crate::data::{self, Dataset};
-use crate::error::{Error, nearest};
+use crate::error::Error;
 use crate::kernels::simd;
 use crate::train::Learner;
 use crate::train::manifest::{self, Manifest};
@@ -234,10 +234,9 @@ fn infer(learner: &Learner, recorded: &Recorded, options: &Options) -> Result<In
 
 /// Every combination of threads and kernels asked for.
 fn conditions(options: &Options) -> Result<Vec<Condition>> {
-    let available = simd::available();
     let profiles = match &options.profiles {
         None => vec![simd::name()],
-        Some(names) => names.iter().map(|name| profile(name, &available)).collect::<Result<_>>()?,
+        Some(names) => names.iter().map(|name| simd::by_name(name)).collect::<Result<_, _>>()?,
     };
     let threads = match &options.threads {
         None => vec![std::thread::available_parallelism().map_or(1, usize::from)],
@@ -250,15 +249,6 @@ fn conditions(options: &Options) -> Result<Vec<Condition>> {
     threads.iter().try_for_each(|&count| check_threads(count))?;
     let pairs = profiles.iter().flat_map(|&profile| threads.iter().map(move |&t| (t, profile)));
     Ok(pairs.map(|(threads, profile)| Condition { threads, profile }).collect())
-}
-
-fn profile(name: &str, available: &[&'static str]) -> Result<&'static str> {
-    available.iter().find(|known| **known == name).copied().ok_or_else(|| {
-        let near = nearest(name, available.iter().copied()).unwrap_or_default();
-        let list = available.join(", ");
-        let what = format!("`{name}` is none of this processor's: {list}; the nearest is `{near}`");
-        Error::config("simd", what).into()
-    })
 }
 
 /// Writes down every array of step `step` of the run, replayed here, into its folder.

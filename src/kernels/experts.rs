@@ -240,6 +240,7 @@ fn strips(experts: usize, rows: usize) -> Vec<Strip> {
 mod tests {
     use super::*;
     use crate::kernels::random::{Purpose, Stream};
+    use crate::kernels::simd;
 
     /// A layer large enough for several blocks and chunks: 5 experts, the last of them without tokens.
     struct Example {
@@ -344,18 +345,20 @@ mod tests {
     }
 
     #[test]
-    fn the_layer_and_its_gradients_are_the_plain_loops_to_the_bit_at_every_thread_count() {
+    fn the_layer_and_its_gradients_are_the_plain_loops_to_the_bit_at_every_level_and_thread_count() {
         let example = example();
         let mut gy = vec![0.0; T * D];
         Stream::new(8, Purpose::Check, 0, 0).normal(&mut gy, 1.0);
         let plain = example.plain(&gy);
-        for threads in [1, 2, 3, 8] {
-            let got = par::with_threads(threads, || example.run(&gy));
-            let names = ["y", "hidden", "g_x", "g_gates", "g_w1", "g_b1", "g_w2", "g_b2"];
-            for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
-                let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert!(bits(got) == bits(plain), "{name} at {threads} threads");
+        simd::on_every_level(|level| {
+            for threads in [1, 2, 3, 8] {
+                let got = par::with_threads(threads, || example.run(&gy));
+                let names = ["y", "hidden", "g_x", "g_gates", "g_w1", "g_b1", "g_w2", "g_b2"];
+                for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
+                    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert!(bits(got) == bits(plain), "{name} at level {level}, {threads} threads");
+                }
             }
-        }
+        });
     }
 }

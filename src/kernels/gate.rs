@@ -53,10 +53,10 @@ pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Opti
 mod tests {
     use super::*;
     use crate::kernels::random::Purpose;
-    use crate::kernels::select;
+    use crate::kernels::{select, simd};
 
     #[test]
-    fn one_pass_is_softmax_then_noise_then_choice_at_every_thread_count() {
+    fn one_pass_is_softmax_then_noise_then_choice_at_every_level_and_thread_count() {
         for experts in [1, 8, 20] {
             let len = 333 * experts;
             let mut logits = vec![0.0f32; len];
@@ -70,13 +70,16 @@ mod tests {
                 g.iter_mut().zip(p).for_each(|(g, p)| *g += *p);
             }
             select::top_k(&g, experts, k, &mut mask);
-            for threads in [1, 2, 8] {
-                let (mut p2, mut g2, mut mask2) =
-                    (vec![f32::NAN; len], vec![f32::NAN; len], vec![false; len]);
-                let out = Gates { probabilities: &mut p2, gates: &mut g2, mask: &mut mask2 };
-                par::with_threads(threads, || gate(&logits, experts, Some((noise, 0.1)), Some(k), out));
-                assert_eq!((&p, &g, &mask), (&p2, &g2, &mask2), "{experts} experts, {threads} threads");
-            }
+            simd::on_every_level(|level| {
+                for threads in [1, 2, 8] {
+                    let (mut p2, mut g2, mut mask2) =
+                        (vec![f32::NAN; len], vec![f32::NAN; len], vec![false; len]);
+                    let out = Gates { probabilities: &mut p2, gates: &mut g2, mask: &mut mask2 };
+                    par::with_threads(threads, || gate(&logits, experts, Some((noise, 0.1)), Some(k), out));
+                    let what = format!("{experts} experts, {level}, {threads} threads");
+                    assert_eq!((&p, &g, &mask), (&p2, &g2, &mask2), "{what}");
+                }
+            });
         }
     }
 }

@@ -110,25 +110,28 @@ pub fn update_rows<E: Elem>(out: &mut [E], row: &[E], f: impl Fn(E, E) -> E + Sy
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::math;
+    use crate::kernels::{math, simd};
 
     #[test]
-    fn vector_code_gives_the_bits_of_one_number_at_a_time_at_every_thread_count() {
+    fn vector_code_gives_the_bits_of_one_number_at_a_time_at_every_level_and_thread_count() {
         let x: Vec<f32> = (0..40_001).map(|i| (i as f32 - 20_000.0) * 0.004_7).collect();
         let plain: Vec<u32> =
             x.iter().map(|&v| (math::exp(v) + math::tanh(v) - math::ln(v.abs())).to_bits()).collect();
-        for threads in [1, 2, 3, 8] {
-            let mut out = vec![0.0; x.len()];
-            par::with_threads(threads, || {
-                map(
-                    &mut out,
-                    &x,
-                    #[inline(always)]
-                    |v| math::exp(v) + math::tanh(v) - math::ln(v.abs()),
-                )
-            });
-            assert_eq!(out.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), plain);
-        }
+        simd::on_every_level(|level| {
+            for threads in [1, 2, 3, 8] {
+                let mut out = vec![0.0; x.len()];
+                par::with_threads(threads, || {
+                    map(
+                        &mut out,
+                        &x,
+                        #[inline(always)]
+                        |v| math::exp(v) + math::tanh(v) - math::ln(v.abs()),
+                    )
+                });
+                let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                assert!(got == plain, "{level}, {threads} threads");
+            }
+        });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod elem;
 pub mod experts;
+pub mod fused;
 pub mod gate;
 pub mod gemm;
 pub mod map;

@@ -3,9 +3,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fearless_simd::{Level, Simd, SimdBase, SimdFloat, dispatch, f32x16};
+use fearless_simd::{Simd, SimdBase, SimdFloat, dispatch, f32x16};
 
-use super::{par, simd::fast};
+use super::simd::{self, Level, fast};
+use super::{fused, par};
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +20,13 @@ pub struct Effort {
 /// Billions of floating-point operations per second of all threads of the current pool together, in a loop
 /// of fused multiply-adds that touches nothing but registers. A multiply-add counts as two.
 pub fn gflops(effort: Effort) -> f64 {
+    let level = simd::level();
     let mut sums = vec![0.0; par::threads()];
     let rounds_per_s = best_rate(effort, |rounds| {
-        par::chunks(&mut sums, 1, |_, sum| sum[0] = multiply_adds(rounds));
+        par::chunks(&mut sums, 1, |_, sum| sum[0] = multiply_adds(level, rounds));
     });
     black_box(&sums);
-    rounds_per_s * (sums.len() * chains() * LANES * 2) as f64 / 1e9
+    rounds_per_s * (sums.len() * chains(level) * LANES * 2) as f64 / 1e9
 }
 
 /// Billions of bytes per second that all threads together move between the processor and four arrays of
@@ -73,24 +75,25 @@ const CHAINS: usize = 6;
 #[cfg(target_arch = "x86_64")]
 const CHAINS_AVX512: usize = 12;
 
-/// The number of chains on this processor.
-fn chains() -> usize {
-    match Level::new() {
+/// The number of chains at a level.
+fn chains(level: Level) -> usize {
+    match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => CHAINS_AVX512,
         _ => CHAINS,
     }
 }
 
-/// `rounds` multiply-adds in each chain, compiled for this processor.
-fn multiply_adds(rounds: usize) -> f32 {
-    match Level::new() {
+/// `rounds` multiply-adds in each chain, as products do them at a level.
+fn multiply_adds(level: Level, rounds: usize) -> f32 {
+    match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(simd) => simd.vectorize(
             #[inline(always)]
             || run_chains::<_, CHAINS_AVX512>(simd, rounds),
         ),
-        level => dispatch!(level, simd => run_chains::<_, CHAINS>(simd, rounds)),
+        Level::Portable => run_fused(rounds),
+        level => dispatch!(level.vectors(), simd => run_chains::<_, CHAINS>(simd, rounds)),
     }
 }
 
@@ -105,6 +108,18 @@ fn run_chains<S: Simd, const COUNT: usize>(simd: S, rounds: usize) -> f32 {
         }
     }
     sums.into_iter().map(|sum| sum.as_slice().iter().sum::<f32>()).sum()
+}
+
+/// The same where there are no fused multiply-adds.
+fn run_fused(rounds: usize) -> f32 {
+    let half = black_box(0.5);
+    let mut sums = [0.0; CHAINS * LANES];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = fused::mul_add(*sum, half, half);
+        }
+    }
+    sums.iter().sum()
 }
 
 /// One pass over four arrays with little arithmetic. The numbers stay where they began, or nearly.
@@ -140,6 +155,9 @@ mod tests {
 
     #[test]
     fn every_chain_runs_and_tends_to_one() {
-        assert_eq!(multiply_adds(100), (LANES * chains()) as f32);
+        simd::on_every_level(|name| {
+            let level = simd::level();
+            assert_eq!(multiply_adds(level, 100), (LANES * chains(level)) as f32, "{name}");
+        });
     }
 }

@@ -177,6 +177,7 @@ pub fn first_non_finite<E: Elem>(x: &[E]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd;
 
     fn numbers(len: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 7919 % 1013) as f32 - 500.0) * 0.013_7).collect()
@@ -200,7 +201,23 @@ mod tests {
     fn sums_are_the_definition_to_the_bit() {
         for len in [0, 1, 5, 16, 17, 100, 1000, 4097] {
             let x = numbers(len);
-            assert_eq!(sum(&x).to_bits(), plain_sum(&x).to_bits(), "length {len}");
+            let plain = plain_sum(&x).to_bits();
+            simd::on_every_level(|level| assert_eq!(sum(&x).to_bits(), plain, "{level}, length {len}"));
+        }
+    }
+
+    #[test]
+    fn dots_are_the_definition_to_the_bit() {
+        for len in [0, 1, 17, 100, 4097] {
+            let (x, y) = (numbers(len), numbers(len + 9));
+            let mut lane = [0.0f32; 16];
+            for (i, v) in x.iter().enumerate() {
+                lane[i % 16] = v.mul_add(y[i], lane[i % 16]);
+            }
+            let plain = plain_sum(&lane).to_bits();
+            simd::on_every_level(|level| {
+                assert_eq!(dot(&x, &y[..len]).to_bits(), plain, "{level}, length {len}")
+            });
         }
     }
 
@@ -213,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn column_sums_do_not_depend_on_threads() {
+    fn column_sums_do_not_depend_on_level_or_threads() {
         let (rows, width) = (700, 130);
         let x = numbers(rows * width);
         let mut plain = vec![0.0f32; width];
@@ -222,11 +239,13 @@ mod tests {
                 *o += block.chunks(width).map(|row| row[j]).fold(0.0, |a, v| a + v);
             }
         }
-        for threads in [1, 2, 3, 8] {
-            let mut out = vec![0.0f32; width];
-            par::with_threads(threads, || add_rows(&mut out, &x));
-            assert_eq!(out, plain);
-        }
+        simd::on_every_level(|level| {
+            for threads in [1, 2, 3, 8] {
+                let mut out = vec![0.0f32; width];
+                par::with_threads(threads, || add_rows(&mut out, &x));
+                assert_eq!(out, plain, "{level}, {threads} threads");
+            }
+        });
     }
 
     #[test]

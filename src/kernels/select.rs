@@ -1,10 +1,10 @@
 //! Selection of experts by the top percentile of their gates.
 
-use fearless_simd::{Level, Simd, dispatch, f32x16, i32x16, prelude::*};
+use fearless_simd::{Simd, dispatch, f32x16, i32x16, prelude::*};
 
 use super::reduce::LANES;
 use super::softmax::whole;
-use super::{elem::Elem, par};
+use super::{elem::Elem, par, simd};
 
 /// How many of `experts` gates lie strictly above their own `tau` percentile (linear interpolation, no
 /// ties), and at least one: `max(1, E - 1 - floor(tau (E - 1)))`. The same for every token.
@@ -40,7 +40,7 @@ impl Select for f64 {
 impl Select for f32 {
     /// Without a sort: up to 16 gates are ranked, of more the k-th largest is found bit by bit.
     fn select(gates: &[f32], experts: usize, k: usize, mask: &mut [bool]) {
-        dispatch!(Level::new(), simd => in_vectors(simd, gates, experts, k, mask));
+        dispatch!(simd::level().vectors(), simd => in_vectors(simd, gates, experts, k, mask));
     }
 }
 
@@ -229,21 +229,17 @@ mod tests {
             };
             let gates: Vec<f32> = gates.iter().zip(&tiny).map(number).collect();
             let mut mask = vec![false; gates.len()];
-            top_k(&gates, gates.len(), k, &mut mask);
             let mut order: Vec<usize> = (0..gates.len()).collect();
             order.sort_by(|&a, &b| gates[b].partial_cmp(&gates[a]).unwrap().then(a.cmp(&b)));
             let mut expected = vec![false; gates.len()];
             order.iter().take(k).for_each(|&i| expected[i] = true);
-            prop_assert_eq!(&mask, &expected);
             by_count(&gates, k, &mut mask);
             prop_assert_eq!(&mask, &expected);
-            // The other instruction sets of this processor.
-            #[cfg(target_arch = "x86_64")]
-            if let Some(avx2) = Level::new().as_avx2() {
+            simd::on_every_level(|level| {
                 mask.fill(false);
-                avx2.vectorize(#[inline(always)] || in_vectors(avx2, &gates, gates.len(), k, &mut mask));
-                prop_assert_eq!(&mask, &expected);
-            }
+                top_k(&gates, gates.len(), k, &mut mask);
+                assert_eq!(&mask, &expected, "{level}");
+            });
         }
     }
 

@@ -42,10 +42,7 @@ impl Condition {
     /// # Errors
     /// A profile that this processor lacks, more threads than the system gives, and those of `work`.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        let before = simd::name();
-        simd::force(self.profile)?;
-        let result = par::try_with_threads(self.threads, work);
-        simd::force(before)?;
+        let result = simd::with_level(self.profile, || par::try_with_threads(self.threads, work))?;
         result.unwrap_or_else(|| Err(par::refused(self.threads)))
     }
 }
@@ -226,7 +223,7 @@ mod tests {
     }
 
     fn condition(threads: usize) -> Condition {
-        Condition { threads, profile: simd::name() }
+        Condition { threads, profile: simd::available()[0] }
     }
 
     #[test]

@@ -3,14 +3,13 @@
 //! `C += A B`: the inner dimension is cut into chunks of 256; within a chunk each element of C is a chain
 //! of fused multiply-adds from +0 in rising order; the chunks' sums are added to C in order. So an
 //! element depends on its row of A and its column of B alone: not on its neighbours, the blocking or
-//! the number of threads. Where the processor has fused multiply-adds, `tile.rs` computes exactly this for f32 and
-//! `matrixmultiply` for f64; elsewhere a plain loop does (slowly). No other form is offered.
+//! the number of threads. Exactly this is what `tile.rs` computes for f32 where the processor has fused multiply-adds,
+//! `portable.rs` elsewhere (slowly), and `matrixmultiply` for f64. No other form is offered.
 
+mod portable;
 mod tile;
 
-use fearless_simd::Level;
-
-use super::{elem::Elem, par, pool};
+use super::{elem::Elem, par, pool, simd};
 
 /// Length of the inner chunks of the definition.
 pub const CHUNK: usize = 256;
@@ -118,8 +117,8 @@ impl Gemm for f32 {
         if !check(out, &a, &b, &start) {
             return;
         }
-        if a.cols() == 0 || !tile::product(Level::new(), out, a, b, start, relu) {
-            plain(out, a, b, start, relu);
+        if a.cols() == 0 || !tile::product(simd::level(), out, a, b, start, relu) {
+            portable::product(out, a, b, start, relu);
         }
     }
 }
@@ -151,7 +150,7 @@ fn begin<E: Elem>(out: &mut [E], start: Start<E>) {
     }
 }
 
-/// The definition as plain loops: the reference, and the kernel of processors without fused multiply-adds.
+/// The definition as plain loops: the reference for tests.
 pub fn plain<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
     begin(out, start);
     let (inner, width) = (a.cols(), b.cols());
@@ -168,6 +167,7 @@ pub fn plain<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu
         }
     }
 }
+
 /// The same through `matrixmultiply`, whose product with alpha = beta = 1 is the definition where the processor
 /// has fused multiply-adds. It knows no gathers: gathered rows are copied together first.
 fn library(out: &mut [f64], a: Mat<f64>, b: Mat<f64>, start: Start<f64>, relu: bool) {
@@ -294,17 +294,11 @@ mod tests {
             let before = numbers(m * n, 3);
             let mut expected = before.clone();
             plain(&mut expected, a.mat(), b.mat(), start, relu);
-            let mut got = before.clone();
-            par::with_threads(threads, || shared(&mut got, a.mat(), b.mat(), start, relu));
-            prop_assert_eq!(bits(&got), bits(&expected));
-            // The other instruction sets of this processor.
-            #[cfg(target_arch = "x86_64")]
-            if let (Some(avx2), true) = (fearless_simd::Level::new().as_avx2(), k > 0) {
+            simd::on_every_level(|level| {
                 let mut got = before.clone();
-                let avx2 = fearless_simd::Level::Avx2(avx2);
-                prop_assert!(tile::product(avx2, &mut got, a.mat(), b.mat(), start, relu));
-                prop_assert_eq!(bits(&got), bits(&expected));
-            }
+                par::with_threads(threads, || shared(&mut got, a.mat(), b.mat(), start, relu));
+                assert_eq!(bits(&got), bits(&expected), "{level}");
+            });
             // f64 through the library, from the same numbers: near the f32 result.
             let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
             let (wide_a, wide_b, wide_bias) = (wide(&a.data), wide(&b.data), wide(&bias));
@@ -317,9 +311,9 @@ mod tests {
             let (mut exact, mut defined) = (wide(&before), wide(&before));
             f64::gemm(&mut exact, a, b, start, relu);
             plain(&mut defined, a, b, start, relu);
-            for ((exact, defined), got) in exact.iter().zip(&defined).zip(&got) {
+            for ((exact, defined), single) in exact.iter().zip(&defined).zip(&expected) {
                 prop_assert!((exact - defined).abs() < 1e-12 * defined.abs().max(1.0));
-                prop_assert!((exact - f64::from(*got)).abs() < 1e-3);
+                prop_assert!((exact - f64::from(*single)).abs() < 1e-3);
             }
         }
     }
@@ -329,10 +323,13 @@ mod tests {
         let (m, k, n) = (29, 19, 1_050);
         let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
         let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
-        let (mut expected, mut got) = (vec![0.0; m * n], vec![0.0; m * n]);
+        let mut expected = vec![0.0; m * n];
         plain(&mut expected, a, b, Start::Zero, false);
-        product(&mut got, a, b);
-        assert_eq!(bits(&got), bits(&expected));
+        simd::on_every_level(|level| {
+            let mut got = vec![f32::NAN; m * n];
+            product(&mut got, a, b);
+            assert_eq!(bits(&got), bits(&expected), "{level}");
+        });
     }
 
     #[test]

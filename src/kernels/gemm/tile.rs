@@ -7,10 +7,10 @@
 
 #![expect(clippy::needless_range_loop, reason = "an iterator's closures lose the instruction set")]
 
-use fearless_simd::{Level, Simd, f32x16, prelude::*};
+use fearless_simd::{Simd, f32x16, prelude::*};
 
 use super::{CHUNK, Mat, Start};
-use crate::kernels::pool;
+use crate::kernels::{pool, simd::Level};
 
 /// Lanes of a vector.
 const LANES: usize = 16;
@@ -56,7 +56,7 @@ pub fn product(
             #[inline(always)]
             || task.run::<_, 6, 1>(simd, out),
         ),
-        _ => return false,
+        Level::Portable => return false,
     }
     true
 }

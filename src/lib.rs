@@ -39,6 +39,9 @@
 //!
 //! The `examples` folder walks the same road in eight small programs.
 
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
+
+pub mod accuracy;
 pub mod arr;
 #[cfg(feature = "program")]
 pub mod cli;
@@ -47,6 +50,7 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod gradcheck;
+#[expect(unsafe_code, reason = "what threads share, and two inner loops")]
 pub mod kernels;
 pub mod nn;
 pub mod ops;

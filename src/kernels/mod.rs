@@ -19,3 +19,4 @@ pub mod rows;
 pub mod select;
 pub mod simd;
 pub mod softmax;
+pub mod ulp;

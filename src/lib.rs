@@ -40,6 +40,9 @@
 //!
 //! The `examples` folder walks the same road in eight small programs.
 
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
+
+pub mod accuracy;
 pub mod analysis;
 pub mod arr;
 #[cfg(feature = "program")]
@@ -50,6 +53,7 @@ pub mod error;
 pub mod files;
 pub mod gradcheck;
 pub mod guide;
+#[expect(unsafe_code, reason = "what threads share, and two inner loops")]
 pub mod kernels;
 pub mod nn;
 pub mod ops;

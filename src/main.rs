@@ -248,6 +248,17 @@ enum BenchVerb {
         #[command(flatten)]
         output: BenchOutput,
     },
+    /// The errors of functions and norms in f32, in units in the last place
+    Accuracy {
+        /// Try every N-th number; 1 tries them all, which takes minutes
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        stride: u32,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
     /// The training step of every size against the least time it could take
     Roofline {
         /// Threads [default: all]
@@ -291,6 +302,9 @@ fn run_bench(verb: BenchVerb) -> anyhow::Result<()> {
         }
         BenchVerb::Gemm { threads, output } => bench::gemm::run(threads, output.quick, output.json),
         BenchVerb::Select { output } => bench::select::run(output.quick, output.json),
+        BenchVerb::Accuracy { stride, threads, output } => {
+            bench::accuracy::run(stride, threads, output.quick, output.json)
+        }
         BenchVerb::Roofline { threads, output, svg } => {
             bench::roofline::run(threads, output.quick, output.json, svg.as_deref(), allocations)
         }

@@ -315,6 +315,7 @@ fn impossible_requests_get_one_line() {
         (&["bench", "step", "--norm", "psot"], "setting norm: "),
         (&["bench", "step", "--experts", "8,0"], "setting experts: [8, 0] is impossible"),
         (&["bench", "gemm", "--threads", "0"], "threads: 0 is impossible"),
+        (&["bench", "accuracy", "--stride", "0"], "setting stride: 0 is impossible"),
         (&["bench", "scaling", "--threads-list", "1,0"], "threads: 0 is impossible"),
         (&["bench", "roofline", "--svg", "missing/a.svg"], "cannot write missing/a.svg"),
         (&["data", "verify", "mnist"], "missing or corrupt"),
@@ -407,6 +408,24 @@ fn speed_is_measured_and_every_figure_is_positive() {
     let select = json(&success(folder, &["bench", "select", "--quick", "--json"]));
     assert_eq!((number(&select, "/layers/0/experts"), number(&select, "/layers/0/k")), (8.0, 3.0));
     assert!(number(&select, "/layers/3/gate_and_select/ratio") > 0.0);
+}
+
+#[test]
+fn errors_in_ulp_are_the_same_on_any_threads_and_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let accuracy = ["bench", "accuracy", "--quick", "--json", "--threads"];
+    let run = |threads| json(&success(folder.path(), &[&accuracy[..], &[threads]].concat()));
+    let (mut one, mut three) = (run("1"), run("3"));
+    assert_eq!((one["threads"].take(), three["threads"].take()), (1.into(), 3.into()));
+    assert_eq!(one, three);
+    assert_eq!(
+        (&one["functions"][0]["function"], number(&one, "/functions/0/numbers")),
+        (&"exp".into(), 4279.0)
+    );
+    assert!((0.1..1.5).contains(&number(&one, "/functions/0/ulps")), "{one}");
+    assert!((0.1..5.0).contains(&number(&one, "/norms/0/ulps_of_largest")), "{one}");
+    let table = success(folder.path(), &["bench", "accuracy", "--quick"]);
+    assert!(table.contains("normal quantile") && table.contains("layer norm"), "{table}");
 }
 
 #[test]

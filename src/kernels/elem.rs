@@ -71,7 +71,10 @@ pub trait Elem:
     /// `1 / (1 + e^-x)`.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        Self::one() / (Self::one() + (-self).exp())
+        // Of e^-|x|, which does not overflow.
+        let negative = self < Self::zero();
+        let power = (if negative { self } else { -self }).exp();
+        (if negative { power } else { Self::one() }) / (Self::one() + power)
     }
 
     /// `self` to a whole power, by squaring in a fixed order.

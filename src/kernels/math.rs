@@ -4,7 +4,8 @@
 //! compiler turns it into vector code of the processor at hand; every operation in it is exactly
 //! rounded on every processor, so the bits are the same alone, in a vector, and everywhere.
 //! The polynomials for exp, ln and tanh are those of the Cephes library (S. Moshier), the quantile
-//! is M. Giles, "Approximating the erfinv function" (2010). Errors are tested against f64 below.
+//! is M. Giles, "Approximating the erfinv function" (2010). Errors are measured against f64 in
+//! [`crate::accuracy`].
 
 #![expect(clippy::excessive_precision, reason = "coefficients stand as published")]
 
@@ -131,45 +132,6 @@ pub fn normal_quantile(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Distance in units in the last place of the f32 nearest to the truth.
-    fn ulps(got: f32, truth: f64) -> f64 {
-        if got == truth as f32 {
-            return 0.0;
-        }
-        let near = (truth as f32).abs().max(f32::MIN_POSITIVE);
-        let ulp = f32::from_bits(near.to_bits() + 1) as f64 - near as f64;
-        (got as f64 - truth).abs() / ulp
-    }
-
-    /// The largest error over every `stride`-th f32 in a range of magnitudes, both signs.
-    fn worst(
-        low: f32,
-        high: f32,
-        stride: usize,
-        f: fn(f32) -> f32,
-        truth: fn(f64) -> f64,
-        signs: &[f32],
-    ) -> f64 {
-        let mut worst = 0.0f64;
-        for bits in (low.to_bits()..=high.to_bits()).step_by(stride) {
-            for sign in signs {
-                let x = sign * f32::from_bits(bits);
-                worst = worst.max(ulps(f(x), truth(x as f64)));
-            }
-        }
-        worst
-    }
-
-    #[test]
-    fn errors_stay_under_two_ulp() {
-        let both = [1.0, -1.0];
-        assert!(worst(1e-9, 88.7, 997, exp, libm::exp, &both) < 1.5);
-        assert!(worst(87.0, 103.0, 97, exp, libm::exp, &[-1.0]) < 1.5, "below the normal range");
-        assert!(worst(1e-44, 3e38, 4999, ln, libm::log, &[1.0]) < 1.5);
-        assert!(worst(0.5, 2.0, 101, ln, libm::log, &[1.0]) < 1.5);
-        assert!(worst(1e-20, 20.0, 997, tanh, libm::tanh, &both) < 2.0);
-    }
 
     #[test]
     fn special_values() {

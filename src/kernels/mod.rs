@@ -20,3 +20,4 @@ pub mod rows;
 pub mod select;
 pub mod simd;
 pub mod softmax;
+pub mod ulp;

@@ -20,7 +20,8 @@ impl Block {
     }
 }
 
-impl par::Span for Block {
+// SAFETY: fields behind a shared borrow do not change.
+unsafe impl par::Span for Block {
     fn first(&self) -> usize {
         self.first
     }

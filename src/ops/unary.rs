@@ -72,18 +72,30 @@ pub struct Gelu;
 const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
 const GELU_CUBE: f64 = 0.044_715;
 
+/// `(1 + tanh u) / 2` and `(1 - tanh u) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, without cancellation.
+#[inline(always)]
+fn gelu_shares<E: Elem>(x: E) -> (E, E) {
+    // In f64, and with the rest that E cannot hold: a power is off by as much of itself as its exponent is in all.
+    let wide = x.f64().abs();
+    let exponent = (-2.0 * GELU_SCALE * (wide + GELU_CUBE * wide * wide * wide)).max(-1000.0);
+    let near = E::of(exponent);
+    let power = near.exp();
+    let power = power.mul_add(E::of(exponent - near.f64()), power);
+    let (large, small) = (E::one() / (E::one() + power), power / (E::one() + power));
+    if x < E::zero() { (small, large) } else { (large, small) }
+}
+
 impl Elementwise for Gelu {
     const NAME: &'static str = "gelu";
     #[inline(always)]
     fn forward<E: Elem>(&self, x: E) -> E {
-        let t = (E::of(GELU_SCALE) * (x + E::of(GELU_CUBE) * x * x * x)).tanh();
-        E::of(0.5) * x * (E::one() + t)
+        x * gelu_shares(x).0
     }
     #[inline(always)]
     fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
-        let t = (E::of(GELU_SCALE) * (x + E::of(GELU_CUBE) * x * x * x)).tanh();
+        let (share, rest) = gelu_shares(x);
         let inner = E::of(GELU_SCALE) * (E::one() + E::of(3.0 * GELU_CUBE) * x * x);
-        g * E::of(0.5) * ((E::one() + t) + x * (E::one() - t * t) * inner)
+        g * (share + E::of(2.0) * x * share * rest * inner)
     }
 }
 
@@ -383,5 +395,7 @@ mod tests {
         assert_eq!(at(-200.0, |x| x.sigmoid()), (0.0, 0.0));
         assert_eq!(at(-200.0, |x| x.silu()).0, 0.0);
         assert_eq!(at(100.0, |x| x.gelu()), (100.0, 1.0));
+        assert_eq!(at(-100.0, |x| x.gelu()), (0.0, 0.0));
+        assert!(at(f32::NAN, |x| x.gelu()).0.is_nan() && at(f32::NAN, |x| x.sigmoid()).0.is_nan());
     }
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::error::Error;
 
+pub mod accuracy;
 pub mod gemm;
 pub mod measure;
 pub mod network;

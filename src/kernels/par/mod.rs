@@ -86,6 +86,13 @@ pub trait Output: Sized {
 }
 
 /// Where a slice starts, how long it is, and how long its rows are.
+///
+/// What may not be sent to another thread is not handed out:
+///
+/// ```compile_fail,E0277
+/// let mut counts = [std::rc::Rc::new(0)];
+/// dynamoe::kernels::par::chunks(&mut counts, 1, |_, _| ());
+/// ```
 pub struct Slice<T> {
     start: *mut T,
     len: usize,
@@ -155,7 +162,10 @@ pub fn chunks<T: Send>(out: &mut [T], size: usize, work: impl Fn(usize, &mut [T]
 }
 
 /// A run of rows: the first, and how many.
-pub trait Span: Sync {
+///
+/// # Safety
+/// Both functions give the same answer every time: they are asked again after they were checked.
+pub unsafe trait Span: Sync {
     /// The first row.
     fn first(&self) -> usize;
     /// How many rows.
@@ -167,7 +177,7 @@ fn checked<O: Output, S: Span>(out: O, spans: &[S]) -> O::Source {
     let (rows, mut end) = (out.rows(), 0);
     for span in spans {
         assert!(span.first() >= end, "spans overlap");
-        end = span.first() + span.count();
+        end = span.first().saturating_add(span.count());
     }
     assert!(end <= rows, "a span reaches past the last row");
     out.source()
@@ -180,7 +190,7 @@ fn checked<O: Output, S: Span>(out: O, spans: &[S]) -> O::Source {
 pub fn spans<O: Output, S: Span>(out: O, spans: &[S], work: impl Fn(&S, O::Piece) + Sync) {
     let source = checked(out, spans);
     // SAFETY: `source` stands for borrows that last until the end of this function; each span is given to one
-    // task, and no two share a row.
+    // task, and no two share a row (`checked`, and a `Span` does not change).
     run(spans.len(), &|i| work(&spans[i], unsafe { O::piece(&source, spans[i].first(), spans[i].count()) }));
 }
 
@@ -193,9 +203,10 @@ pub fn spans2<A: Output, B: Output, S: Span>(
 ) {
     let (a, b) = (checked(a, a_spans), checked(b, b_spans));
     run(a_spans.len() + b_spans.len(), &|i| {
-        // SAFETY: as in `spans`, for both.
         match i.checked_sub(a_spans.len()) {
+            // SAFETY: as in `spans`.
             None => a_work(&a_spans[i], unsafe { A::piece(&a, a_spans[i].first(), a_spans[i].count()) }),
+            // SAFETY: as in `spans`.
             Some(i) => b_work(&b_spans[i], unsafe { B::piece(&b, b_spans[i].first(), b_spans[i].count()) }),
         }
     });
@@ -227,12 +238,13 @@ mod tests {
         }
     }
 
-    impl Span for std::ops::Range<usize> {
+    // SAFETY: two numbers behind a shared borrow do not change.
+    unsafe impl Span for (usize, usize) {
         fn first(&self) -> usize {
-            self.start
+            self.0
         }
         fn count(&self) -> usize {
-            self.len()
+            self.1
         }
     }
 
@@ -240,9 +252,9 @@ mod tests {
     fn spans_get_their_rows() {
         let (mut a, mut b) = ([0; 10], [0; 20]);
         with_threads(3, || {
-            spans(((&mut a[..], 1), (&mut b[..], 2)), &[0..3, 3..3, 5..10], |span, (a, b)| {
-                a.fill(span.start + 1);
-                b.fill(span.start + 1);
+            spans(((&mut a[..], 1), (&mut b[..], 2)), &[(0, 3), (3, 0), (5, 5)], |span, (a, b)| {
+                a.fill(span.0 + 1);
+                b.fill(span.0 + 1);
             });
         });
         assert_eq!(a, [1, 1, 1, 0, 0, 6, 6, 6, 6, 6]);
@@ -254,10 +266,10 @@ mod tests {
         let (mut a, mut b) = ([0; 6], [0; 10]);
         with_threads(3, || {
             spans2(
-                ((&mut a[..], 2), &[0..1, 2..3]),
-                |span, a| a.fill(span.start + 1),
-                ((&mut b[..], 1), &[4..6, 6..9]),
-                |span, b| b.fill(span.start),
+                ((&mut a[..], 2), &[(0, 1), (2, 1)]),
+                |span, a| a.fill(span.0 + 1),
+                ((&mut b[..], 1), &[(4, 2), (6, 3)]),
+                |span, b| b.fill(span.0),
             );
         });
         assert_eq!((a, b), ([1, 1, 0, 0, 3, 3], [0, 0, 0, 0, 4, 4, 6, 6, 6, 0]));
@@ -266,13 +278,19 @@ mod tests {
     #[test]
     #[should_panic(expected = "spans overlap")]
     fn spans_must_not_overlap() {
-        spans((&mut [0; 4][..], 1), &[0..2, 1..3], |_, _| ());
+        spans((&mut [0; 4][..], 1), &[(0, 2), (1, 2)], |_, _| ());
     }
 
     #[test]
     #[should_panic(expected = "past the last row")]
     fn spans_must_lie_inside() {
-        spans((&mut [0; 4][..], 1), &[0..2, 3..5], |_, _| ());
+        spans((&mut [0; 4][..], 1), &[(0, 2), (3, 2)], |_, _| ());
+    }
+
+    #[test]
+    #[should_panic(expected = "spans overlap")]
+    fn a_span_whose_end_no_number_can_hold_is_refused() {
+        spans((&mut [0; 4][..], 1), &[(2, usize::MAX), (2, 2)], |_, _| ());
     }
 
     #[test]

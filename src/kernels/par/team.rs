@@ -256,43 +256,73 @@ impl Team {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use super::super::{chunks, with_threads};
+
+    /// Many, if not interpreted.
+    const ROUNDS: u32 = if cfg!(miri) { 20 } else { 2_000 };
 
     #[test]
     fn many_short_loops_and_pauses_long_enough_to_sleep() {
         with_threads(4, || {
             let mut counts = vec![0u32; 37];
-            for round in 0..2_000 {
+            for round in 0..ROUNDS {
                 chunks(&mut counts, 1, |_, count| count[0] += 1);
                 if round % 500 == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             }
-            assert_eq!(counts, [2_000; 37]);
+            assert_eq!(counts, [ROUNDS; 37]);
+        });
+    }
+
+    /// A thread that was late would read memory that is no longer there, which a sanitizer sees.
+    #[test]
+    fn nobody_is_at_work_when_a_loop_has_ended() {
+        with_threads(4, || {
+            for round in 0..ROUNDS {
+                let (numbers, mut sums) = (vec![round; 64], [0; 16]);
+                chunks(&mut sums, 1, |i, sum| {
+                    // Tasks of very different lengths.
+                    for _ in 0..if i % 5 == 0 { 20 } else { 1 } {
+                        sum[0] = numbers.iter().sum();
+                    }
+                });
+                drop(numbers);
+                assert_eq!(sums, [64 * round; 16]);
+            }
         });
     }
 
     #[test]
     fn a_loop_inside_a_task_runs_there() {
-        let mut sums = vec![0usize; 16];
         with_threads(3, || {
+            let mut sums = vec![0usize; 16];
             chunks(&mut sums, 1, |i, sum| {
                 let mut inner = vec![0; 8];
                 chunks(&mut inner, 1, |j, v| v[0] = i * j);
                 sum[0] = inner.iter().sum();
             });
+            assert!(sums.iter().enumerate().all(|(i, &s)| s == 28 * i));
         });
-        assert!(sums.iter().enumerate().all(|(i, &s)| s == 28 * i));
     }
 
     #[test]
     fn a_task_that_panics_is_the_leaders_panic_and_the_team_goes_on() {
         with_threads(3, || {
-            let caught = std::panic::catch_unwind(|| {
-                chunks(&mut [0; 9], 1, |i, _| assert!(i != 5, "task five"));
-            });
+            let mut done = [false; 9];
+            let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                chunks(&mut done, 1, |i, done| {
+                    assert!(i != 5, "task five");
+                    // Others are still at work when the panic comes.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    done[0] = true;
+                });
+            }));
             let message = *caught.unwrap_err().downcast::<&str>().unwrap();
             assert_eq!(message, "task five");
+            assert_eq!(done, [true, true, true, true, true, false, true, true, true]);
             let mut after = [0; 9];
             chunks(&mut after, 1, |i, v| v[0] = i);
             assert_eq!(after, [0, 1, 2, 3, 4, 5, 6, 7, 8]);

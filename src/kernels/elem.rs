@@ -34,7 +34,9 @@ pub trait Elem:
     fn of_f32(x: f32) -> Self;
     /// The value as f64 (exact).
     fn f64(self) -> f64;
-    /// `self * a + b`, rounded once.
+    /// `self * a + b`, rounded once. (Where the processor has no instruction for it the standard library computes it,
+    /// rightly but for rare results below f32's normal range (rust-lang/compiler-builtins, issue 1262); products use
+    /// [`super::fused`].)
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// Square root, correctly rounded.
     fn sqrt(self) -> Self;

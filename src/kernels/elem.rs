@@ -135,6 +135,7 @@ macro_rules! elem {
             fn is_finite(self) -> bool {
                 $t::is_finite(self)
             }
+            #[inline(always)]
             fn canonical_bytes(x: &[Self], out: &mut [u8]) {
                 let (out, _) = out.as_chunks_mut();
                 for (out, &v) in out.iter_mut().zip(x) {

@@ -4,7 +4,7 @@ use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::model::{Norm, Spec};
-use dynamoe::nn::router::{Settings, percentile::Scope};
+use dynamoe::nn::router::{Kind, Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::{State, step};
@@ -24,16 +24,15 @@ fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
 }
 
 /// Losses of a short training, and the digest of what came out.
-fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
+fn run(router: Settings, norm: Norm, threads: usize) -> (Vec<f64>, String) {
     par::with_threads(threads, || {
-        let router = Some(Settings { scope, ..Settings::DEFAULT });
         let spec = Spec {
             inputs: INPUTS,
             classes: CLASSES,
             width: 48,
             hidden: 24,
             experts: vec![8, 5, 2, 1],
-            router,
+            router: Some(router),
             norm,
         };
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
@@ -50,10 +49,11 @@ fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
 
 #[test]
 fn token_scope_gives_one_digest_at_every_thread_count() {
-    let one = run(Scope::Token, Norm::Final, 1);
+    let run = |threads| run(Settings::DEFAULT, Norm::Final, threads);
+    let one = run(1);
     assert!(one.0[10] < one.0[0], "it learns: {:?}", one.0);
     for threads in [2, 3, 8] {
-        assert_eq!(run(Scope::Token, Norm::Final, threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{threads} threads");
     }
     // Equal on x86-64 with AVX2 and on AArch64; a change of the definition moves it.
     assert_eq!(&one.1[..16], "efa7e4391b1cdfbc");
@@ -61,9 +61,22 @@ fn token_scope_gives_one_digest_at_every_thread_count() {
 
 #[test]
 fn batch_scope_gives_one_digest_at_every_thread_count() {
-    let one = run(Scope::Batch, Norm::Post, 1);
+    let run = |threads| run(Settings { scope: Scope::Batch, ..Settings::DEFAULT }, Norm::Post, threads);
+    let one = run(1);
     for threads in [2, 3, 8] {
-        assert_eq!(run(Scope::Batch, Norm::Post, threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{threads} threads");
     }
     assert_eq!(&one.1[..16], "314b79fe49c04049");
+}
+
+#[test]
+fn every_router_learns_and_gives_one_digest_at_every_thread_count() {
+    for &kind in Kind::ALL {
+        let run = |threads| run(Settings { kind, ..Settings::DEFAULT }, Norm::Final, threads);
+        let one = run(1);
+        assert!(one.0[10] < one.0[0], "{kind:?} learns: {:?}", one.0);
+        for threads in [2, 8] {
+            assert_eq!(run(threads), one, "{kind:?}, {threads} threads");
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Weights {
     /// limit on room; none at inference and where there are no tokens.
     pub fn losses<'t, E: Elem>(
         &self,
-        log_scores: Var<'t, E>,
+        log_scores: impl FnOnce() -> Var<'t, E>,
         chosen: &[bool],
         phase: Phase,
     ) -> Losses<'t, E> {
@@ -51,6 +51,7 @@ impl Weights {
         if phase == Phase::Eval || *self == Weights::default() || chosen.is_empty() {
             return losses;
         }
+        let log_scores = log_scores();
         let experts = log_scores.shape()[1];
         if self.balance > 0.0 {
             let shares = log_scores.tape().constant(shares(chosen, experts));

@@ -105,7 +105,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
             select::above(gates, experts, threshold, &mut mask);
             threshold.f64()
         });
-        let losses = self.weights.losses(logits, &mask, phase);
+        let losses = self.weights.losses(|| logits, &mask, phase);
         let routes = Arc::new(Routes::new(&mask, experts));
         let gate = Gate {
             probabilities: probabilities.clone(),

@@ -22,12 +22,12 @@ pub struct Settings {
     pub temperature: f64,
     /// percentile: standard deviation of the noise on the gates in training.
     pub noise: f64,
-    /// top-k and its kin: experts per token. A layer with fewer experts uses all it has.
+    /// top-k, loss-free (2 unless set), noisy-top-k (4): experts per token. A layer with fewer uses all it has.
     pub k: OrAuto<usize>,
     /// top-p: the probability that the chosen experts must reach together, above 0 to 1.
     pub mass: f64,
-    /// switch, gshard: room in the experts, as a multiple of tokens over experts; expert-choice: mean number of
-    /// experts per token.
+    /// switch (1.25 in training and 2 at inference unless set), gshard (2): room in each expert, as a multiple of
+    /// tokens over experts; expert-choice (2): mean number of experts per token.
     pub capacity_factor: OrAuto<f64>,
     /// learned-k: mean number of experts per token to aim at.
     pub target_k: f64,

@@ -2,7 +2,7 @@
 //!
 //! `y = E_1(x)`. Layers get one expert each, whatever the schedule says, as wide as the experts of a routed
 //! network: a plain network at the price of top-1. (The `mlp` network instead is as wide as makes it equal to
-//! the routed one.)
+//! the routed one.) It has no losses.
 
 use std::marker::PhantomData;
 

@@ -126,12 +126,11 @@ fn layer<E: Elem>(settings: &Settings, experts: usize) -> Moe<E> {
     layer
 }
 
-/// What a layer does with tokens: outputs, weights, and counts.
-fn forward<E: Elem>(
-    layer: &Moe<E>,
-    x: &Arr<E>,
-    phase: Phase,
-) -> (Arr<E>, Arr<E>, Usage, Vec<(&'static str, f64)>) {
+/// Losses by name.
+type Named = Vec<(&'static str, f64)>;
+
+/// What a layer does with tokens: outputs, weights, counts and losses.
+fn forward<E: Elem>(layer: &Moe<E>, x: &Arr<E>, phase: Phase) -> (Arr<E>, Arr<E>, Usage, Named) {
     let tape = Tape::new(Mode::Train);
     let (y, Dispatch { usage, gates, losses, .. }) = layer.forward(tape.constant(x.clone()), phase).unwrap();
     let losses = losses.into_iter().map(|(name, loss)| (name, loss.item().f64())).collect();
@@ -218,7 +217,7 @@ fn equal_scores_go_to_the_lower_index() {
         // Tokens of zeros, and fresh biases of zero: all scores are equal.
         let mut layer = Moe::<f64>::routed(4, 3, experts, 0, &settings, &mut Init::new(2));
         param::number(&mut layer);
-        let (_, gates, usage, _) = forward(&layer, &arr::zeros(&[3, 4]), Phase::Eval);
+        let gates = forward(&layer, &arr::zeros(&[3, 4]), Phase::Eval).1;
         let chosen: Vec<usize> =
             arr::data(&gates).chunks(experts).map(|row| row.iter().filter(|&&g| g > 0.0).count()).collect();
         let name = settings.kind.name();
@@ -241,7 +240,6 @@ fn equal_scores_go_to_the_lower_index() {
             Kind::NoisyTopK => [4; 3],
             _ => [2; 3],
         };
-        let _ = usage;
         assert_eq!(chosen, expected, "{name}");
     }
 }
@@ -257,6 +255,14 @@ fn no_tokens_at_all() {
             assert!(losses.iter().all(|(_, loss)| loss.is_finite()), "{settings:?} {losses:?}");
             layer.absorb(&usage);
         }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_router() {
+    let readme = include_str!("../../../README.md");
+    for kind in Kind::ALL {
+        assert!(readme.contains(&format!("| `{}` |", kind.name())), "{kind:?}");
     }
 }
 

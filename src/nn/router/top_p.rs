@@ -3,7 +3,7 @@
 //! `P = softmax(W x + b)`; in falling order of P (of equal ones the lower index first), k is the least number
 //! with `P_(1) + .. + P_(k) >= p`; `y = sum of P_i E_i(x)` over these k, not scaled up. A sure router takes one
 //! expert, an unsure one many. Balance loss 1e-2, entropy loss ("dynamic", so that it does not take them all)
-//! 1e-4. (Huang et al., Harder Tasks Need More Experts, sections 2.2 and 2.3.)
+//! 1e-4. (Huang et al., Harder Tasks Need More Experts: More Dynamic Routing in MoE Models, its dynamic routing.)
 
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Settings, keep};

@@ -54,7 +54,7 @@ fn ops(c: &mut Criterion) {
 
     let mut router = Percentile::new(&ROUTER, Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
     number(&mut router);
-    let phase = Phase::Train { seed: 1, step: 0 };
+    let phase = Phase::Train { seed: Some(1), step: 0 };
     both(c, "router and gate", WIDTH, |x| router.route(x, phase).expect("shapes fit").gates);
 
     let mut experts = Experts::new(EXPERTS, WIDTH, HIDDEN, init);

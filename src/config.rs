@@ -295,6 +295,7 @@ impl Config {
         };
         let hidden = if self.expert_hidden == 0 { (self.width / 2).max(1) } else { self.expert_hidden };
         let router = Some(self.routing);
+        let experts = experts.into_iter().map(|scheduled| self.routing.experts(scheduled)).collect();
         let spec = Spec { inputs, classes, width: self.width, hidden, experts, router, norm: self.norm };
         match (self.model, self.match_by) {
             (Network::Dynamoe, _) => spec,
@@ -356,9 +357,43 @@ mod tests {
     }
 
     #[test]
+    fn routers_are_chosen_by_name_and_each_has_its_settings() {
+        for &kind in router::Kind::ALL {
+            let config = set(&[&format!("router={}", kind.name()), "k=3", "balance_loss=1"]).unwrap();
+            assert_eq!((config.routing.kind, config.routing.k.or(7)), (kind, 3));
+            assert_eq!((config.routing.balance_loss.or(7.0), config.routing.z_loss.or(7.0)), (1.0, 7.0));
+            assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+        }
+        assert_eq!(set(&["k=auto"]).unwrap(), set(&[]).unwrap());
+        let single = set(&["router=single"]).unwrap();
+        assert_eq!((&single.experts[..], single.spec(9, 2).experts), (&[8, 6, 3, 1][..], vec![1; 4]));
+    }
+
+    #[test]
+    fn a_configuration_from_before_a_setting_existed_has_its_default() {
+        assert_eq!(
+            toml::from_str::<Config>("tau = 0.7\npercentile_scope = \"token\"").unwrap(),
+            Config::default()
+        );
+        assert!(toml::from_str::<Config>("tua = 0.7").is_err());
+    }
+
+    #[test]
     fn bad_settings_are_refused_by_name() {
         assert!(refusal("tua=0.5").contains("nearest is `tau`"));
         assert!(refusal("tau=1.5").contains("setting tau: 1.5 is impossible"));
+        assert!(
+            refusal("router=top-kk")
+                .contains("unknown variant `top-kk`, expected one of `percentile`, `top-k`")
+        );
+        assert!(refusal("k=0").contains("0 is impossible; it must be \"auto\", or 1 to 4096"));
+        assert!(refusal("k=2.5").contains("setting k: 2.5 does not do: expected \"auto\" or a number"));
+        assert!(refusal("z_loss=-1").contains("setting z_loss: -1 is impossible"));
+        assert!(refusal("entropy_loss=none").contains("setting entropy_loss"));
+        assert!(refusal("mass=0").contains("setting mass: 0 is impossible; it must be above 0, to 1"));
+        assert!(refusal("capacity_factor=0").contains("setting capacity_factor"));
+        assert!(refusal("target_k=0.5").contains("setting target_k"));
+        assert!(refusal("own_losses=-1").contains("setting own_losses"));
         assert!(refusal("layers=0").contains("setting layers"));
         assert!(refusal("schedule=zigzag").contains("setting schedule"));
         assert!(refusal("dataset=mnits").contains("nearest is `mnist`"));

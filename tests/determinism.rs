@@ -4,7 +4,7 @@ use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::kernels::{par, simd};
 use dynamoe::nn::model::{Norm, Spec};
-use dynamoe::nn::router::{Settings, percentile::Scope};
+use dynamoe::nn::router::{Kind, Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::{State, step};
@@ -24,16 +24,15 @@ fn batch(number: u64, rows: usize) -> (Arr<f32>, Vec<u32>) {
 }
 
 /// Losses of a short training, and the digest of what came out.
-fn run(scope: Scope, norm: Norm, threads: usize) -> (Vec<f64>, String) {
+fn run(router: Settings, norm: Norm, threads: usize) -> (Vec<f64>, String) {
     par::with_threads(threads, || {
-        let router = Some(Settings { scope, ..Settings::DEFAULT });
         let spec = Spec {
             inputs: INPUTS,
             classes: CLASSES,
             width: 48,
             hidden: 24,
             experts: vec![8, 5, 2, 1],
-            router,
+            router: Some(router),
             norm,
         };
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
@@ -54,19 +53,21 @@ const BATCH_SCOPE: &str = "314b79fe49c04049";
 
 #[test]
 fn token_scope_gives_one_digest_at_every_thread_count() {
-    let one = run(Scope::Token, Norm::Final, 1);
+    let run = |threads| run(Settings::DEFAULT, Norm::Final, threads);
+    let one = run(1);
     assert!(one.0[10] < one.0[0], "it learns: {:?}", one.0);
     for threads in [2, 3, 8] {
-        assert_eq!(run(Scope::Token, Norm::Final, threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{threads} threads");
     }
     assert_eq!(&one.1[..16], TOKEN_SCOPE);
 }
 
 #[test]
 fn batch_scope_gives_one_digest_at_every_thread_count() {
-    let one = run(Scope::Batch, Norm::Post, 1);
+    let run = |threads| run(Settings { scope: Scope::Batch, ..Settings::DEFAULT }, Norm::Post, threads);
+    let one = run(1);
     for threads in [2, 3, 8] {
-        assert_eq!(run(Scope::Batch, Norm::Post, threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{threads} threads");
     }
     assert_eq!(&one.1[..16], BATCH_SCOPE);
 }
@@ -74,8 +75,9 @@ fn batch_scope_gives_one_digest_at_every_thread_count() {
 #[test]
 fn every_level_gives_these_digests() {
     simd::on_every_level(|level| {
-        assert_eq!(&run(Scope::Token, Norm::Final, 2).1[..16], TOKEN_SCOPE, "{level}");
-        assert_eq!(&run(Scope::Batch, Norm::Post, 2).1[..16], BATCH_SCOPE, "{level}");
+        assert_eq!(&run(Settings::DEFAULT, Norm::Final, 2).1[..16], TOKEN_SCOPE, "{level}");
+        let batch = Settings { scope: Scope::Batch, ..Settings::DEFAULT };
+        assert_eq!(&run(batch, Norm::Post, 2).1[..16], BATCH_SCOPE, "{level}");
     });
 }
 
@@ -89,5 +91,17 @@ fn the_levels_are_those_of_this_processor() {
     // So that a run under emulation shows that it emulates the processor it is meant to.
     if let Ok(expected) = std::env::var("EXPECTED_LEVELS") {
         assert_eq!(levels.join(","), expected);
+    }
+}
+
+#[test]
+fn every_router_learns_and_gives_one_digest_at_every_thread_count() {
+    for &kind in Kind::ALL {
+        let run = |threads| run(Settings { kind, ..Settings::DEFAULT }, Norm::Final, threads);
+        let one = run(1);
+        assert!(one.0[10] < one.0[0], "{kind:?} learns: {:?}", one.0);
+        for threads in [2, 8] {
+            assert_eq!(run(threads), one, "{kind:?}, {threads} threads");
+        }
     }
 }

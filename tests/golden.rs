@@ -114,7 +114,7 @@ impl Golden {
     fn gradients<E: Elem>(&self, model: &mut Model<E>, batch: &Batch) -> Values {
         let tape = Tape::new(Mode::Train);
         let x = array(&[batch.targets.len(), self.inputs], &batch.x);
-        let (logits, _) = model.forward(tape.constant(x), Phase::Train { seed: 0, step: 0 }).unwrap();
+        let (logits, _) = model.forward(tape.constant(x), Phase::Train { seed: Some(0), step: 0 }).unwrap();
         let targets = batch.targets.clone().into();
         let loss = tape.apply(SoftmaxCrossEntropy { targets }, [logits]).unwrap();
         let gradients = optim::collect(model, &mut tape.backward(loss).unwrap()).unwrap();

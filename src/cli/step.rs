@@ -33,7 +33,7 @@ pub fn run(
     data_dir: Option<&Path>,
     threads: Option<usize>,
 ) -> Result<()> {
-    let mut config = match source {
+    let config = match source {
         Source::Settings(layers) => Config::resolve(layers)?,
         Source::Run(run, _) => RunFolder::open(run)?.1,
     };
@@ -46,10 +46,8 @@ pub fn run(
                 Some((checkpoint::load(&folder)?, folder))
             }
         };
-        if from.is_some() {
-            config.routing.noise = 0.0;
-        }
         let mut learner = Learner::new(&config, &data)?;
+        learner.quiet = from.is_some();
         if let Some((saved, folder)) = saved {
             saved.restore(&mut learner.model, &folder)?;
             saved.restore_optimizer(&mut learner.model, &mut learner.optimizer, &folder)?;

@@ -46,6 +46,8 @@ pub trait Elem:
     fn ln(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// The standard normal distribution function.
+    fn normal_cdf(self) -> Self;
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
 
@@ -79,6 +81,13 @@ pub trait Elem:
         (if negative { power } else { Self::one() }) / (Self::one() + power)
     }
 
+    /// `ln(1 + e^self)`.
+    #[inline(always)]
+    fn softplus(self) -> Self {
+        // The exponential is at most 1.
+        self.larger(Self::zero()) + (Self::one() + (-self.larger(-self)).exp()).ln()
+    }
+
     /// `self` to a whole power, by squaring in a fixed order.
     #[inline(always)]
     fn power(self, exponent: i32) -> Self {
@@ -95,7 +104,7 @@ pub trait Elem:
 }
 
 macro_rules! elem {
-    ($t:ident, $trains:literal, $exp:path, $ln:path, $tanh:path) => {
+    ($t:ident, $trains:literal, $exp:path, $ln:path, $tanh:path, $normal_cdf:path) => {
         impl Elem for $t {
             const NAME: &'static str = stringify!($t);
             const TRAINS: bool = $trains;
@@ -132,6 +141,10 @@ macro_rules! elem {
                 $tanh(self)
             }
             #[inline(always)]
+            fn normal_cdf(self) -> Self {
+                $normal_cdf(self)
+            }
+            #[inline(always)]
             fn is_finite(self) -> bool {
                 $t::is_finite(self)
             }
@@ -146,5 +159,9 @@ macro_rules! elem {
     };
 }
 
-elem!(f32, true, math::exp, math::ln, math::tanh);
-elem!(f64, false, libm::exp, libm::log, libm::tanh);
+elem!(f32, true, math::exp, math::ln, math::tanh, math::normal_cdf);
+elem!(f64, false, libm::exp, libm::log, libm::tanh, normal_cdf);
+
+fn normal_cdf(x: f64) -> f64 {
+    0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}

@@ -23,6 +23,14 @@ pub enum Purpose {
     Dropout = 4,
     /// Cotangents and inputs of gradient checks, made-up data of benchmarks.
     Check = 5,
+    /// The factors on a switch router's tokens.
+    Jitter = 6,
+    /// Whether a token gets a second expert (gshard).
+    Coin = 7,
+    /// Noise of learned size on logits (noisy top-k).
+    Spread = 8,
+    /// Gumbel noise on a draw (learned k).
+    Gumbel = 9,
 }
 
 /// One addressed stream: elements 0, 1, 2, .. of random numbers.
@@ -103,6 +111,15 @@ impl Stream {
         }
     }
 
+    /// Uniform numbers in (0, 1).
+    pub fn unit<E: Elem>(&self, out: &mut [E]) {
+        self.fill(
+            out,
+            #[inline(always)]
+            |w| E::of_f32(u32_to_unit_f32(w)),
+        );
+    }
+
     /// True with probability `p`.
     pub fn coin(&self, out: &mut [bool], p: f64) {
         let limit = (p * 4_294_967_296.0) as u64;
@@ -174,6 +191,18 @@ mod tests {
         assert_ne!(sorted, order(1));
         sorted.sort_unstable();
         assert!(sorted.iter().enumerate().all(|(i, &v)| i as u32 == v));
+    }
+
+    #[test]
+    fn unit_draws_lie_evenly_inside_and_do_not_depend_on_how_many_there_are() {
+        let stream = Stream::new(5, Purpose::Coin, 0, 0);
+        let (mut x, mut few) = (vec![0.0f32; 100_000], [0.0; 7]);
+        stream.unit(&mut x);
+        stream.unit(&mut few);
+        assert_eq!(few, x[..7]);
+        assert!(x.iter().all(|&u| u > 0.0 && u < 1.0));
+        let below = |limit: f32| x.iter().filter(|&&u| u < limit).count() as f64 / 1e5;
+        assert!([0.01f32, 0.3, 0.9].into_iter().all(|limit| (below(limit) - f64::from(limit)).abs() < 0.01));
     }
 
     #[test]

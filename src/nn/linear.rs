@@ -21,6 +21,11 @@ impl<E: Elem> Linear<E> {
         Linear { w: Param::uniform(&[inputs, outputs], inputs, init), b: Param::full(&[outputs], 0.0) }
     }
 
+    /// Weights and biases zero.
+    pub fn zeros(inputs: usize, outputs: usize) -> Linear<E> {
+        Linear { w: Param::zeros(&[inputs, outputs]), b: Param::full(&[outputs], 0.0) }
+    }
+
     /// (T, in) to (T, out).
     ///
     /// # Errors

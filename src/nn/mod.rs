@@ -9,19 +9,31 @@ pub mod param;
 pub mod router;
 pub mod schedule;
 
+use crate::kernels::random::{Purpose, Stream};
+
 pub use model::Model;
 pub use param::{Init, Item, Module, Param, Visitor};
 
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Training: noise on the gates, addressed by seed and step.
+    /// Training: whatever is random is addressed by seed and step.
     Train {
-        /// The run's seed.
-        seed: u64,
+        /// The run's seed; without one nothing is random.
+        seed: Option<u64>,
         /// The optimiser step, counted from 0.
         step: u64,
     },
     /// Evaluation: no noise, running thresholds.
     Eval,
+}
+
+impl Phase {
+    /// The random numbers for a purpose in layer number `layer`, if there are any.
+    pub fn stream(self, purpose: Purpose, layer: usize) -> Option<Stream> {
+        match self {
+            Phase::Train { seed, step } => Some(Stream::new(seed?, purpose, layer as u64, step)),
+            Phase::Eval => None,
+        }
+    }
 }

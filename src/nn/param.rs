@@ -24,6 +24,11 @@ impl<E: Elem> Param<E> {
         Param { value: arr::full(shape, E::of(value)), decays: false, slot: usize::MAX }
     }
 
+    /// A weight that starts at zero, with weight decay.
+    pub fn zeros(shape: &[usize]) -> Param<E> {
+        Param { decays: true, ..Param::full(shape, 0.0) }
+    }
+
     /// A weight, uniform in `[-1/sqrt(fan_in), 1/sqrt(fan_in))`, with weight decay.
     pub fn uniform(shape: &[usize], fan_in: usize, init: &mut Init) -> Param<E> {
         let mut numbers = vec![0.0f32; shape.iter().product()];
@@ -100,6 +105,13 @@ impl<E> Visitor<'_, E> {
     /// Shows a running number.
     pub fn state(&mut self, name: &str, state: &mut f64) {
         self.within(name, |v| (v.each)(&v.path, Item::State(state)));
+    }
+
+    /// Shows running numbers of one kind, numbered from 0.
+    pub fn states(&mut self, name: &str, states: &mut [f64]) {
+        for (i, state) in states.iter_mut().enumerate() {
+            self.within(format_args!("{name}.{i}"), |v| (v.each)(&v.path, Item::State(state)));
+        }
     }
 
     /// Shows a part of the model.

@@ -177,6 +177,53 @@ impl<'t, E: Elem> Var<'t, E> {
     }
 }
 
+/// `ln(1 + e^x)`.
+pub struct Softplus;
+
+impl Elementwise for Softplus {
+    const NAME: &'static str = "softplus";
+    #[inline(always)]
+    fn forward<E: Elem>(&self, x: E) -> E {
+        x.softplus()
+    }
+    #[inline(always)]
+    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+        g * x.sigmoid()
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// `ln(1 + e^x)` of every element: a smooth [`Var::relu`].
+    #[track_caller]
+    pub fn softplus(self) -> Self {
+        Var::apply(Softplus, [self])
+    }
+}
+
+/// The standard normal distribution function.
+pub struct NormalCdf;
+
+impl Elementwise for NormalCdf {
+    const NAME: &'static str = "normal_cdf";
+    #[inline(always)]
+    fn forward<E: Elem>(&self, x: E) -> E {
+        x.normal_cdf()
+    }
+    #[inline(always)]
+    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+        // The density, whose constant is 1 / sqrt(2 pi).
+        g * E::of(0.398_942_280_401_432_7) * (E::of(-0.5) * x * x).exp()
+    }
+}
+
+impl<'t, E: Elem> Var<'t, E> {
+    /// The probability that a standard normal number is at most x, for every element.
+    #[track_caller]
+    pub fn normal_cdf(self) -> Self {
+        Var::apply(NormalCdf, [self])
+    }
+}
+
 /// e to the power of x.
 pub struct Exp;
 
@@ -356,6 +403,8 @@ pub fn checks() -> Vec<Check> {
         Check { op: "silu", run: || gradcheck([random(&[3, 5], 3)], |[x]| Ok(x.silu())) },
         Check { op: "tanh", run: || gradcheck([random(&[17], 4)], |[x]| Ok(x.tanh())) },
         Check { op: "sigmoid", run: || gradcheck([random(&[17], 5)], |[x]| Ok(x.sigmoid())) },
+        Check { op: "softplus", run: || gradcheck([random(&[17], 13)], |[x]| Ok(x.softplus())) },
+        Check { op: "normal_cdf", run: || gradcheck([random(&[17], 14)], |[x]| Ok(x.normal_cdf())) },
         Check { op: "exp", run: || gradcheck([random(&[2, 3, 3], 6)], |[x]| Ok(x.exp())) },
         Check { op: "ln", run: || gradcheck([random_positive(&[3, 5], 7)], |[x]| Ok(x.ln())) },
         Check { op: "sqrt", run: || gradcheck([random_positive(&[3, 5], 8)], |[x]| Ok(x.sqrt())) },
@@ -397,5 +446,7 @@ mod tests {
         assert_eq!(at(100.0, |x| x.gelu()), (100.0, 1.0));
         assert_eq!(at(-100.0, |x| x.gelu()), (0.0, 0.0));
         assert!(at(f32::NAN, |x| x.gelu()).0.is_nan() && at(f32::NAN, |x| x.sigmoid()).0.is_nan());
+        assert_eq!((at(100.0, |x| x.softplus()), at(-200.0, |x| x.softplus())), ((100.0, 1.0), (0.0, 0.0)));
+        assert_eq!(at(20.0, |x| x.normal_cdf()), (1.0, 0.0));
     }
 }

@@ -28,6 +28,8 @@ pub struct Learner<'a> {
     rate: Rate,
     /// The order of this epoch's images.
     order: Vec<u32>,
+    /// Leave out everything random in the routers: noise, jitter, draws.
+    pub quiet: bool,
 }
 
 /// Standardised images (T, inputs), and the class of each.
@@ -62,7 +64,7 @@ impl<'a> Learner<'a> {
             warmup_steps: config.warmup_steps,
             total_steps: if config.max_steps > 0 { config.max_steps.min(all_steps) } else { all_steps },
         };
-        Ok(Learner { config, data, model, optimizer, standardize, rate, order: Vec::new() })
+        Ok(Learner { config, data, model, optimizer, standardize, rate, order: Vec::new(), quiet: false })
     }
 
     /// Steps taken.
@@ -109,6 +111,11 @@ impl<'a> Learner<'a> {
         self.config
     }
 
+    /// The seed of what is random in a step, if anything is.
+    pub fn seed(&self) -> Option<u64> {
+        (!self.quiet).then_some(self.config.seed)
+    }
+
     /// The next batch.
     pub fn next_batch(&mut self) -> Batch {
         let (steps, batch) = (self.steps_per_epoch(), self.config.batch);
@@ -137,7 +144,7 @@ impl<'a> Learner<'a> {
     /// As [`Learner::step`].
     pub fn step_on(&mut self, batch: Batch, watch: Option<Watch<f32>>) -> Result<Taken> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
-        let Config { seed, clip_norm, .. } = *self.config;
+        let (seed, clip_norm) = (self.seed(), self.config.clip_norm);
         let targets = batch.1.clone();
         let result = watched_step(&mut self.model, &mut self.optimizer, batch, seed, rate, clip_norm, watch)?;
         Ok(Taken { result, targets, epoch, rate })

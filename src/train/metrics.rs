@@ -19,10 +19,24 @@ pub struct StepRecord {
     /// The routers' losses by name, weighted, each summed over the layers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub router_losses: BTreeMap<String, f64>,
+    /// Share of the wanted assignments that found no room, in all layers together.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_share: f64,
     /// Learning rate.
     pub lr: f64,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f64,
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
+/// Share of the wanted assignments to experts that found no room.
+pub fn dropped_share(layers: &[Usage]) -> f64 {
+    let dropped: u64 = layers.iter().map(|layer| layer.dropped).sum();
+    let served: u64 = layers.iter().flat_map(|layer| &layer.counts).sum();
+    dropped as f64 / (served + dropped).max(1) as f64
 }
 
 /// One epoch with its evaluation on the test split.
@@ -89,7 +103,7 @@ impl LayerRecord {
             usage_entropy_normalised: if experts > 1 { bits / libm::log2(experts as f64) } else { 1.0 },
             effective_experts: libm::exp2(bits),
             routing_entropy_bits: usage.entropy_bits / tokens,
-            dropped_share: usage.dropped as f64 / (assignments + usage.dropped).max(1) as f64,
+            dropped_share: dropped_share(std::slice::from_ref(usage)),
             usage: shares,
             k_share: usage.k_counts.iter().map(|&c| c as f64 / tokens).collect(),
         }

@@ -38,10 +38,10 @@ pub fn step<E: Elem>(
     rate: f64,
     clip_norm: f64,
 ) -> Result<StepResult<E>> {
-    watched_step(model, optimizer, (x, targets), seed, rate, clip_norm, None)
+    watched_step(model, optimizer, (x, targets), Some(seed), rate, clip_norm, None)
 }
 
-/// [`step`], with every array shown to `watch` in the order of execution.
+/// [`step`], with every array shown to `watch` in the order of execution; without a seed nothing is random.
 ///
 /// # Errors
 /// As [`step`].
@@ -49,7 +49,7 @@ pub fn watched_step<E: Elem>(
     model: &mut Model<E>,
     optimizer: &mut Optimizer<E>,
     (x, targets): (Arr<E>, Vec<u32>),
-    seed: u64,
+    seed: Option<u64>,
     rate: f64,
     clip_norm: f64,
     watch: Option<Watch<E>>,

@@ -145,7 +145,8 @@ impl<'a> Trainer<'a> {
         let (step, gradient_norm) = (progress.step, result.gradient_norm);
         let router_losses = result.losses.iter().map(|&(name, loss)| (name.to_string(), loss)).collect();
         let (epoch, loss) = (epoch as usize + 1, result.loss);
-        let record = StepRecord { step, epoch, loss, router_losses, lr, gradient_norm };
+        let dropped_share = metrics::dropped_share(&result.usage);
+        let record = StepRecord { step, epoch, loss, router_losses, dropped_share, lr, gradient_norm };
         self.log.write(&Line::Step(record.clone()))?;
         Ok(record)
     }

@@ -167,7 +167,7 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
 /// Which experts each token goes to in the step to come, and with what weights.
 fn routing(learner: &Learner, images: &Arr<f32>, tensors: &mut Vec<(String, Tensor)>) -> Result<()> {
     let tape = Tape::new(Mode::Infer);
-    let phase = Phase::Train { seed: learner.config().seed, step: learner.steps() };
+    let phase = Phase::Train { seed: learner.seed(), step: learner.steps() };
     let (_, layers) = learner.model.forward(tape.constant(images.clone()), phase)?;
     for (l, layer) in layers.iter().enumerate() {
         let (weights, routes) = (layer.gates.value(), &layer.routes);

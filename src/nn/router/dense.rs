@@ -38,7 +38,7 @@ impl<E: Elem> Router<E> for Dense<E> {
         let gates = logits.softmax();
         let probabilities = gates.value();
         let mask = vec![true; probabilities.len()];
-        let losses = self.weights.losses(logits, &mask, phase);
+        let losses = self.weights.losses(|| logits, &mask, phase);
         Ok(Routing { losses, ..Routing::new(gates, &mask, probabilities) })
     }
 }

@@ -3,10 +3,10 @@
 //! With scores `u_ti` (a softmax router's `e^logit`, a sigmoid router's sigmoid), `P_ti = u_ti / sum_j u_tj`,
 //! T tokens and E experts:
 //! - balance: `E sum_i f_i Q_i`, where `f_i` is the share of tokens that choose expert i (a constant) and
-//!   `Q_i` the mean of `P_ti` over tokens. (Fedus et al., Switch Transformers, section 2.2; Huang et al.,
-//!   Harder Tasks Need More Experts, section 2.3, with several experts per token.)
+//!   `Q_i` the mean of `P_ti` over tokens. (Fedus et al., Switch Transformers, section 2.2; with several
+//!   experts per token Huang et al., Harder Tasks Need More Experts.)
 //! - z: the mean over tokens of `ln(sum_i u_ti)^2`: it keeps logits small. (Zoph et al., ST-MoE, section 3.)
-//! - entropy: the mean over tokens of `-sum_i P_ti ln P_ti`: it makes routers decide. (Huang et al., the
+//! - entropy: the mean over tokens of `-sum_i P_ti ln P_ti`: it makes routers decide. (Huang et al., as the
 //!   dynamic loss.)
 
 use super::settings::Settings;
@@ -43,7 +43,7 @@ impl Weights {
     /// limit on room; none at inference and where there are no tokens.
     pub fn losses<'t, E: Elem>(
         &self,
-        log_scores: Var<'t, E>,
+        log_scores: impl FnOnce() -> Var<'t, E>,
         chosen: &[bool],
         phase: Phase,
     ) -> Losses<'t, E> {
@@ -51,6 +51,7 @@ impl Weights {
         if phase == Phase::Eval || *self == Weights::default() || chosen.is_empty() {
             return losses;
         }
+        let log_scores = log_scores();
         let experts = log_scores.shape()[1];
         if self.balance > 0.0 {
             let shares = log_scores.tape().constant(shares(chosen, experts));

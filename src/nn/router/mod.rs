@@ -13,16 +13,28 @@ use serde::{Deserialize, Serialize};
 use super::Phase;
 use super::moe::Usage;
 use super::param::{Init, Module};
-use crate::arr::Arr;
+use crate::arr::{self, Arr};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, routes::Routes};
+use crate::kernels::{elem::Elem, reduce, routes::Routes, rows};
 use crate::tape::Var;
 
+mod capacity;
 pub mod dense;
+pub mod expert_choice;
+pub mod gshard;
+pub mod learned_k;
+pub mod loss_free;
 pub mod losses;
+pub mod noisy_top_k;
 pub mod percentile;
 pub mod settings;
+pub mod single;
+pub mod switch;
+#[cfg(test)]
+mod tests;
+pub mod top_any;
 pub mod top_k;
+pub mod top_p;
 
 pub use losses::Losses;
 pub use settings::{OrAuto, Settings};
@@ -33,6 +45,14 @@ pub trait Router<E: Elem>: Module<E> + BoxedClone<E> + Debug + Send + Sync {
     fn rule(settings: &Settings) -> Rule
     where
         Self: Sized;
+
+    /// How many of the experts that a schedule gives a layer are to be there.
+    fn experts(scheduled: usize) -> usize
+    where
+        Self: Sized,
+    {
+        scheduled
+    }
 
     /// What the router of a layer costs.
     fn cost(settings: &Settings, layer: Layer) -> Cost
@@ -79,6 +99,11 @@ macro_rules! routers {
                 match self.kind { $(Kind::$router => <$module::$router<f32> as Router<f32>>::rule(self)),* }
             }
 
+            /// How many of the experts that a schedule gives a layer are to be there.
+            pub fn experts(&self, scheduled: usize) -> usize {
+                match self.kind { $(Kind::$router => <$module::$router<f32> as Router<f32>>::experts(scheduled)),* }
+            }
+
             /// What the router of a layer costs.
             pub fn cost(&self, layer: Layer) -> Cost {
                 match self.kind { $(Kind::$router => <$module::$router<f32> as Router<f32>>::cost(self, layer)),* }
@@ -97,7 +122,16 @@ macro_rules! routers {
 routers! {
     "percentile" => percentile::Percentile,
     "top-k" => top_k::TopK,
+    "noisy-top-k" => noisy_top_k::NoisyTopK,
+    "switch" => switch::Switch,
+    "gshard" => gshard::GShard,
+    "expert-choice" => expert_choice::ExpertChoice,
+    "top-p" => top_p::TopP,
+    "learned-k" => learned_k::LearnedK,
+    "loss-free" => loss_free::LossFree,
+    "top-any" => top_any::TopAny,
     "dense" => dense::Dense,
+    "single" => single::Single,
 }
 
 /// The layer that a router stands in.
@@ -196,6 +230,49 @@ impl<'t, E: Elem> Routing<'t, E> {
         let routes = Arc::new(Routes::new(mask, probabilities.shape()[1]));
         Routing { gates, routes, probabilities, threshold: None, dropped: 0, losses: Vec::new() }
     }
+}
+
+/// `x` where `mask` says so, else 0.
+fn keep<'t, E: Elem>(x: Var<'t, E>, mask: &[bool]) -> Var<'t, E> {
+    x.mul(x.tape().constant(ones(&x.shape(), mask)))
+}
+
+/// 1 where `mask` says so, else 0.
+fn ones<E: Elem>(shape: &[usize], mask: &[bool]) -> Arr<E> {
+    let mut numbers = arr::zeros(shape);
+    let chosen = arr::data_mut(&mut numbers).iter_mut().zip(mask).filter(|(_, chosen)| **chosen);
+    chosen.for_each(|(number, _)| *number = E::one());
+    numbers
+}
+
+/// `hard` as a value, with the gradient of `soft`, whose value is `now`. (Bengio et al., Estimating or Propagating
+/// Gradients Through Stochastic Neurons, 2013.)
+fn straight_through<'t, E: Elem>(soft: Var<'t, E>, now: &Arr<E>, hard: &Arr<E>) -> Var<'t, E> {
+    let tape = soft.tape();
+    soft.sub(tape.constant(now.clone())).add(tape.constant(hard.clone()))
+}
+
+/// `ln(sigmoid(x))`.
+fn log_sigmoid<E: Elem>(x: Var<'_, E>) -> Var<'_, E> {
+    x.neg().softplus().neg()
+}
+
+/// Scores (T, E), each divided by its row's sum.
+fn normalised<E: Elem>(scores: &Arr<E>) -> Arr<E> {
+    let (mut out, scores) = (scores.clone(), arr::data(scores));
+    let experts = out.shape()[1];
+    rows::each(
+        arr::data_mut(&mut out),
+        experts,
+        #[inline(always)]
+        |r, row| {
+            let sum = reduce::sum_lanes(&scores[r * experts..][..experts]);
+            for v in row {
+                *v = *v / sum;
+            }
+        },
+    );
+    out
 }
 
 /// Cloning behind a box; every router that is `Clone` has it.

@@ -11,7 +11,7 @@ use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings};
 use crate::arr;
 use crate::error::Result;
-use crate::kernels::random::{Purpose, Stream};
+use crate::kernels::random::Purpose;
 use crate::kernels::{elem::Elem, gate, routes::Routes, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
@@ -105,7 +105,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
             select::above(gates, experts, threshold, &mut mask);
             threshold.f64()
         });
-        let losses = self.weights.losses(logits, &mask, phase);
+        let losses = self.weights.losses(|| logits, &mask, phase);
         let routes = Arc::new(Routes::new(&mask, experts));
         let gate = Gate {
             probabilities: probabilities.clone(),
@@ -131,13 +131,9 @@ impl<E: Elem> Router<E> for Percentile<E> {
 impl<E: Elem> Percentile<E> {
     /// The noise of this layer and step; none at inference or when switched off.
     fn noise(&self, phase: Phase) -> Option<gate::Noise> {
-        match phase {
-            Phase::Train { seed, step } if self.settings.noise > 0.0 => {
-                let stream = Stream::new(seed, Purpose::Gate, self.layer as u64, step);
-                Some((stream, self.settings.noise as f32))
-            }
-            _ => None,
-        }
+        let deviation = self.settings.noise as f32;
+        let stream = (deviation > 0.0).then(|| phase.stream(Purpose::Gate, self.layer))?;
+        stream.map(|stream| (stream, deviation))
     }
 }
 

@@ -22,8 +22,19 @@ pub struct Settings {
     pub temperature: f64,
     /// percentile: standard deviation of the noise on the gates in training.
     pub noise: f64,
-    /// top-k and its kin: experts per token. A layer with fewer experts uses all it has.
+    /// top-k, loss-free (2 unless set), noisy-top-k (4): experts per token. A layer with fewer uses all it has.
     pub k: OrAuto<usize>,
+    /// top-p: the probability that the chosen experts must reach together, above 0 to 1.
+    pub mass: f64,
+    /// switch (1.25 in training and 2 at inference unless set), gshard (2): room in each expert, as a multiple of
+    /// tokens over experts; expert-choice (2): mean number of experts per token.
+    pub capacity_factor: OrAuto<f64>,
+    /// learned-k: mean number of experts per token to aim at.
+    pub target_k: f64,
+    /// learned-k: steps over which it turns from trying all counts to deciding.
+    pub anneal_steps: u64,
+    /// Factor on the losses that only this router has (noisy-top-k, learned-k, top-any); 0 switches them off.
+    pub own_losses: f64,
     /// Weight of the loss for an even use of experts, see [`super::losses`]; any router.
     pub balance_loss: OrAuto<f64>,
     /// Weight of the loss for small logits; any router.
@@ -72,6 +83,11 @@ impl Settings {
         temperature: 0.5,
         noise: 0.1,
         k: OrAuto::AUTO,
+        mass: 0.4,
+        capacity_factor: OrAuto::AUTO,
+        target_k: 2.58,
+        anneal_steps: 1000,
+        own_losses: 1.0,
         balance_loss: OrAuto::AUTO,
         z_loss: OrAuto::AUTO,
         entropy_loss: OrAuto::AUTO,
@@ -83,8 +99,11 @@ impl Settings {
     /// The setting's name and what it may be.
     pub fn check(&self) -> Result<()> {
         require("tau", (0.0..=1.0).contains(&self.tau), &self.tau, "from 0 to 1")?;
-        let positive = self.temperature.is_finite() && self.temperature > 0.0;
-        require("temperature", positive, &self.temperature, "above 0")?;
+        require("mass", self.mass > 0.0 && self.mass <= 1.0, &self.mass, "above 0, to 1")?;
+        let positive = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v > 0.0, &v, need);
+        positive("temperature", self.temperature, "above 0")?;
+        positive("capacity_factor", self.capacity_factor.or(1.0), "\"auto\", or above 0")?;
+        require("target_k", self.target_k.is_finite() && self.target_k >= 1.0, &self.target_k, "1 or more")?;
         let k = self.k.or(1);
         require("k", (1..=4096).contains(&k), &k, "\"auto\", or 1 to 4096")?;
         let weights = [
@@ -94,6 +113,7 @@ impl Settings {
         ];
         let not_negative = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v >= 0.0, &v, need);
         not_negative("noise", self.noise, "0 or more")?;
+        not_negative("own_losses", self.own_losses, "0 or more")?;
         for (key, weight) in weights {
             not_negative(key, weight.or(0.0), "\"auto\", or 0 (off) or more")?;
         }

@@ -47,7 +47,7 @@ impl<E: Elem> Router<E> for TopK<E> {
         let mut mask = vec![false; value.len()];
         select::top_k(arr::data(&value), value.shape()[1], self.k, &mut mask);
         let gates = logits.masked_softmax(mask.as_slice().into());
-        let losses = self.weights.losses(logits, &mask, phase);
+        let losses = self.weights.losses(|| logits, &mask, phase);
         Ok(Routing { losses, ..Routing::new(gates, &mask, probabilities(&value)) })
     }
 }

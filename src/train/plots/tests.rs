@@ -19,6 +19,7 @@ fn run(experts: &[usize], epochs: usize, per_epoch: u64) -> (Vec<StepRecord>, Ve
     let decay = |step: u64, floor: f64| floor + 2.2 * libm::exp(-(step as f64) / (1.5 * per_epoch as f64));
     let step = |step: u64| StepRecord {
         router_losses: Default::default(),
+        dropped_share: 0.0,
         step,
         epoch: ((step - 1) / per_epoch) as usize + 1,
         loss: decay(step, 0.035) * libm::exp(0.8 * noise(step)),

@@ -1,0 +1,314 @@
+//! Learned k: an auxiliary network says how many experts a token gets, and which.
+//!
+//! `z = GELU(W_1 LN(x) + b_1)`, 256 wide; `p = softmax(W_r z + b_r)` over the experts; `pi = softmax(W_k z + b_k)`
+//! over the counts 2, 4, 6, 8. A layer with fewer experts takes them all where the count is higher.
+//!
+//! At inference k is the count with the largest pi, and the k experts with the largest p share the token,
+//! weighed by p divided by its sum over them. In training the count is drawn: `u = softmax((ln pi + n) / theta)`
+//! with Gumbel noise n; c is 1 at the largest of u and 0 elsewhere, and hands its gradient on to u (straight
+//! through). `t_j = sum over m >= j of c_m` says whether the j-th pair of experts takes part: the expert of rank r
+//! is weighed by `p t_ceil(r/2)`, divided by the sum of these. So the eight first must all run, also those with
+//! weight 0.
+//!
+//! Losses: balance 0.01 and z 0.001 (see [`super::losses`]); count, `0.1 (mean of E[pi] / k* - 1)^2`, holds the
+//! mean k near the target k*; variety, `-lambda H(mean of pi)`, keeps all counts in use at first. Over the first
+//! `anneal_steps` steps theta falls from 2 to 0.5 and lambda from 0.01 to 0, in straight lines. (Zhang, Sharma
+//! and Sato, Sparse MoE Transformers with Dynamic Routing; how it is trained is ours.)
+
+use super::losses::{Losses, Weights};
+use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, straight_through};
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::kernels::random::Purpose;
+use crate::kernels::{elem::Elem, select};
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::norm::LayerNorm;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::ops::softmax::probabilities;
+use crate::tape::Var;
+
+/// A router that learns how many.
+#[derive(Clone, Debug)]
+pub struct LearnedK<E> {
+    /// LN.
+    pub norm: LayerNorm<E>,
+    /// W_1, b_1.
+    pub hidden: Linear<E>,
+    /// W_r, b_r: one logit per expert.
+    pub gate: Linear<E>,
+    /// W_k, b_k: one logit per count.
+    pub count: Linear<E>,
+    target: f64,
+    anneal_steps: u64,
+    layer: usize,
+    weights: Weights,
+    /// Times this: the weights of the count loss and of the variety loss.
+    own: f64,
+}
+
+/// Width of z.
+const HIDDEN: usize = 256;
+/// How many experts a token may get.
+const COUNTS: [usize; 4] = [2, 4, 6, 8];
+/// Experts that join together.
+const PAIR: usize = 2;
+const TEMPERATURES: (f64, f64) = (2.0, 0.5);
+const COUNT_WEIGHT: f64 = 0.1;
+const VARIETY_WEIGHT: f64 = 0.01;
+
+/// What the choice is made from.
+struct Heads<'t, E: Elem> {
+    /// (T, E).
+    logits: Var<'t, E>,
+    /// (T, 4).
+    counts: Var<'t, E>,
+}
+
+/// Which experts run, and what counts as constant in their weights.
+struct Choice<E> {
+    /// Experts that run, (T, E).
+    runs: Vec<bool>,
+    /// Experts with a weight that is not 0, (T, E); the same at inference.
+    chosen: Vec<bool>,
+    /// In training: how the counts were drawn.
+    drawn: Option<Drawn<E>>,
+}
+
+struct Drawn<E> {
+    /// Gumbel noise, (T, 4).
+    noise: Arr<E>,
+    /// theta.
+    temperature: f64,
+    /// u and c, (T, 4).
+    soft: Arr<E>,
+    hard: Arr<E>,
+    /// For each token and expert the place of its pair's t, in (T, 4) as one row.
+    pairs: Vec<u32>,
+}
+
+/// Counts where there are only so many experts.
+fn counts(experts: usize) -> [usize; COUNTS.len()] {
+    COUNTS.map(|count| count.min(experts))
+}
+
+impl<E: Elem> Router<E> for LearnedK<E> {
+    fn rule(settings: &Settings) -> Rule {
+        let line =
+            format!("learned k: a network of its own picks 2, 4, 6 or 8, aiming at {}", settings.target_k);
+        Rule { varies: true, ..Rule::of_each_token(line) }
+    }
+
+    fn cost(settings: &Settings, layer: Layer) -> Cost {
+        let Layer { width: d, experts: e, .. } = layer;
+        let heads = e + COUNTS.len();
+        Cost {
+            k: settings.target_k.max(counts(e)[0] as f64).min(e as f64),
+            parameters: 2 * d + (d + 1) * HIDDEN + (HIDDEN + 1) * heads,
+            flops: 2.0 * (d * HIDDEN + HIDDEN * heads) as f64,
+        }
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LearnedK<E> {
+        LearnedK {
+            norm: LayerNorm::new(layer.width),
+            hidden: Linear::new(layer.width, HIDDEN, init),
+            gate: Linear::new(HIDDEN, layer.experts, init),
+            count: Linear::new(HIDDEN, COUNTS.len(), init),
+            // A mean of more experts than there are is out of reach.
+            target: settings.target_k.min(layer.experts as f64),
+            anneal_steps: settings.anneal_steps,
+            layer: layer.number,
+            weights: Weights::new(settings, Weights { balance: 0.01, z: 1e-3, entropy: 0.0 }),
+            own: settings.own_losses,
+        }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let heads = self.heads(x)?;
+        let choice = self.choose(&heads, phase);
+        let gates = weigh(&heads, &choice);
+        let losses = self.losses(&heads, &choice, phase);
+        Ok(Routing { losses, ..Routing::new(gates, &choice.runs, probabilities(&heads.logits.value())) })
+    }
+}
+
+impl<E: Elem> LearnedK<E> {
+    fn heads<'t>(&self, x: Var<'t, E>) -> Result<Heads<'t, E>> {
+        let z = self.hidden.forward(self.norm.forward(x)?)?.gelu();
+        Ok(Heads { logits: self.gate.forward(z)?, counts: self.count.forward(z)? })
+    }
+
+    /// How far annealing has gone, 0 to 1.
+    fn annealed(&self, step: u64) -> f64 {
+        (step as f64 / self.anneal_steps.max(1) as f64).min(1.0)
+    }
+
+    fn choose(&self, heads: &Heads<E>, phase: Phase) -> Choice<E> {
+        let (logits, value) = (heads.logits.value(), heads.counts.value());
+        let (tokens, experts) = (logits.shape()[0], logits.shape()[1]);
+        let ranks = ranks(arr::data(&logits), experts);
+        // Which of the counts each token gets, from numbers (T, 4).
+        let pick = |x: &Arr<E>| -> Vec<usize> {
+            arr::data(x).chunks_exact(COUNTS.len()).map(|row| select::argmax(row)).collect()
+        };
+        let among = |least: &dyn Fn(usize) -> usize| -> Vec<bool> {
+            ranks.iter().enumerate().map(|(i, &rank)| rank < least(i / experts)).collect()
+        };
+        let Phase::Train { step, .. } = phase else {
+            let picked = pick(&value);
+            let chosen = among(&|token| COUNTS[picked[token]]);
+            return Choice { runs: chosen.clone(), chosen, drawn: None };
+        };
+        let (first, last) = TEMPERATURES;
+        let temperature = first + (last - first) * self.annealed(step);
+        let noise = phase.stream(Purpose::Gumbel, self.layer).map_or_else(
+            || arr::zeros(value.shape()),
+            |stream| {
+                let mut uniform = arr::fresh(value.shape());
+                stream.unit(arr::data_mut(&mut uniform));
+                arr::map(&uniform, |u: E| -(-u.ln()).ln())
+            },
+        );
+        let tape = crate::Tape::new(crate::Mode::Infer);
+        let soft = draw(tape.constant(value), &noise, temperature).value();
+        let picked = pick(&soft);
+        let mut hard = arr::zeros(&[tokens, COUNTS.len()]);
+        for (row, &pick) in arr::data_mut(&mut hard).chunks_exact_mut(COUNTS.len()).zip(&picked) {
+            row[pick] = E::one();
+        }
+        let most = COUNTS[COUNTS.len() - 1];
+        let runs = among(&|_| most);
+        let pair = |(i, &rank): (usize, &usize)| i / experts * COUNTS.len() + rank.min(most - 1) / PAIR;
+        let pairs = ranks.iter().enumerate().map(|at| pair(at) as u32).collect();
+        let drawn = Drawn { noise, temperature, soft, hard, pairs };
+        Choice { runs, chosen: among(&|token| COUNTS[picked[token]]), drawn: Some(drawn) }
+    }
+
+    fn losses<'t>(&self, heads: &Heads<'t, E>, choice: &Choice<E>, phase: Phase) -> Losses<'t, E> {
+        let mut losses = self.weights.losses(|| heads.logits, &choice.chosen, phase);
+        let Phase::Train { step, .. } = phase else { return losses };
+        if self.own == 0.0 || choice.runs.is_empty() {
+            return losses;
+        }
+        let tape = heads.counts.tape();
+        let mean = heads.counts.softmax().mean_axes(&[0]);
+        let numbers = counts(heads.logits.shape()[1]).map(|count| E::of(count as f64 / self.target));
+        let expected = mean.mul(tape.constant(arr::from_vec(&[COUNTS.len()], numbers.to_vec()))).sum();
+        losses.push(("count", expected.shift(-1.0).powi(2).scale(COUNT_WEIGHT * self.own)));
+        let variety = VARIETY_WEIGHT * self.own * (1.0 - self.annealed(step));
+        if variety > 0.0 {
+            // The tiny constant stands for a count that nobody gets.
+            losses.push(("variety", mean.mul(mean.shift(1e-30).ln()).sum().scale(variety)));
+        }
+        losses
+    }
+}
+
+/// u.
+fn draw<'t, E: Elem>(counts: Var<'t, E>, noise: &Arr<E>, temperature: f64) -> Var<'t, E> {
+    counts.log_softmax().add(counts.tape().constant(noise.clone())).scale(1.0 / temperature).softmax()
+}
+
+/// Each expert's rank in its row, the largest first, of equal ones the first.
+fn ranks<E: Elem>(logits: &[E], experts: usize) -> Vec<usize> {
+    let (mut ranks, mut order) = (vec![0; logits.len()], Vec::new());
+    for (row, ranks) in logits.chunks_exact(experts).zip(ranks.chunks_exact_mut(experts)) {
+        order.clear();
+        order.extend(0..experts);
+        order.sort_by(|&a, &b| row[b].f64().total_cmp(&row[a].f64()).then(a.cmp(&b)));
+        order.iter().enumerate().for_each(|(rank, &expert)| ranks[expert] = rank);
+    }
+    ranks
+}
+
+/// The weights of the experts that run.
+fn weigh<'t, E: Elem>(heads: &Heads<'t, E>, choice: &Choice<E>) -> Var<'t, E> {
+    let Some(Drawn { noise, temperature, soft, hard, pairs }) = &choice.drawn else {
+        return heads.logits.masked_softmax(choice.chosen.as_slice().into());
+    };
+    let (tape, shape) = (heads.logits.tape(), heads.logits.shape());
+    let counts = COUNTS.len();
+    let c = straight_through(draw(heads.counts, noise, *temperature), soft, hard);
+    // A pair takes part if its count or a higher one was drawn.
+    let lower = (0..counts * counts).map(|i| if i / counts >= i % counts { E::one() } else { E::zero() });
+    let t = c.matmul(tape.constant(arr::from_vec(&[counts, counts], lower.collect())));
+    let t = t.reshape(&[shape[0] * counts, 1]).gather_rows(pairs).reshape(&shape);
+    let weights = keep(heads.logits.softmax().mul(t), &choice.runs);
+    weights.div(weights.sum_axes(&[1]).reshape(&[shape[0], 1]))
+}
+
+impl<E: Elem> Module<E> for LearnedK<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let LearnedK { norm, hidden, gate, count, target: _, anneal_steps: _, layer: _, weights: _, own: _ } =
+            self;
+        v.child("norm", norm);
+        v.child("hidden", hidden);
+        v.child("gate", gate);
+        v.child("count", count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
+    use super::*;
+    use crate::gradcheck::random;
+    use crate::kernels::routes::Routes;
+    use crate::tape::{Mode, Tape};
+
+    #[test]
+    fn gradients_with_the_choice_held_still_are_those_of_differences() {
+        for (experts, phase) in [
+            (10, Phase::Train { seed: Some(1), step: 0 }),
+            (3, Phase::Train { seed: Some(1), step: 700 }),
+            (1, Phase::Train { seed: Some(1), step: 0 }),
+        ] {
+            let pair = Pair::<LearnedK<f64>>::random(&all_losses(Kind::LearnedK), experts);
+            let x = random(&[6, 4], 1);
+            let tape = Tape::new(Mode::Infer);
+            let choice = pair.router.choose(&pair.router.heads(tape.constant(x.clone())).unwrap(), phase);
+            let routes = std::sync::Arc::new(Routes::new(&choice.runs, experts));
+            assert_gradients("learned-k", &pair, x, |pair, x| {
+                let heads = pair.router.heads(x)?;
+                let y = pair.experts.forward(x, weigh(&heads, &choice), routes.clone())?;
+                Ok(with_losses(y, &pair.router.losses(&heads, &choice, phase)))
+            });
+        }
+    }
+
+    #[test]
+    fn pairs_of_experts_join_in_the_order_of_their_probabilities() {
+        let layer = Layer { number: 0, width: 4, experts: 12 };
+        let mut router = LearnedK::<f64>::new(&Settings::DEFAULT, layer, &mut Init::new(1));
+        crate::nn::param::number(&mut router);
+        let tape = Tape::new(Mode::Infer);
+        for phase in [Phase::Eval, Phase::Train { seed: Some(1), step: 0 }] {
+            let heads = router.heads(tape.constant(random(&[50, 4], 1))).unwrap();
+            let choice = router.choose(&heads, phase);
+            let (gates, p) = (weigh(&heads, &choice).value(), probabilities(&heads.logits.value()));
+            for (t, (gates, p)) in arr::data(&gates).chunks(12).zip(arr::data(&p).chunks(12)).enumerate() {
+                let mut order: Vec<usize> = (0..12).collect();
+                order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
+                let k = gates.iter().filter(|&&gate| gate > 0.0).count();
+                assert!(COUNTS.contains(&k), "token {t} has {k}");
+                let sum: f64 = order[..k].iter().map(|&e| p[e]).sum();
+                for (rank, &e) in order.iter().enumerate() {
+                    let expected = if rank < k { p[e] / sum } else { 0.0 };
+                    assert!((gates[e] - expected).abs() < 1e-12);
+                    let runs = if phase == Phase::Eval { rank < k } else { rank < 8 };
+                    assert_eq!((choice.chosen[t * 12 + e], choice.runs[t * 12 + e]), (rank < k, runs));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn counts_are_those_of_the_layer_and_annealing_ends() {
+        assert_eq!([1, 3, 7, 20].map(counts), [[1; 4], [2, 3, 3, 3], [2, 4, 6, 7], [2, 4, 6, 8]]);
+        let layer = Layer { number: 0, width: 4, experts: 3 };
+        let router = LearnedK::<f64>::new(&Settings::DEFAULT, layer, &mut Init::new(1));
+        assert_eq!([0, 500, 1000, 5000].map(|step| router.annealed(step)), [0.0, 0.5, 1.0, 1.0]);
+    }
+}

@@ -1,0 +1,159 @@
+//! Noisy top-k routing: learned noise on the logits, and two losses for an even use of experts.
+//!
+//! In training `h = x W_g + n softplus(x W_n)` with standard normal n, at inference `h = x W_g`; `G =
+//! softmax_S(h)` over the k largest; `y = sum over S of G_i E_i(x)`. Both maps start at zero: at first chance
+//! alone decides.
+//!
+//! Losses, each 0.1 times the squared coefficient of variation (variance over squared mean) over the experts:
+//! - importance: of `sum over tokens of G_i`;
+//! - load: of `sum over tokens of Phi((x W_g)_i - t_i) / softplus(x W_n)_i)`, the expected number of tokens,
+//!   where `t_i` is the k-th largest of the other experts' `h`: what expert i must exceed to be chosen. Left out
+//!   where k is all experts.
+//!
+//! (Shazeer et al., Outrageously Large Neural Networks, sections 2.1 and 4, appendix A.)
+
+use super::losses::{Losses, Weights};
+use super::{Cost, Layer, Router, Routing, Rule, Settings};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::random::Purpose;
+use crate::kernels::{elem::Elem, select};
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::ops::softmax::probabilities;
+use crate::tape::Var;
+
+/// A noisy top-k router.
+#[derive(Clone, Debug)]
+pub struct NoisyTopK<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    /// From tokens to what softplus makes the noise's standard deviation.
+    pub noise: Linear<E>,
+    k: usize,
+    layer: usize,
+    weights: Weights,
+    /// Of the importance loss and of the load loss.
+    own_weight: f64,
+}
+
+/// Experts per token unless set.
+const K: usize = 4;
+/// Weight of each of the two losses.
+const WEIGHT: f64 = 0.1;
+
+impl<E: Elem> Router<E> for NoisyTopK<E> {
+    fn rule(settings: &Settings) -> Rule {
+        Rule::of_each_token(format!("noisy top-k, k {} (the same for every token)", settings.k.or(K)))
+    }
+
+    /// With the noise of training.
+    fn cost(settings: &Settings, layer: Layer) -> Cost {
+        let Cost { k, parameters, flops } = Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64);
+        Cost { k, parameters: 2 * parameters, flops: 2.0 * flops }
+    }
+
+    fn new(settings: &Settings, layer: Layer, _: &mut Init) -> NoisyTopK<E> {
+        NoisyTopK {
+            gate: Linear::zeros(layer.width, layer.experts),
+            noise: Linear::zeros(layer.width, layer.experts),
+            k: settings.k.or(K).min(layer.experts),
+            layer: layer.number,
+            weights: Weights::new(settings, Weights::default()),
+            own_weight: WEIGHT * settings.own_losses,
+        }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let clean = self.gate.forward(x)?;
+        let mut spread = None;
+        let mut h = clean;
+        if phase != Phase::Eval {
+            let mut noise = arr::zeros(&clean.shape());
+            if let Some(stream) = phase.stream(Purpose::Spread, self.layer) {
+                stream.normal(arr::data_mut(&mut noise), 1.0);
+            }
+            let deviation = self.noise.forward(x)?.softplus();
+            h = clean.add(deviation.mul(x.tape().constant(noise)));
+            spread = Some(deviation);
+        }
+        let mut mask = vec![false; h.value().len()];
+        select::top_k(arr::data(&h.value()), h.shape()[1], self.k, &mut mask);
+        let gates = h.masked_softmax(mask.as_slice().into());
+        let mut losses = self.weights.losses(|| clean, &mask, phase);
+        if let Some(spread) = spread {
+            losses.extend(self.own_losses(clean, spread, h, gates));
+        }
+        Ok(Routing { losses, ..Routing::new(gates, &mask, probabilities(&clean.value())) })
+    }
+}
+
+impl<E: Elem> NoisyTopK<E> {
+    /// The importance and the load loss.
+    fn own_losses<'t>(
+        &self,
+        clean: Var<'t, E>,
+        spread: Var<'t, E>,
+        h: Var<'t, E>,
+        gates: Var<'t, E>,
+    ) -> Losses<'t, E> {
+        let mut losses = Vec::new();
+        if self.own_weight == 0.0 || h.value().is_empty() {
+            return losses;
+        }
+        losses.push(("importance", variation(gates.sum_axes(&[0])).scale(self.own_weight)));
+        let (value, shape) = (h.value(), h.shape());
+        let experts = shape[1];
+        if self.k < experts {
+            let all = value.len();
+            let limits = limits(arr::data(&value), experts, self.k);
+            let limits = h.reshape(&[all, 1]).gather_rows(&limits).reshape(&shape);
+            // The tiny constant stands for a deviation that has vanished.
+            let chance = clean.sub(limits).div(spread.shift(1e-6)).normal_cdf();
+            losses.push(("load", variation(chance.sum_axes(&[0])).scale(self.own_weight)));
+        }
+        losses
+    }
+}
+
+/// The squared coefficient of variation of some numbers.
+fn variation<E: Elem>(x: Var<'_, E>) -> Var<'_, E> {
+    x.var_axes(&[0]).div(x.mean_axes(&[0]).powi(2))
+}
+
+/// For each element of `h` (T, `experts`) the place of the k-th largest of the others in its row.
+fn limits<E: Elem>(h: &[E], experts: usize, k: usize) -> Vec<u32> {
+    let mut limits = vec![0; h.len()];
+    let mut order = Vec::new();
+    for (r, (row, limits)) in h.chunks_exact(experts).zip(limits.chunks_exact_mut(experts)).enumerate() {
+        order.clear();
+        order.extend(0..experts);
+        order.sort_by(|&a, &b| row[b].f64().total_cmp(&row[a].f64()).then(a.cmp(&b)));
+        for (rank, &i) in order.iter().enumerate() {
+            let limit = if rank < k { order[k] } else { order[k - 1] };
+            limits[i] = (r * experts + limit) as u32;
+        }
+    }
+    limits
+}
+
+impl<E: Elem> Module<E> for NoisyTopK<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let NoisyTopK { gate, noise, k: _, layer: _, weights: _, own_weight: _ } = self;
+        v.child("gate", gate);
+        v.child("noise", noise);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_kth_largest_of_the_others() {
+        let h = [3.0, 1.0, 4.0, 2.0, 0.0, 0.0, 0.0, 0.0];
+        // Chosen are 0 and 2, and of equal ones the first two.
+        assert_eq!(limits(&h, 4, 2), [3, 0, 3, 0, 6, 6, 5, 5]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Switch routing: one expert per token, and room for only so many tokens in each.
+//!
+//! `p = softmax(W x' + b)` with `x' = x` times uniform numbers from 0.99 to 1.01 in training; i = argmax p;
+//! `y = p_i E_i(x)`. An expert has room for `floor(cf T / E)` of a batch's T tokens (at least one), `cf` 1.25
+//! in training and 2 at inference; who comes later than that gets no expert, `y = 0`, and goes on through the
+//! residual alone. Balance loss 0.01. (Fedus et al., Switch Transformers, section 2.)
+//!
+//! A token's result depends on the tokens before it and on how many there are, at inference too.
+
+use super::capacity::{Room, capacity};
+use super::losses::Weights;
+use super::{Cost, Layer, OrAuto, Router, Routing, Rule, Sees, Settings, keep};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::random::Purpose;
+use crate::kernels::{elem::Elem, select};
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::tape::Var;
+
+/// A switch router.
+#[derive(Clone, Debug)]
+pub struct Switch<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    capacity_factor: OrAuto<f64>,
+    layer: usize,
+    weights: Weights,
+}
+
+/// Capacity factors in training and at inference unless set.
+const FACTORS: (f64, f64) = (1.25, 2.0);
+/// A token's numbers are multiplied by 1 give or take up to this much.
+const JITTER: f64 = 0.01;
+
+impl<E: Elem> Router<E> for Switch<E> {
+    fn rule(settings: &Settings) -> Rule {
+        let (train, eval) = (settings.capacity_factor.or(FACTORS.0), settings.capacity_factor.or(FACTORS.1));
+        let line = format!("switch: one expert, capacity factor {train} in training, {eval} at inference");
+        Rule { line, varies: true, training: Sees::Earlier, inference: Sees::Earlier }
+    }
+
+    fn cost(_: &Settings, layer: Layer) -> Cost {
+        Cost::linear(layer, 1.0)
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Switch<E> {
+        let own = Weights { balance: 0.01, ..Weights::default() };
+        Switch {
+            gate: Linear::new(layer.width, layer.experts, init),
+            capacity_factor: settings.capacity_factor,
+            layer: layer.number,
+            weights: Weights::new(settings, own),
+        }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let factor = self.capacity_factor.or(if phase == Phase::Eval { FACTORS.1 } else { FACTORS.0 });
+        let seen = phase.stream(Purpose::Jitter, self.layer).map_or(x, |stream| {
+            let mut jitter = arr::fresh(&x.shape());
+            stream.unit(arr::data_mut(&mut jitter));
+            let jitter = arr::map(&jitter, |u| E::of(1.0 - JITTER) + E::of(2.0 * JITTER) * u);
+            x.mul(x.tape().constant(jitter))
+        });
+        let logits = self.gate.forward(seen)?;
+        let experts = logits.shape()[1];
+        let p = logits.softmax();
+        let mut mask = vec![false; p.value().len()];
+        select::top_k(arr::data(&logits.value()), experts, 1, &mut mask);
+        let losses = self.weights.losses(|| logits, &mask, phase);
+        let mut room = Room::new(capacity(factor, mask.len() / experts, experts), experts);
+        let mut dropped = 0;
+        for (i, chosen) in mask.iter_mut().enumerate().filter(|(_, chosen)| **chosen) {
+            *chosen = room.take(i % experts);
+            dropped += u64::from(!*chosen);
+        }
+        Ok(Routing { dropped, losses, ..Routing::new(keep(p, &mask), &mask, p.value()) })
+    }
+}
+
+impl<E: Elem> Module<E> for Switch<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Switch { gate, capacity_factor: _, layer: _, weights: _ } = self;
+        v.child("gate", gate);
+    }
+}

@@ -1,0 +1,188 @@
+//! Top-any routing: every expert whose likeness to the token exceeds the expert's own learned threshold.
+//!
+//! `s_i = sigmoid(lambda cos(x, w_i))`; expert i is active where `s_i > sigmoid(lambda G_i)`; `y` is the mean of
+//! the active experts' outputs; where none is active the one with the largest `s_i` is. `lambda` is 2, thresholds
+//! `G` start at 0: a right angle. Being active, 0 or 1, hands its gradient on to `s_i - sigmoid(lambda G_i)`
+//! as if it were that difference (straight through); the number of active experts counts as a constant.
+//!
+//! Losses: diversity, the Frobenius norm of `W^T W - I`, keeps directions `w_i` apart; simplicity, the mean of the
+//! norms of `w_i`, keeps them short. (Guo et al., Dynamic Mixture of Experts: An Auto-Tuning Approach for
+//! Efficient Transformer Models, section 3. That lambda is 2 and both losses have weight 1 is ours.)
+
+use super::losses::{Losses, Weights};
+use super::{Cost, Layer, Router, Routing, Rule, Settings, log_sigmoid, normalised, ones, straight_through};
+use crate::arr::{self, Arr};
+use crate::error::Result;
+use crate::kernels::{elem::Elem, select};
+use crate::nn::Phase;
+use crate::nn::param::{Init, Module, Param, Visitor};
+use crate::tape::Var;
+
+/// A top-any router.
+#[derive(Clone, Debug)]
+pub struct TopAny<E> {
+    /// The experts' directions w, (d, E).
+    pub directions: Param<E>,
+    /// The experts' thresholds G, (E).
+    pub thresholds: Param<E>,
+    weights: Weights,
+    /// Of the diversity loss and of the simplicity loss.
+    own_weight: f64,
+}
+
+/// lambda.
+const SCALE: f64 = 2.0;
+/// Under roots, for tokens and directions of zeros.
+const TINY: f64 = 1e-12;
+
+/// Which experts are active.
+struct Choice<E> {
+    mask: Vec<bool>,
+    /// 1 where active, (T, E).
+    active: Arr<E>,
+    /// What the scores exceeded the thresholds by, (T, E).
+    margins: Arr<E>,
+}
+
+/// What the choice is made from.
+struct Scores<'t, E: Elem> {
+    /// `lambda cos(x, w_i)`, (T, E).
+    logits: Var<'t, E>,
+    /// Its sigmoid, s.
+    scores: Var<'t, E>,
+    /// `s_i - sigmoid(lambda G_i)`.
+    margins: Var<'t, E>,
+}
+
+impl<E: Elem> Router<E> for TopAny<E> {
+    fn rule(_: &Settings) -> Rule {
+        let line = "top-any: experts above their own learned thresholds, at least one".into();
+        Rule { varies: true, ..Rule::of_each_token(line) }
+    }
+
+    /// At first, about half of the experts lie on a token's side.
+    fn cost(_: &Settings, layer: Layer) -> Cost {
+        let Layer { width: d, experts: e, .. } = layer;
+        let flops = 2.0 * (d * e + d) as f64;
+        Cost { k: (e as f64 / 2.0).max(1.0), parameters: (d + 1) * e, flops }
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopAny<E> {
+        TopAny {
+            directions: Param::uniform(&[layer.width, layer.experts], layer.width, init),
+            thresholds: Param::full(&[layer.experts], 0.0),
+            weights: Weights::new(settings, Weights::default()),
+            own_weight: settings.own_losses,
+        }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let scores = self.scores(x);
+        let choice = choose(&scores);
+        let gates = weigh(&scores, &choice);
+        let losses = self.losses(&scores, &choice, phase);
+        let probabilities = normalised(&scores.scores.value());
+        Ok(Routing { losses, ..Routing::new(gates, &choice.mask, probabilities) })
+    }
+}
+
+impl<E: Elem> TopAny<E> {
+    fn scores<'t>(&self, x: Var<'t, E>) -> Scores<'t, E> {
+        let (tape, tokens) = (x.tape(), x.shape()[0]);
+        let (w, thresholds) = (self.directions.on(tape), self.thresholds.on(tape));
+        let cos = x.matmul(w).div(norms(x, 1).reshape(&[tokens, 1])).div(norms(w, 0));
+        let logits = cos.scale(SCALE);
+        let scores = logits.sigmoid();
+        Scores { logits, scores, margins: scores.sub(thresholds.scale(SCALE).sigmoid()) }
+    }
+
+    fn losses<'t>(&self, scores: &Scores<'t, E>, choice: &Choice<E>, phase: Phase) -> Losses<'t, E> {
+        let mut losses = self.weights.losses(|| log_sigmoid(scores.logits), &choice.mask, phase);
+        if self.own_weight > 0.0 && phase != Phase::Eval {
+            let w = self.directions.on(scores.logits.tape());
+            let experts = w.shape()[1];
+            let mut one = arr::zeros(&[experts, experts]);
+            arr::data_mut(&mut one).iter_mut().step_by(experts + 1).for_each(|v| *v = E::one());
+            let apart = w.transpose(0, 1).matmul(w).sub(w.tape().constant(one));
+            let diversity = apart.powi(2).sum().shift(TINY).sqrt();
+            losses.push(("diversity", diversity.scale(self.own_weight)));
+            losses.push(("simplicity", norms(w, 0).mean().scale(self.own_weight)));
+        }
+        losses
+    }
+}
+
+/// The norms of `x` along an axis.
+fn norms<E: Elem>(x: Var<'_, E>, axis: usize) -> Var<'_, E> {
+    x.powi(2).sum_axes(&[axis]).shift(TINY).sqrt()
+}
+
+fn choose<E: Elem>(scores: &Scores<E>) -> Choice<E> {
+    let (margins, scores) = (scores.margins.value(), scores.scores.value());
+    let experts = scores.shape()[1];
+    let mut mask: Vec<bool> = arr::data(&margins).iter().map(|&margin| margin > E::zero()).collect();
+    for (mask, scores) in mask.chunks_exact_mut(experts).zip(arr::data(&scores).chunks_exact(experts)) {
+        if !mask.contains(&true) {
+            mask[select::argmax(scores)] = true;
+        }
+    }
+    Choice { active: ones(scores.shape(), &mask), mask, margins }
+}
+
+/// Each active expert's part of the mean.
+fn weigh<'t, E: Elem>(scores: &Scores<'t, E>, choice: &Choice<E>) -> Var<'t, E> {
+    let shape = choice.active.shape();
+    let share = |row: &[bool]| E::of(1.0 / row.iter().filter(|&&active| active).count() as f64);
+    let shares = arr::from_vec(&[shape[0], 1], choice.mask.chunks_exact(shape[1]).map(share).collect());
+    straight_through(scores.margins, &choice.margins, &choice.active)
+        .mul(scores.margins.tape().constant(shares))
+}
+
+impl<E: Elem> Module<E> for TopAny<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let TopAny { directions, thresholds, weights: _, own_weight: _ } = self;
+        v.param("directions", directions);
+        v.param("thresholds", thresholds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
+    use super::super::{Kind, Phase};
+    use super::*;
+    use crate::gradcheck::random;
+    use crate::kernels::routes::Routes;
+    use crate::tape::{Mode, Tape};
+
+    #[test]
+    fn gradients_with_the_choice_held_still_are_those_of_differences() {
+        let phase = Phase::Train { seed: Some(1), step: 0 };
+        for experts in [5, 1] {
+            let pair = Pair::<TopAny<f64>>::random(&all_losses(Kind::TopAny), experts);
+            let x = random(&[6, 4], 1);
+            let tape = Tape::new(Mode::Infer);
+            let choice = choose(&pair.router.scores(tape.constant(x.clone())));
+            let routes = std::sync::Arc::new(Routes::new(&choice.mask, experts));
+            assert_gradients("top-any", &pair, x, |pair, x| {
+                let scores = pair.router.scores(x);
+                let y = pair.experts.forward(x, weigh(&scores, &choice), routes.clone())?;
+                Ok(with_losses(y, &pair.router.losses(&scores, &choice, phase)))
+            });
+        }
+    }
+
+    #[test]
+    fn active_experts_count_equally_and_without_any_the_most_alike_serves() {
+        let layer = Layer { number: 0, width: 2, experts: 3 };
+        let mut router = TopAny::<f64>::new(&Settings::DEFAULT, layer, &mut crate::nn::Init::new(1));
+        crate::nn::param::number(&mut router);
+        // Directions east, north and north-east.
+        router.directions.value = arr::from_vec(&[2, 3], vec![1.0, 0.0, 2.0, 0.0, 1.0, 2.0]);
+        let tape = Tape::new(Mode::Infer);
+        let x = tape.constant(arr::from_vec(&[3, 2], vec![3.0, 1.0, 1.0, -0.5, -1.0, -3.0]));
+        let gates = router.route(x, Phase::Eval).unwrap().gates.value();
+        let third = 1.0 / 3.0;
+        assert_eq!(arr::data(&gates), [third, third, third, 0.5, 0.0, 0.5, 1.0, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Top-p routing: the fewest experts whose probabilities together reach a given mass.
+//!
+//! `P = softmax(W x + b)`; in falling order of P (of equal ones the lower index first), k is the least number
+//! with `P_(1) + .. + P_(k) >= p`; `y = sum of P_i E_i(x)` over these k, not scaled up. A sure router takes one
+//! expert, an unsure one many. Balance loss 1e-2, entropy loss ("dynamic", so that it does not take them all)
+//! 1e-4. (Huang et al., Harder Tasks Need More Experts: More Dynamic Routing in MoE Models, its dynamic routing.)
+
+use super::losses::Weights;
+use super::{Cost, Layer, Router, Routing, Rule, Settings, keep};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::nn::Phase;
+use crate::nn::linear::Linear;
+use crate::nn::param::{Init, Module, Visitor};
+use crate::tape::Var;
+
+/// A top-p router.
+#[derive(Clone, Debug)]
+pub struct TopP<E> {
+    /// From tokens to logits, one per expert.
+    pub gate: Linear<E>,
+    mass: f64,
+    weights: Weights,
+}
+
+impl<E: Elem> Router<E> for TopP<E> {
+    fn rule(settings: &Settings) -> Rule {
+        Rule { varies: true, ..Rule::of_each_token(format!("top-p, mass {}", settings.mass)) }
+    }
+
+    /// The most that it can be: k where all probabilities are equal.
+    fn cost(settings: &Settings, layer: Layer) -> Cost {
+        Cost::linear(layer, (settings.mass * layer.experts as f64 - 1e-9).ceil().max(1.0))
+    }
+
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopP<E> {
+        let own = Weights { balance: 1e-2, entropy: 1e-4, ..Weights::default() };
+        let gate = Linear::new(layer.width, layer.experts, init);
+        TopP { gate, mass: settings.mass, weights: Weights::new(settings, own) }
+    }
+
+    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+        let logits = self.gate.forward(x)?;
+        let p = logits.softmax();
+        let value = p.value();
+        let experts = value.shape()[1];
+        let mut mask = vec![false; value.len()];
+        for (p, mask) in arr::data(&value).chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
+            reach(p, E::of(self.mass), mask);
+        }
+        let losses = self.weights.losses(|| logits, &mask, phase);
+        Ok(Routing { losses, ..Routing::new(keep(p, &mask), &mask, value) })
+    }
+}
+
+/// Marks the largest of `p`, of equal ones the first, until their sum reaches `mass` (or all are marked).
+fn reach<E: Elem>(p: &[E], mass: E, mask: &mut [bool]) {
+    let mut sum = E::zero();
+    for _ in 0..p.len() {
+        let left = (0..p.len()).filter(|&i| !mask[i]);
+        let Some(next) = left.reduce(|best, i| if p[i] > p[best] { i } else { best }) else { return };
+        mask[next] = true;
+        sum += p[next];
+        if sum >= mass {
+            return;
+        }
+    }
+}
+
+impl<E: Elem> Module<E> for TopP<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let TopP { gate, mass: _, weights: _ } = self;
+        v.child("gate", gate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_that_reach_the_mass_and_ties_go_to_the_first() {
+        for (p, mass, expected) in [
+            ([0.1, 0.4, 0.3, 0.2], 0.4, [false, true, false, false]),
+            ([0.1, 0.4, 0.3, 0.2], 0.41, [false, true, true, false]),
+            ([0.25; 4], 0.5, [true, true, false, false]),
+            // Rounding may keep the sum below 1.
+            ([0.25, 0.25, 0.25, 0.2499], 1.0, [true; 4]),
+        ] {
+            let mut mask = [false; 4];
+            reach(&p, mass, &mut mask);
+            assert_eq!(mask, expected);
+        }
+    }
+}

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::{self, grouped, print, table};
+use crate::analysis::gradient_variance::{self, Comparison, MICRO_BATCHES};
 use crate::analysis::stats::Correlation;
 use crate::analysis::usage::{Difficulty, Group, Usage};
 use crate::analysis::{plots, tokens};
@@ -26,6 +27,7 @@ struct Report {
     active_flops_per_token: f64,
     #[serde(flatten)]
     usage: Usage,
+    gradient_variance: Option<Comparison>,
 }
 
 /// Looks at the run's network on every test image, prints what it found and writes pictures into the run's folder.
@@ -45,12 +47,15 @@ pub fn run(
         let standardize = trained.input.standardize()?;
         let (_, records) = evaluate(&trained.model, &data.test, &standardize)?;
         let seen = tokens::observe(&trained.model, &data.test, &standardize)?;
+        let seed = trained.config.seed;
+        let gradient_variance = gradient_variance::compare(&trained.model, &data.train, &standardize, seed)?;
         let spec = trained.model.spec();
         Ok(Report {
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
             usage: Usage::new(&seen, &records, data.classes),
+            gradient_variance,
         })
     })?;
     let folder = run.join(FOLDER);
@@ -67,10 +72,10 @@ pub fn run(
 }
 
 fn describe(report: &Report) -> String {
-    let Report { router, parameters, active_flops_per_token, usage } = report;
+    let Report { router, parameters, active_flops_per_token, usage, gradient_variance } = report;
     let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
     format!(
-        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}",
+        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}",
         grouped(usage.images),
         100.0 * usage.accuracy,
         grouped(*parameters),
@@ -82,6 +87,7 @@ fn describe(report: &Report) -> String {
             || "Every image gets the same number of experts: there is nothing that could go with how hard it is.\n".into(),
             difficulty
         ),
+        gradient_variance.as_ref().map_or(String::new(), variance),
     )
 }
 
@@ -136,6 +142,20 @@ fn difficulty(difficulty: &Difficulty) -> String {
         correlation(with_loss),
         correlation(with_margin),
         table(&rows)
+    )
+}
+
+fn variance(comparison: &Comparison) -> String {
+    let Comparison { fixed_k, mean_k, ratio, interval: (low, high), .. } = comparison;
+    let list = mean_k.iter().map(|k| format!("{k:.2}")).collect::<Vec<_>>().join(", ");
+    let verdict = match (*low > 1.0, *high < 1.0) {
+        (true, _) => "larger",
+        (_, true) => "smaller",
+        _ => "not told apart",
+    };
+    format!(
+        "\nvariance of the gates' gradients over {MICRO_BATCHES} micro-batches, with {list} experts on average against \
+         {fixed_k:?} fixed:\nratio {ratio:.3} ({low:.3} to {high:.3}), {verdict}\n"
     )
 }
 

@@ -170,6 +170,12 @@ impl<E: Elem> Model<E> {
         Ok((self.head.forward(h)?, dispatch))
     }
 
+    /// Fixes the number of experts of each layer from now on ([`super::router::Router::fix`]); false if some router
+    /// cannot.
+    pub fn fix(&mut self, k: &[usize]) -> bool {
+        self.layers.iter_mut().zip(k).all(|(layer, &k)| layer.router.as_mut().is_some_and(|r| r.fix(k)))
+    }
+
     /// Takes the statistics of a training batch into the layers' running numbers.
     pub fn absorb(&mut self, usage: &[Usage]) {
         self.layers.iter_mut().zip(usage).for_each(|(layer, usage)| layer.absorb(usage));

@@ -72,6 +72,12 @@ pub trait Router<E: Elem>: Module<E> + BoxedClone<E> + Debug + Send + Sync {
 
     /// Takes the statistics of a training batch into the running numbers.
     fn absorb(&mut self, _: &Usage) {}
+
+    /// From now on gives every token the `k` experts of the largest scores, with weights by the same rule; false if
+    /// this router cannot. For comparing a varying number of experts with a fixed one.
+    fn fix(&mut self, _k: usize) -> bool {
+        false
+    }
 }
 
 /// The routers by the names they have in settings.

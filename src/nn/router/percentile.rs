@@ -40,6 +40,8 @@ pub struct Percentile<E> {
     pub gate: Linear<E>,
     /// Running average of the batch thresholds; NaN before the first batch.
     pub threshold: f64,
+    /// A number of experts for every token in place of the rule.
+    fixed: Option<usize>,
     settings: Settings,
     /// The layer's number, which addresses its noise.
     layer: usize,
@@ -76,6 +78,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
         Percentile {
             gate: Linear::new(layer.width, layer.experts, init),
             threshold: f64::NAN,
+            fixed: None,
             settings: *settings,
             layer: layer.number,
             weights: Weights::new(settings, Weights::default()),
@@ -88,9 +91,12 @@ impl<E: Elem> Router<E> for Percentile<E> {
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
         let running = phase == Phase::Eval && !self.threshold.is_nan();
         // At inference before any training, and where there are no tokens, there is no threshold.
-        let by_threshold =
-            self.settings.scope == Scope::Batch && (running || phase != Phase::Eval) && !value.is_empty();
-        let k = (!by_threshold).then(|| select::token_scope_k(experts, tau));
+        let by_threshold = self.settings.scope == Scope::Batch
+            && (running || phase != Phase::Eval)
+            && !value.is_empty()
+            && self.fixed.is_none();
+        let by_rank = || self.fixed.unwrap_or_else(|| select::token_scope_k(experts, tau));
+        let k = (!by_threshold).then(by_rank);
         let (mut probabilities, mut gates) = (arr::fresh(shape), arr::fresh(shape));
         let mut mask = vec![false; value.len()];
         let out = gate::Gates {
@@ -126,6 +132,11 @@ impl<E: Elem> Router<E> for Percentile<E> {
             MOMENTUM * self.threshold + (1.0 - MOMENTUM) * threshold
         };
     }
+
+    fn fix(&mut self, k: usize) -> bool {
+        self.fixed = Some(k.clamp(1, self.gate.b.value.len()));
+        true
+    }
 }
 
 impl<E: Elem> Percentile<E> {
@@ -139,7 +150,7 @@ impl<E: Elem> Percentile<E> {
 
 impl<E: Elem> Module<E> for Percentile<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
-        let Percentile { gate, threshold, settings, layer: _, weights: _ } = self;
+        let Percentile { gate, threshold, fixed: _, settings, layer: _, weights: _ } = self;
         v.child("gate", gate);
         if settings.scope == Scope::Batch {
             v.state("threshold", threshold);

@@ -9,7 +9,7 @@ use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Settings, keep};
 use crate::arr;
 use crate::error::Result;
-use crate::kernels::elem::Elem;
+use crate::kernels::{elem::Elem, select};
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
@@ -21,6 +21,8 @@ pub struct TopP<E> {
     /// From tokens to logits, one per expert.
     pub gate: Linear<E>,
     mass: f64,
+    /// A number of experts for every token in place of the rule.
+    fixed: Option<usize>,
     weights: Weights,
 }
 
@@ -37,7 +39,7 @@ impl<E: Elem> Router<E> for TopP<E> {
     fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopP<E> {
         let own = Weights { balance: 1e-2, entropy: 1e-4, ..Weights::default() };
         let gate = Linear::new(layer.width, layer.experts, init);
-        TopP { gate, mass: settings.mass, weights: Weights::new(settings, own) }
+        TopP { gate, mass: settings.mass, fixed: None, weights: Weights::new(settings, own) }
     }
 
     fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
@@ -46,11 +48,20 @@ impl<E: Elem> Router<E> for TopP<E> {
         let value = p.value();
         let experts = value.shape()[1];
         let mut mask = vec![false; value.len()];
-        for (p, mask) in arr::data(&value).chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
-            reach(p, E::of(self.mass), mask);
+        match self.fixed {
+            Some(k) => select::top_k(arr::data(&value), experts, k, &mut mask),
+            None => {
+                let rows = arr::data(&value).chunks_exact(experts).zip(mask.chunks_exact_mut(experts));
+                rows.for_each(|(p, mask)| reach(p, E::of(self.mass), mask));
+            }
         }
         let losses = self.weights.losses(|| logits, &mask, phase);
         Ok(Routing { losses, ..Routing::new(keep(p, &mask), &mask, value) })
+    }
+
+    fn fix(&mut self, k: usize) -> bool {
+        self.fixed = Some(k.clamp(1, self.gate.b.value.len()));
+        true
     }
 }
 
@@ -70,7 +81,7 @@ fn reach<E: Elem>(p: &[E], mass: E, mask: &mut [bool]) {
 
 impl<E: Elem> Module<E> for TopP<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
-        let TopP { gate, mass: _, weights: _ } = self;
+        let TopP { gate, mass: _, fixed: _, weights: _ } = self;
         v.child("gate", gate);
     }
 }

@@ -55,7 +55,8 @@ pub struct Config {
     pub experts_max: usize,
     /// The fewest experts of a layer.
     pub experts_min: usize,
-    /// Experts of each layer for `schedule = "custom"`; filled in from the schedule otherwise.
+    /// Experts of each layer for `schedule = "custom"`; filled in from the schedule otherwise, by the training if it is
+    /// to be learned.
     pub experts: Vec<usize>,
     /// Where layer normalisation stands.
     pub norm: Norm,
@@ -229,7 +230,7 @@ impl Config {
         let mut config: Config =
             table.try_into().map_err(|e: toml::de::Error| Error::config("config", e.message()))?;
         config.check()?;
-        if config.schedule != Schedule::Custom {
+        if !matches!(config.schedule, Schedule::Custom | Schedule::Learned) {
             let experts = config.schedule.experts(config.layers, config.experts_min, config.experts_max);
             if listed && config.experts != experts {
                 let what =
@@ -271,7 +272,8 @@ impl Config {
         not_negative("clip_norm", self.clip_norm)?;
         require("beta1", (0.0..1.0).contains(&self.beta1), &self.beta1, "from 0 to below 1")?;
         require("beta2", (0.0..1.0).contains(&self.beta2), &self.beta2, "from 0 to below 1")?;
-        if self.schedule == Schedule::Custom {
+        let learned = self.schedule == Schedule::Learned && !self.experts.is_empty();
+        if self.schedule == Schedule::Custom || learned {
             let list = format!("{:?}", self.experts);
             let need = format!("a list of {} numbers from 1 to 4096, one for each layer", self.layers);
             let fits =
@@ -291,6 +293,7 @@ impl Config {
     pub fn spec(&self, inputs: usize, classes: usize) -> Spec {
         let experts = match self.schedule {
             Schedule::Custom => self.experts.clone(),
+            Schedule::Learned if !self.experts.is_empty() => self.experts.clone(),
             schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
         };
         let hidden = if self.expert_hidden == 0 { (self.width / 2).max(1) } else { self.expert_hidden };

@@ -60,10 +60,11 @@ pub fn compare(
     if batches.len() < 2 || !model.clone().fix(&vec![1; model.spec().experts.len()]) {
         return Ok(None);
     }
-    let (dynamic, mean_k) = gradients(&mut model, images, standardize, &batches)?;
+    let of_routers = |name: &str| name.contains(".router.");
+    let (dynamic, mean_k) = gradients(&mut model, images, standardize, &batches, of_routers)?;
     let fixed_k: Vec<usize> = mean_k.iter().map(|k| k.round().max(1.0) as usize).collect();
     model.fix(&fixed_k);
-    let (fixed, _) = gradients(&mut model, images, standardize, &batches)?;
+    let (fixed, _) = gradients(&mut model, images, standardize, &batches, of_routers)?;
     let products = [products(&dynamic), products(&fixed)];
     let all: Vec<usize> = (0..batches.len()).collect();
     let [dynamic, fixed] = [0, 1].map(|i| variance(&products[i], &all));
@@ -89,12 +90,13 @@ pub fn compare(
     }))
 }
 
-/// The gradient of all routers' parameters for each micro-batch, and the mean number of experts of each layer.
-fn gradients(
+/// The gradient of the parameters that `of` names, for each micro-batch, and the mean number of experts of each layer.
+pub(super) fn gradients(
     model: &mut Model<f32>,
     images: &Images,
     standardize: &Standardize,
     batches: &[&[u32]],
+    of: impl Fn(&str) -> bool,
 ) -> Result<(Vec<Vec<f32>>, Vec<f64>)> {
     let (mut all, mut k) = (Vec::new(), vec![0.0; model.spec().experts.len()]);
     for batch in batches {
@@ -107,20 +109,20 @@ fn gradients(
         for (k, layer) in k.iter_mut().zip(&layers) {
             *k += layer.routes.len() as f64 / (batch.len() * batches.len()) as f64;
         }
-        let (mut of_routers, mut gradients) = (Vec::new(), gradients.iter());
+        let (mut kept, mut gradients) = (Vec::new(), gradients.iter());
         for_each_param(model, |name, _| {
             let gradient = gradients.next().expect("one gradient per parameter");
-            if name.contains(".router.") {
-                of_routers.extend_from_slice(arr::data(gradient));
+            if of(name) {
+                kept.extend_from_slice(arr::data(gradient));
             }
         });
-        all.push(of_routers);
+        all.push(kept);
     }
     Ok((all, k))
 }
 
 /// All scalar products of the gradients with one another.
-fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
+pub(super) fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let product =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     gradients.iter().map(|a| gradients.iter().map(|b| product(a, b)).collect()).collect()
@@ -128,11 +130,17 @@ fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
 
 /// `1/(M-1) sum |g_m - mean|^2` over the gradients that `sample` names, from their products:
 /// `sum |g|^2 - |sum g|^2 / M`.
-fn variance(products: &[Vec<f64>], sample: &[usize]) -> f64 {
+pub(super) fn variance(products: &[Vec<f64>], sample: &[usize]) -> f64 {
     let count = sample.len() as f64;
     let squares: f64 = sample.iter().map(|&i| products[i][i]).sum();
     let of_sum: f64 = sample.iter().flat_map(|&i| sample.iter().map(move |&j| products[i][j])).sum();
     (squares - of_sum / count) / (count - 1.0)
+}
+
+/// `|mean|^2` of the gradients that `sample` names, from their products.
+pub(super) fn squared_mean(products: &[Vec<f64>], sample: &[usize]) -> f64 {
+    let count = sample.len() as f64;
+    sample.iter().flat_map(|&i| sample.iter().map(move |&j| products[i][j])).sum::<f64>() / (count * count)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What a trained network does: how it uses its experts, for which inputs, and what the papers' theory says of it.
 
+pub mod diversity;
 pub mod gradient_variance;
+pub mod learned;
 pub mod plots;
 pub mod stats;
 pub mod theory;

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::{self, grouped, print, table};
+use crate::analysis::diversity::{self, Diversity};
 use crate::analysis::gradient_variance::{self, Comparison, MICRO_BATCHES};
 use crate::analysis::stats::Correlation;
 use crate::analysis::usage::{Difficulty, Group, Usage};
 use crate::analysis::{plots, tokens};
+use crate::config::Config;
 use crate::data;
 use crate::files;
 use crate::train::evaluate::evaluate;
@@ -28,6 +30,9 @@ struct Report {
     #[serde(flatten)]
     usage: Usage,
     gradient_variance: Option<Comparison>,
+    diversity: Vec<Diversity>,
+    /// Experts that a learned schedule would give to each layer, as many in all as this network has.
+    recommended_experts: Vec<usize>,
 }
 
 /// Looks at the run's network on every test image, prints what it found and writes pictures into the run's folder.
@@ -49,13 +54,19 @@ pub fn run(
         let seen = tokens::observe(&trained.model, &data.test, &standardize)?;
         let seed = trained.config.seed;
         let gradient_variance = gradient_variance::compare(&trained.model, &data.train, &standardize, seed)?;
+        let diversity = diversity::profile(&trained.model, &data.train, &standardize, seed)?;
+        let scores: Vec<f64> = diversity.iter().map(|layer| layer.score).collect();
+        let Config { experts_min: min, experts_max: max, .. } = trained.config;
         let spec = trained.model.spec();
+        let budget = spec.experts.iter().sum();
         Ok(Report {
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
             usage: Usage::new(&seen, &records, data.classes),
             gradient_variance,
+            recommended_experts: diversity::allocate(&scores, min, max, budget),
+            diversity,
         })
     })?;
     let folder = run.join(FOLDER);
@@ -72,10 +83,10 @@ pub fn run(
 }
 
 fn describe(report: &Report) -> String {
-    let Report { router, parameters, active_flops_per_token, usage, gradient_variance } = report;
+    let Report { router, parameters, active_flops_per_token, usage, gradient_variance, .. } = report;
     let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
     format!(
-        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}",
+        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}\n{}",
         grouped(usage.images),
         100.0 * usage.accuracy,
         grouped(*parameters),
@@ -88,6 +99,7 @@ fn describe(report: &Report) -> String {
             difficulty
         ),
         gradient_variance.as_ref().map_or(String::new(), variance),
+        diverse(&report.diversity, &report.recommended_experts),
     )
 }
 
@@ -143,6 +155,24 @@ fn difficulty(difficulty: &Difficulty) -> String {
         correlation(with_margin),
         table(&rows)
     )
+}
+
+/// The signals of each layer's diversity.
+fn diverse(layers: &[Diversity], recommended: &[usize]) -> String {
+    let head = ["layer", "spectral entropy", "curvature", "complexity", "noise to signal", "diversity"];
+    let rows = layers.iter().enumerate().map(|(l, d)| {
+        let Diversity { spectral_entropy, curvature, complexity, noise_to_signal, score } = d;
+        vec![
+            (l + 1).to_string(),
+            format!("{spectral_entropy:.3}"),
+            format!("{curvature:.3}"),
+            format!("{complexity:.3}"),
+            format!("{noise_to_signal:.1}"),
+            format!("{score:+.2}"),
+        ]
+    });
+    let table = table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>());
+    format!("{table}as many experts shared out by diversity: {recommended:?}\n")
 }
 
 fn variance(comparison: &Comparison) -> String {

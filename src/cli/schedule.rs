@@ -62,6 +62,7 @@ fn schedules(
 ) -> Vec<(&'static str, Vec<usize>)> {
     let of = |(schedule, name): (Schedule, &'static str)| match schedule {
         Schedule::Custom => Some((name, custom?.to_vec())),
+        Schedule::Learned => None,
         _ => Some((name, schedule.experts(layers, min, max))),
     };
     Schedule::ALL.into_iter().filter_map(of).collect()

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::on_threads;
 use super::text::{grouped, layers, print};
+use crate::analysis::learned;
 use crate::config::{Config, Layers, Network};
 use crate::data;
 use crate::error::Error;
@@ -40,6 +41,7 @@ pub fn run(layers: &Layers, out_dir: Option<&Path>, how: &How) -> Result<()> {
     let config = Config::resolve(layers)?;
     let (summary, path) = on_threads(how.threads, || {
         let data = data::load(&config.dataset, how.data_dir)?;
+        let config = learned::resolve(config, &data)?;
         let folder = match out_dir {
             Some(path) => RunFolder::create(path, &config)?,
             None => RunFolder::create_numbered(&default_folder(&config, layers.preset), &config)?,

@@ -150,24 +150,44 @@ impl<E: Elem> Model<E> {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
-        let tape = x.tape();
-        let mut h = self.input.forward(x)?;
+        let mut h = self.embed(x)?;
         let mut dispatch = Vec::with_capacity(self.layers.len());
-        for (l, layer) in self.layers.iter().enumerate() {
-            tape.enter("layers", Some(l));
-            let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
-            let (y, dispatched) = layer.forward(input, phase)?;
+        for l in 0..self.layers.len() {
+            let (y, dispatched) = self.layer(l, h, phase)?;
             dispatch.push(dispatched);
-            h = h.add(y);
-            if self.spec.norm == Norm::Post {
-                h = self.norms[l].forward(h)?;
-            }
+            h = y;
         }
-        tape.enter("head", None);
-        if self.spec.norm != Norm::Post {
-            h = self.norms[self.norms.len() - 1].forward(h)?;
-        }
-        Ok((self.head.forward(h)?, dispatch))
+        Ok((self.classify(h)?, dispatch))
+    }
+
+    /// Images (T, inputs) to tokens (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn embed<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+        self.input.forward(x)
+    }
+
+    /// Tokens (T, d) through layer number `l`, with its residual and its norm.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn layer<'t>(&self, l: usize, h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+        h.tape().enter("layers", Some(l));
+        let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
+        let (y, dispatch) = self.layers[l].forward(input, phase)?;
+        let h = h.add(y);
+        Ok((if self.spec.norm == Norm::Post { self.norms[l].forward(h)? } else { h }, dispatch))
+    }
+
+    /// Tokens (T, d) to logits (T, classes).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn classify<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
+        h.tape().enter("head", None);
+        let normed = self.spec.norm != Norm::Post;
+        self.head.forward(if normed { self.norms[self.norms.len() - 1].forward(h)? } else { h })
     }
 
     /// Fixes the number of experts of each layer from now on ([`super::router::Router::fix`]); false if some router

@@ -24,11 +24,13 @@ pub enum Schedule {
     Uniform,
     /// The list given in the setting `experts`.
     Custom,
+    /// From the diversity of the layers, measured after a brief training ([`crate::analysis::learned`]).
+    Learned,
 }
 
 impl Schedule {
     /// Every schedule with its name in configurations.
-    pub const ALL: [(Schedule, &'static str); 8] = [
+    pub const ALL: [(Schedule, &'static str); 9] = [
         (Schedule::Descending, "descending"),
         (Schedule::Ascending, "ascending"),
         (Schedule::PyramidUp, "pyramid-up"),
@@ -37,10 +39,11 @@ impl Schedule {
         (Schedule::WaveDown, "wave-down"),
         (Schedule::Uniform, "uniform"),
         (Schedule::Custom, "custom"),
+        (Schedule::Learned, "learned"),
     ];
 
     /// Experts of each of `layers` layers, between `min` and `max`; halves are rounded away from zero.
-    /// `Custom` has no rule of its own and counts as uniform here.
+    /// `Custom` and `Learned` have no rule of their own and count as uniform here.
     pub fn experts(self, layers: usize, min: usize, max: usize) -> Vec<usize> {
         let (low, high) = (min as f64, max as f64);
         let (range, middle) = (high - low, (high + low) / 2.0);
@@ -55,7 +58,7 @@ impl Schedule {
                 Schedule::PyramidDown => high - range * peak,
                 Schedule::WaveUp => middle - wave,
                 Schedule::WaveDown => middle + wave,
-                Schedule::Uniform | Schedule::Custom => middle.floor(),
+                Schedule::Uniform | Schedule::Custom | Schedule::Learned => middle.floor(),
             };
             // A sum such as 5.4999999999999996 stands for 5.5.
             let rounded = (exact + 1e-9).round() as usize;

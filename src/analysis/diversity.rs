@@ -1,0 +1,400 @@
+//! How much a layer has to represent, from four signals; and a schedule of experts made of it.
+//!
+//! For each layer, on images of the training split and without anything random:
+//! - **spectral entropy** of the covariance of its outputs: `-sum p log p / log d` over the shares p of its
+//!   eigenvalues, 1 where all directions are used alike;
+//! - **curvature**: the trace of the loss's Hessian with respect to its outputs by Hutchinson probes,
+//!   `v (grad(h + e v) - grad(h - e v)) / 2e`, per image. Choices are frozen: an image whose experts change on the way
+//!   is left out of a probe;
+//! - **complexity**: `(C(in, out) - C(in)) / |out|` with deflate on 8-bit random projections, what the outputs add to
+//!   the inputs;
+//! - **noise-to-signal** of the gradients of its parameters over micro-batches: variance over squared mean.
+//!
+//! The signals are standardised across layers and averaged with equal weights.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use flate2::{Compression, write::DeflateEncoder};
+use serde::Serialize;
+
+use super::gradient_variance::{gradients, products, squared_mean, variance};
+use crate::arr::{self, Arr};
+use crate::data::{Images, Standardize};
+use crate::error::Result;
+use crate::kernels::random::{Purpose, Stream};
+use crate::kernels::routes::Routes;
+use crate::nn::{Model, Phase};
+use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::tape::{Mode, Tape};
+use crate::train::evaluate;
+
+/// Images that are looked at, at most.
+const IMAGES: usize = 1024;
+/// Micro-batches for the noise of gradients, and images in each.
+const MICRO_BATCHES: (usize, usize) = (32, 32);
+/// Probes of the curvature.
+const PROBES: u64 = 4;
+/// Step of a probe, as a share of the outputs' root mean square.
+const PROBE_STEP: f32 = 1e-2;
+/// Directions of the random projection.
+const PROJECTED: usize = 16;
+
+/// The signals of one layer, and their standardised mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Diversity {
+    /// Spectral entropy of the outputs, 0 to 1.
+    pub spectral_entropy: f64,
+    /// Trace of the Hessian with respect to the outputs, mean over images.
+    pub curvature: f64,
+    /// Bytes that the outputs add, per byte of them.
+    pub complexity: f64,
+    /// Noise-to-signal of the layer's gradients.
+    pub noise_to_signal: f64,
+    /// Mean of the four, each standardised across layers.
+    pub score: f64,
+}
+
+/// The profile of a network over its layers.
+///
+/// # Errors
+/// Images of another size than the model's inputs.
+pub fn profile(
+    model: &Model<f32>,
+    images: &Images,
+    standardize: &Standardize,
+    seed: u64,
+) -> Result<Vec<Diversity>> {
+    let order = Stream::new(seed, Purpose::Shuffle, 2, 0).permutation(images.len());
+    let seen = &order[..IMAGES.min(order.len())];
+    let x = evaluate::gather(images, seen, standardize);
+    let targets: Arc<[u32]> = evaluate::labels(images, seen).into();
+    let outputs = outputs(model, x)?;
+    let batches: Vec<&[u32]> = order.chunks_exact(MICRO_BATCHES.1).take(MICRO_BATCHES.0).collect();
+    let layers = outputs.len() - 1;
+    let mut profile = Vec::with_capacity(layers);
+    for l in 0..layers {
+        let part = format!("layers.{l}.");
+        let (gradients, _) =
+            gradients(&mut model.clone(), images, standardize, &batches, |name| name.starts_with(&part))?;
+        let (products, all) = (products(&gradients), (0..batches.len()).collect::<Vec<_>>());
+        profile.push(Diversity {
+            spectral_entropy: spectral_entropy(&outputs[l + 1]),
+            curvature: curvature(model, l + 1, &outputs[l + 1], &targets, seed)?,
+            complexity: complexity(&outputs[l], &outputs[l + 1], seed),
+            noise_to_signal: variance(&products, &all) / squared_mean(&products, &all),
+            score: 0.0,
+        });
+    }
+    let signals: [fn(&Diversity) -> f64; 4] =
+        [|d| d.spectral_entropy, |d| d.curvature, |d| d.complexity, |d| d.noise_to_signal];
+    for signal in signals {
+        let scores = standardised(&profile.iter().map(signal).collect::<Vec<_>>());
+        profile.iter_mut().zip(scores).for_each(|(layer, score)| layer.score += score / 4.0);
+    }
+    Ok(profile)
+}
+
+/// What goes into the first layer, and what comes out of each, (T, d).
+fn outputs(model: &Model<f32>, x: Arr<f32>) -> Result<Vec<Arr<f32>>> {
+    let tape = Tape::new(Mode::Infer);
+    let mut h = model.embed(tape.constant(x))?;
+    let mut all = vec![h.value()];
+    for l in 0..model.spec().experts.len() {
+        h = model.layer(l, h, Phase::Eval)?.0;
+        all.push(h.value());
+    }
+    Ok(all)
+}
+
+/// `(v - mean) / deviation` of each; zeros where nothing varies, or something is no number.
+fn standardised(values: &[f64]) -> Vec<f64> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let deviation = (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count).sqrt();
+    let usable = deviation.is_finite() && deviation > 1e-12 * mean.abs();
+    values.iter().map(|v| if usable { (v - mean) / deviation } else { 0.0 }).collect()
+}
+
+/// Entropy of the shares of the covariance's eigenvalues, over `log d`.
+fn spectral_entropy(h: &Arr<f32>) -> f64 {
+    let (tokens, width) = (h.shape()[0], h.shape()[1]);
+    if width == 1 {
+        return 0.0;
+    }
+    let rows = || arr::data(h).chunks_exact(width);
+    let mean: Vec<f64> =
+        (0..width).map(|j| rows().map(|row| f64::from(row[j])).sum::<f64>() / tokens as f64).collect();
+    let centred: Vec<Vec<f64>> =
+        rows().map(|row| row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect()).collect();
+    let mut covariance = vec![vec![0.0; width]; width];
+    for row in &centred {
+        for (i, line) in covariance.iter_mut().enumerate() {
+            line.iter_mut().zip(row).for_each(|(c, v)| *c += row[i] * v);
+        }
+    }
+    let eigenvalues = eigenvalues(covariance);
+    let total: f64 = eigenvalues.iter().map(|v| v.max(0.0)).sum();
+    if total <= 0.0 {
+        return 0.0;
+    }
+    let term = |v: &f64| {
+        let p = v / total;
+        if p > 0.0 { -p * libm::log(p) } else { 0.0 }
+    };
+    eigenvalues.iter().map(term).sum::<f64>() / libm::log(width as f64)
+}
+
+/// The eigenvalues of a symmetric matrix, by Jacobi's rotations in cyclic order.
+fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
+    /// Sweeps until the matrix is diagonal to the last bits, at most.
+    const SWEEPS: usize = 30;
+    let n = a.len();
+    for _ in 0..SWEEPS {
+        let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i][j] * a[i][j]).sum();
+        let diagonal: f64 = (0..n).map(|i| a[i][i] * a[i][i]).sum();
+        if off <= 1e-22 * diagonal {
+            break;
+        }
+        for p in 0..n {
+            for q in p + 1..n {
+                if a[p][q].abs() <= 1e-300 {
+                    continue;
+                }
+                let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for row in &mut a {
+                    (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
+                }
+                let (upper, lower) = a.split_at_mut(q);
+                for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
+                    (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+                }
+            }
+        }
+    }
+    (0..n).map(|i| a[i][i]).collect()
+}
+
+/// The gradient of each token's own loss with respect to the outputs `h` of layer number `first - 1`, and the choices
+/// of the layers from `first` on.
+fn gradient(
+    model: &Model<f32>,
+    first: usize,
+    h: Arr<f32>,
+    targets: &Arc<[u32]>,
+) -> Result<(Arr<f32>, Vec<Arc<Routes>>)> {
+    let tape = Tape::new(Mode::Train);
+    let start = tape.variable(h);
+    let (mut h, mut routes) = (start, Vec::new());
+    for l in first..model.spec().experts.len() {
+        let (y, dispatch) = model.layer(l, h, Phase::Eval)?;
+        routes.push(dispatch.routes);
+        h = y;
+    }
+    let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.clone() }, [model.classify(h)?])?;
+    // The loss is a mean; each token's own is as many times that.
+    let cotangent = arr::full(&loss.shape(), targets.len() as f32);
+    Ok((tape.backward_from(loss, cotangent).wrt(start), routes))
+}
+
+/// Mean over tokens and probes of `v H v`.
+fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, targets: &Arc<[u32]>, seed: u64) -> Result<f64> {
+    let (tokens, width) = (h.shape()[0], h.shape()[1]);
+    let square: f64 = arr::data(h).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let step = PROBE_STEP * (square / h.len().max(1) as f64).sqrt().max(1e-12) as f32;
+    let (mut sum, mut count) = (0.0, 0usize);
+    for probe in 0..PROBES {
+        let mut signs = vec![false; h.len()];
+        Stream::new(seed, Purpose::Check, first as u64, probe).coin(&mut signs, 0.5);
+        let moved = |by: f32| {
+            let numbers = arr::data(h).iter().zip(&signs);
+            arr::from_vec(h.shape(), numbers.map(|(&h, &s)| if s { h + by } else { h - by }).collect())
+        };
+        let (ahead, ahead_routes) = gradient(model, first, moved(step), targets)?;
+        let (behind, behind_routes) = gradient(model, first, moved(-step), targets)?;
+        for t in 0..tokens {
+            let frozen = |(a, b): (&Arc<Routes>, &Arc<Routes>)| a.experts_of(t) == b.experts_of(t);
+            if !ahead_routes.iter().zip(&behind_routes).all(frozen) {
+                continue;
+            }
+            let here = t * width..(t + 1) * width;
+            let change = arr::data(&ahead)[here.clone()].iter().zip(&arr::data(&behind)[here.clone()]);
+            sum += change
+                .zip(&signs[here])
+                .map(|((a, b), &s)| f64::from(a - b) * if s { 1.0 } else { -1.0 })
+                .sum::<f64>()
+                / (2.0 * f64::from(step));
+            count += 1;
+        }
+    }
+    Ok(if count > 0 { sum / count as f64 } else { 0.0 })
+}
+
+/// `(C(in, out) - C(in)) / |out|`, with deflate on random projections of both to 8 bits.
+fn complexity(input: &Arr<f32>, output: &Arr<f32>, seed: u64) -> f64 {
+    let (input, output) = (quantised(input, seed), quantised(output, seed));
+    let size = |parts: &[&[u8]]| {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+        parts.iter().for_each(|part| encoder.write_all(part).expect("memory takes everything"));
+        encoder.finish().expect("memory takes everything").len() as f64
+    };
+    (size(&[&input, &output]) - size(&[&input])) / output.len().max(1) as f64
+}
+
+/// A random projection of the rows to a few directions, each number in 256 steps from the least to the largest.
+fn quantised(h: &Arr<f32>, seed: u64) -> Vec<u8> {
+    let width = h.shape()[1];
+    let mut directions = vec![0.0f32; width * PROJECTED];
+    Stream::new(seed, Purpose::Check, 1, 1).normal(&mut directions, 1.0);
+    let project = |row: &[f32], j: usize| -> f32 {
+        row.iter().enumerate().map(|(i, v)| v * directions[i * PROJECTED + j]).sum()
+    };
+    let rows = arr::data(h).chunks_exact(width);
+    let projected: Vec<f32> = rows.flat_map(|row| (0..PROJECTED).map(move |j| project(row, j))).collect();
+    let low = projected.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = projected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = if high > low { 255.0 / (high - low) } else { 0.0 };
+    projected.iter().map(|v| ((v - low) * scale).round() as u8).collect()
+}
+
+/// Experts for each layer by its score, `round(min + (max - min) (D - least) / (largest - least))`; then, under a
+/// budget, single experts are taken from or given to the layers where rounding and the budget leave most to correct.
+/// Layers with equal scores get as many each. (The specification's learned schedule.)
+pub fn allocate(scores: &[f64], min: usize, max: usize, budget: usize) -> Vec<usize> {
+    let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let range = largest - least;
+    let share = |score: &f64| if range > 0.0 { (score - least) / range } else { 0.5 };
+    let exact: Vec<f64> = scores.iter().map(|s| min as f64 + (max - min) as f64 * share(s)).collect();
+    let mut experts: Vec<usize> = exact.iter().map(|e| (e.round() as usize).clamp(min, max)).collect();
+    let budget = budget.clamp(min * scores.len(), max * scores.len());
+    // Of all layers scaled to the budget, the one furthest from its share; of equal ones the first.
+    let total: f64 = exact.iter().sum();
+    let target: Vec<f64> = exact.iter().map(|e| e * budget as f64 / total).collect();
+    while experts.iter().sum::<usize>() != budget {
+        let over = experts.iter().sum::<usize>() > budget;
+        let room = |l: &usize| if over { experts[*l] > min } else { experts[*l] < max };
+        let gap = |l: usize| (experts[l] as f64 - target[l]) * if over { 1.0 } else { -1.0 };
+        let next =
+            (0..experts.len()).filter(room).reduce(|best, l| if gap(l) > gap(best) { l } else { best });
+        let Some(l) = next else { break };
+        experts[l] = if over { experts[l] - 1 } else { experts[l] + 1 };
+    }
+    experts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Layers};
+    use crate::data;
+    use crate::train::Learner;
+
+    #[test]
+    fn eigenvalues_of_known_matrices() {
+        let mut found = eigenvalues(vec![vec![2.0, 1.0, 0.0], vec![1.0, 2.0, 0.0], vec![0.0, 0.0, 5.0]]);
+        found.sort_by(f64::total_cmp);
+        for (found, expected) in found.iter().zip([1.0, 3.0, 5.0]) {
+            approx::assert_relative_eq!(*found, expected, max_relative = 1e-12);
+        }
+        let hilbert: Vec<Vec<f64>> =
+            (0..6).map(|i| (0..6).map(|j| 1.0 / (i + j + 1) as f64).collect()).collect();
+        let trace: f64 = (0..6).map(|i| hilbert[i][i]).sum();
+        let found = eigenvalues(hilbert);
+        approx::assert_relative_eq!(found.iter().sum::<f64>(), trace, max_relative = 1e-12);
+        // The largest eigenvalue of the Hilbert matrix of order 6.
+        approx::assert_relative_eq!(
+            found.iter().copied().fold(0.0, f64::max),
+            1.618_899_858_9,
+            max_relative = 1e-9
+        );
+    }
+
+    #[test]
+    fn spectra_from_one_direction_to_all() {
+        let mut numbers = vec![0.0f32; 4000 * 8];
+        Stream::new(1, Purpose::Check, 0, 0).normal(&mut numbers, 1.0);
+        assert!(spectral_entropy(&arr::from_vec(&[4000, 8], numbers.clone())) > 0.99);
+        let line: Vec<f32> = numbers.iter().take(500).flat_map(|&t| [t, 2.0 * t, -t, 0.5 * t]).collect();
+        assert!(spectral_entropy(&arr::from_vec(&[500, 4], line)) < 1e-6);
+        assert_eq!(spectral_entropy(&arr::zeros(&[9, 4])), 0.0);
+    }
+
+    #[test]
+    fn what_is_already_in_the_input_adds_little() {
+        let mut numbers = vec![0.0f32; 2 * 256 * 20];
+        Stream::new(2, Purpose::Check, 0, 0).normal(&mut numbers, 1.0);
+        let [a, b] = [0, 1].map(|i| arr::from_vec(&[256, 20], numbers[i * 5120..][..5120].to_vec()));
+        let (same, other) = (complexity(&a, &a, 1), complexity(&a, &b, 1));
+        assert!(same < 0.2 && other > 0.7, "{same} {other}");
+    }
+
+    #[test]
+    fn experts_follow_the_scores_under_a_budget() {
+        assert_eq!(allocate(&[1.0, 0.0, 0.5], 1, 8, 14), [8, 1, 5]);
+        assert_eq!(allocate(&[1.0, 0.0, 0.5], 1, 8, 12).iter().sum::<usize>(), 12);
+        assert_eq!(allocate(&[0.3; 4], 1, 8, 16), [4, 4, 4, 4]);
+        assert_eq!(allocate(&[1.0, 0.0], 1, 4, 100), [4, 4]);
+        assert_eq!(allocate(&[1.0, 0.0], 2, 4, 1), [2, 2]);
+        let falling = allocate(&[3.0, 2.0, 1.0, 0.0], 1, 8, 16);
+        assert!(
+            falling.windows(2).all(|w| w[0] >= w[1]) && falling.iter().sum::<usize>() == 16,
+            "{falling:?}"
+        );
+    }
+
+    #[test]
+    fn a_profile_is_finite_repeatable_and_centred() {
+        let set =
+            ["layers=3", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
+        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let data = data::load("digits", None).unwrap();
+        let mut learner = Learner::new(&config, &data).unwrap();
+        (0..40).for_each(|_| drop(learner.step(None).unwrap()));
+        let profile = || profile(&learner.model, &data.train, &learner.standardize, 1).unwrap();
+        let layers = profile();
+        assert_eq!(layers.len(), 3);
+        for layer in &layers {
+            let Diversity { spectral_entropy, curvature, complexity, noise_to_signal, score } = *layer;
+            assert!((0.0..=1.0).contains(&spectral_entropy) && curvature.is_finite() && score.is_finite());
+            assert!(complexity > 0.0 && complexity < 1.5 && noise_to_signal > 0.0, "{layer:?}");
+        }
+        assert!(layers.iter().map(|l| l.score).sum::<f64>().abs() < 1e-9);
+        assert_eq!(profile(), layers);
+    }
+
+    #[test]
+    fn the_curvature_of_a_linear_head_is_the_one_of_softmax() {
+        // After the last layer only norm and head follow. Against the exact trace by differences along every axis.
+        let set = ["layers=1", "width=6", "norm=post"].map(String::from).to_vec();
+        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let data = data::load("digits", None).unwrap();
+        let learner = Learner::new(&config, &data).unwrap();
+        let seen: Vec<u32> = (0..64).collect();
+        let x = evaluate::gather(&data.train, &seen, &learner.standardize);
+        let targets: Arc<[u32]> = evaluate::labels(&data.train, &seen).into();
+        let h = outputs(&learner.model, x).unwrap()[1].clone();
+        let step = 1e-2f32;
+        let mut exact = 0.0;
+        for j in 0..6 {
+            let moved = |by: f32| {
+                let at = |(i, &v): (usize, &f32)| if i % 6 == j { v + by } else { v };
+                arr::from_vec(h.shape(), arr::data(&h).iter().enumerate().map(at).collect())
+            };
+            let [ahead, behind] =
+                [step, -step].map(|by| gradient(&learner.model, 1, moved(by), &targets).unwrap().0);
+            for t in 0..64 {
+                let at = t * 6 + j;
+                exact += f64::from(arr::data(&ahead)[at] - arr::data(&behind)[at])
+                    / (2.0 * f64::from(step))
+                    / 64.0;
+            }
+        }
+        let found = curvature(&learner.model, 1, &h, &targets, 3).unwrap();
+        // Four probes of 64 images estimate it within some tenths.
+        assert!(exact > 0.0 && (found / exact - 1.0).abs() < 0.3, "{found} {exact}");
+    }
+}

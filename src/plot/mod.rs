@@ -4,6 +4,7 @@ pub mod axis;
 pub mod canvas;
 pub mod color;
 pub mod frame;
+pub mod intervals;
 pub mod lines;
 pub mod schedules;
 

@@ -245,7 +245,7 @@ fn table6(scale: Scale) -> Experiment {
         (Stat::UsageEntropy, paper::TABLE6.map(|row| (row.0, row.3))),
     ];
     let claim = |label: &str, (stat, paper): &(Stat, [(usize, f64); 4])| Claim {
-        says: format!("{label}: {} do not contradict the paper's", stat.name()),
+        says: format!("{label}: {} without contradiction to the paper", stat.name()),
         test: Test::Layers(*stat, label.into(), (*paper).into()),
     };
     let claims =

@@ -55,7 +55,7 @@ fn constant_k(store: &Store) -> Vec<Block> {
         "k of the rule",
         "paper's mean active",
         "possible?",
-        "batch scope, at least (1 - tau) E",
+        "batch scope in training, at least (1 - tau) E",
     ];
     let possible = TABLE6.iter().filter(|row| row.1 == token_scope_k(row.0, tau) as f64).count();
     vec![

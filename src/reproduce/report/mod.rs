@@ -162,6 +162,7 @@ pub fn compose(scale: Scale, store: &Store) -> (&'static str, Vec<Block>) {
         blocks.push(Block::Text(format!("Not run, or not to the end: {}.", missing.join(", "))));
     }
     blocks.extend(sections.iter().flat_map(Section::blocks));
+    blocks.extend(more::best(store));
     blocks.extend(findings::blocks(store));
     (title, blocks)
 }

@@ -13,7 +13,7 @@ use crate::reproduce::cell::Match;
 use crate::reproduce::claims::Stat;
 use crate::reproduce::paper;
 use crate::reproduce::quantity::{Quantity, shown};
-use crate::reproduce::results::Trained;
+use crate::reproduce::results::{Store, Trained};
 use crate::reproduce::view::{Row, View};
 
 /// A picture of the accuracies with their intervals and the paper's figures.
@@ -58,15 +58,42 @@ pub fn layers(view: &View) -> Vec<Block> {
     vec![Block::Table { head, rows }]
 }
 
-/// Accuracy against cost, with those that no other beats in both.
-pub fn pareto(view: &View) -> Vec<Block> {
-    [
+/// Which networks could not be made equal, and accuracy against cost with those that no other beats in both.
+pub fn fairness(view: &View) -> Vec<Block> {
+    let fronts = [
         ("flops", Quantity::ActiveFlops, "active kFLOPs per image"),
         ("time", Quantity::TrainSeconds, "training time [s on one thread]"),
-    ]
-    .into_iter()
-    .flat_map(|(name, cost, x)| front(view, name, cost, x))
-    .collect()
+    ];
+    let fronts = fronts.into_iter().flat_map(|(name, cost, x)| front(view, name, cost, x));
+    unequal(view).into_iter().chain(fronts).collect()
+}
+
+/// A network counts as equal to the reference up to this share.
+const NEAR: f64 = 0.05;
+
+/// The networks that are far from the reference in what they should have in common with it.
+fn unequal(view: &View) -> Option<Block> {
+    let reference = view.rows.iter().find(|row| row.cell.label == "descending")?;
+    let far = |row: &Row| {
+        let quantity = match row.cell.matched {
+            Match::None => return None,
+            Match::Parameters => Quantity::Parameters,
+            Match::Flops => Quantity::ActiveFlops,
+        };
+        let (mine, target) = (row.mean(quantity)?, reference.mean(quantity)?.mean);
+        let is_far = (mine.mean / target - 1.0).abs() > NEAR;
+        let digits = quantity.digits();
+        let mine = shown(&mine, digits);
+        is_far.then(|| format!("{} ({} {mine} against {target:.digits$})", row.cell.label, quantity.head()))
+    };
+    let far: Vec<String> = view.rows.iter().filter_map(far).collect();
+    let text = format!(
+        "Not equal to the reference within {:.0}%, since no width of the experts makes them so or since the number \
+         of active experts changed with it: {}.",
+        100.0 * NEAR,
+        far.join("; ")
+    );
+    (!far.is_empty()).then_some(Block::Text(text))
 }
 
 fn front(view: &View, name: &str, cost: Quantity, x: &str) -> [Block; 2] {
@@ -154,10 +181,10 @@ fn largest_k(k_share: &[f64]) -> usize {
     k_share.iter().rposition(|&share| share > 0.0).unwrap_or(0)
 }
 
-/// The best accuracy of all results, also those of other experiments, on each data set at each size.
-pub fn best(view: &View) -> Vec<Block> {
+/// The best accuracy of all results on each data set at each size.
+pub fn best(store: &Store) -> Vec<Block> {
     let mut groups: BTreeMap<(String, usize), BTreeMap<String, Vec<&Trained>>> = BTreeMap::new();
-    for record in view.store.records() {
+    for record in store.records() {
         let Some(trained) = record.trained() else { continue };
         let dataset = record.settings.get("dataset").and_then(|v| v.as_str()).unwrap_or("digits");
         let number = |key: &str, default: u64| {
@@ -198,7 +225,7 @@ pub fn best(view: &View) -> Vec<Block> {
     let note = "Of all networks with results, these were the best on the test split by their mean; being the best of \
                 so many flatters them.";
     vec![
-        Block::Heading(3, "The best of all results".into()),
+        Block::Heading(2, "The best of all results".into()),
         Block::Table { head: head.map(String::from).into(), rows },
         Block::Text(note.into()),
     ]

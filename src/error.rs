@@ -74,10 +74,12 @@ pub enum Error {
         what: String,
     },
     /// The user asked to stop (Ctrl-C).
-    #[error("interrupted; the state is saved in {saved}, `dynamoe resume` goes on from there", saved = saved.display())]
+    #[error("interrupted; the state is saved in {saved}, {next} goes on from there", saved = saved.display())]
     Interrupted {
-        /// The checkpoint's folder.
+        /// The folder with the state.
         saved: PathBuf,
+        /// What goes on from it.
+        next: &'static str,
     },
 }
 

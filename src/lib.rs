@@ -59,6 +59,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod plot;
+pub mod reproduce;
 pub mod tape;
 pub mod tensors;
 pub mod train;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use dynamoe::cli::{self, bench};
 use dynamoe::config::Layers;
 use dynamoe::kernels::simd;
+use dynamoe::reproduce::seeds::Seeds;
 use dynamoe::train::Start;
 use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -21,6 +22,11 @@ const REVISION: &str = git_version::git_version!(
     args = ["--always", "--abbrev=40", "--exclude=*", "--dirty=-modified"],
     fallback = ""
 );
+
+/// The git revision, where it is known.
+fn revision() -> Option<&'static str> {
+    (!REVISION.is_empty()).then_some(REVISION)
+}
 
 /// New and resized blocks of memory so far.
 fn allocations() -> usize {
@@ -189,6 +195,29 @@ enum Verb {
         /// Also draw them into this file
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
+    },
+    /// Run the papers' experiments again and report what held; what is finished is never run twice
+    Reproduce {
+        /// table2, table3, table4, table6, table7, routers, balance, fairness, theory; all of these; sizes (hours)
+        #[arg(required = true, value_name = "NAME")]
+        experiments: Vec<String>,
+        /// Seeds, such as 1..5 (both ends belong to it) or 1,2,5 [default: 1..3; with --quick 1..2]
+        #[arg(long, value_name = "LIST")]
+        seeds: Option<Seeds>,
+        /// Tiny networks on the bundled digits, only to see that everything runs
+        #[arg(long)]
+        quick: bool,
+        /// Folder of results and report [default: runs/reproduce, with --quick runs/reproduce-quick]
+        #[arg(long, value_name = "DIR")]
+        out_dir: Option<PathBuf>,
+        /// Networks that train side by side, one thread each [default: as many as cores]; changes no result
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Check the gradient of every operation against differences
     Gradcheck,
@@ -369,8 +398,7 @@ struct Training {
 impl Training {
     /// How to train, from this checkpoint on.
     fn how<'a>(&self, machine: &'a Machine, checkpoint: &'a str) -> cli::train::How<'a> {
-        let revision = (!REVISION.is_empty()).then_some(REVISION);
-        let start = Start { checkpoint, keep_last: self.keep_last.into(), revision };
+        let start = Start { checkpoint, keep_last: self.keep_last.into(), revision: revision() };
         let Machine { dir, threads } = machine;
         let (data_dir, threads) = (dir.data_dir.as_deref(), *threads);
         cli::train::How { data_dir, threads, quiet: self.quiet, json: self.json, start }
@@ -477,6 +505,13 @@ fn run(program: Program) -> anyhow::Result<()> {
         Verb::Inspect { target, set, json } => cli::inspect::run(target.as_deref(), set, json),
         Verb::Schedule { layers, min, max, custom, svg } => {
             cli::schedule::run(layers, min, max, custom.as_deref(), svg.as_deref())
+        }
+        Verb::Reproduce { experiments, seeds, quick, out_dir, threads, dir, json } => {
+            let revision = revision();
+            let (out_dir, data_dir) = (out_dir.as_deref(), dir.data_dir.as_deref());
+            let options =
+                cli::reproduce::Options { seeds, quick, out_dir, threads, data_dir, json, revision };
+            cli::reproduce::run(&experiments, options)
         }
         Verb::Gradcheck => cli::gradcheck::run(),
         Verb::Bench { verb } => run_bench(verb),

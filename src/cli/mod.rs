@@ -7,6 +7,7 @@ pub mod eval;
 pub mod gradcheck;
 pub mod inspect;
 pub mod predict;
+pub mod reproduce;
 pub mod run;
 pub mod schedule;
 pub mod step;

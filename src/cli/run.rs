@@ -1,8 +1,10 @@
 //! What the verbs share: thread pools, and opening a run's network.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -17,9 +19,35 @@ use crate::train::run_folder::RunFolder;
 /// # Errors
 /// An impossible number of threads, and those of `work`.
 pub fn on_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let count = thread_count(threads)?;
+    par::try_with_threads(count, work).unwrap_or_else(|| Err(par::refused(count).into()))
+}
+
+/// A flag that Ctrl-C sets; the second time it ends the program.
+///
+/// # Errors
+/// A system that refuses.
+pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        // The second time the user means it.
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+/// How many threads there are to be: as many as asked for, or one for each core.
+///
+/// # Errors
+/// An impossible number of threads.
+pub fn thread_count(threads: Option<usize>) -> Result<usize> {
     let count = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     check_threads(count)?;
-    par::try_with_threads(count, work).unwrap_or_else(|| Err(par::refused(count).into()))
+    Ok(count)
 }
 
 /// Refuses an impossible number of threads.

@@ -2,13 +2,11 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::run::on_threads;
+use super::run::{on_threads, stop_on_ctrl_c};
 use super::text::{grouped, layers, print};
 use crate::analysis::learned;
 use crate::config::{Config, Layers, Network};
@@ -115,15 +113,7 @@ fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
 /// Trains with a progress bar, a line for each epoch, and Ctrl-C.
 fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
     let talk = how.talks();
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The second time the user means it.
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
+    let stop = stop_on_ctrl_c()?;
     let bar = ProgressBar::no_length();
     if !talk || !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

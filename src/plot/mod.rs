@@ -5,6 +5,7 @@ pub mod canvas;
 pub mod color;
 pub mod frame;
 pub mod heat;
+pub mod intervals;
 pub mod lines;
 pub mod schedules;
 

@@ -75,7 +75,7 @@ pub fn train(
         }
         if control.stop.load(Ordering::Relaxed) && !trainer.is_done() {
             trainer.save()?;
-            return Err(Error::Interrupted { saved: folder.last() });
+            return Err(Error::Interrupted { saved: folder.last(), next: "`dynamoe resume`" });
         }
     }
     trainer.finish()

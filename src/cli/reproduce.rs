@@ -1,0 +1,137 @@
+//! `dynamoe reproduce`: the papers' experiments, run where results are missing, and reported.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::run::{stop_on_ctrl_c, thread_count};
+use super::text::{print, table};
+use crate::reproduce::cell::Scale;
+use crate::reproduce::experiments::{self, Experiment};
+use crate::reproduce::report::document::Block;
+use crate::reproduce::report::{self, Section};
+use crate::reproduce::results::{Outcome, Store};
+use crate::reproduce::run::{Event, Plan};
+use crate::reproduce::seeds::Seeds;
+
+/// The flags.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The seeds.
+    pub seeds: Option<Seeds>,
+    /// Only to see that everything runs.
+    pub quick: bool,
+    /// Folder of results and report.
+    pub out_dir: Option<&'a Path>,
+    /// How many cells train side by side.
+    pub threads: Option<usize>,
+    /// Where data sets are.
+    pub data_dir: Option<&'a Path>,
+    /// Print JSON.
+    pub json: bool,
+    /// The git revision of the program.
+    pub revision: Option<&'a str>,
+}
+
+/// Trains what has no result yet, writes the report, and prints its sections on these experiments.
+///
+/// # Errors
+/// Names that no experiment has, data that is missing, a full disk, Ctrl-C (after saving).
+pub fn run(names: &[String], options: Options) -> Result<()> {
+    let scale = if options.quick { Scale::Quick } else { Scale::Full };
+    let experiments = experiments::named(names, scale)?;
+    let (last, folder) = if options.quick { (2, "runs/reproduce-quick") } else { (3, "runs/reproduce") };
+    let seeds = options.seeds.map_or_else(|| (1..=last).collect(), |seeds| seeds.0);
+    let folder = options.out_dir.unwrap_or(Path::new(folder));
+    let workers = thread_count(options.threads)?;
+    let mut store = Store::open(folder)?;
+    let stop = stop_on_ctrl_c()?;
+    let plan = Plan {
+        experiments: &experiments,
+        seeds: &seeds,
+        folder,
+        data_dir: options.data_dir,
+        workers,
+        revision: options.revision,
+        stop: &stop,
+    };
+    let trained = watched(&plan, &mut store)?;
+    report::write(folder, scale, &store)?;
+    let sections: Vec<Section> = experiments.iter().filter_map(|e| Section::of(e, &store)).collect();
+    if options.json {
+        let json = serde_json::json!({ "trained": trained, "experiments": sections });
+        return print(&(serde_json::to_string_pretty(&json)? + "\n"));
+    }
+    print(&(sections.iter().map(text).collect::<String>() + &closing(trained, &experiments, folder)))
+}
+
+/// Trains with one progress bar over all cells, where there is a terminal.
+fn watched(plan: &Plan, store: &mut Store) -> Result<usize> {
+    let bar = ProgressBar::new(0);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style =
+        "{bar:24} {percent}% of {prefix} networks  {per_sec}  {elapsed} so far, {eta} left\n{wide_msg}";
+    let style = ProgressStyle::with_template(style).expect("a valid template");
+    bar.set_style(style.with_key(
+        "per_sec",
+        |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            _ = write!(out, "{:.0} steps/s", state.per_sec());
+        },
+    ));
+    // Cells found so far, and what each worker is at.
+    let state = Mutex::new((0, vec![String::new(); plan.workers]));
+    let show = |worker: usize, name: &str| {
+        let mut state = state.lock().expect("no worker panicked");
+        state.1[worker] = name.to_string();
+        let busy = state.1.iter().filter(|name| !name.is_empty()).map(String::as_str);
+        bar.set_message(busy.collect::<Vec<_>>().join("   "));
+    };
+    let watch = |event: Event| match event {
+        Event::Found { cells, steps } => {
+            let mut state = state.lock().expect("no worker panicked");
+            state.0 += cells;
+            bar.set_prefix(state.0.to_string());
+            bar.inc_length(steps);
+        }
+        Event::Started { worker, job } => show(worker, &job.name),
+        Event::Steps(count) => bar.inc(count),
+        Event::Finished { worker, job, record } => {
+            show(worker, "");
+            let line = match &record.outcome {
+                Outcome::Trained(t) => format!("{}: {:.2}%", job.name, 100.0 * t.last.test_accuracy),
+                Outcome::Diverged(what) => format!("{}: {what}", job.name),
+            };
+            bar.println(line);
+        }
+    };
+    let trained = plan.run(store, &watch);
+    bar.finish_and_clear();
+    Ok(trained?)
+}
+
+/// A section for the terminal: its table and its verdicts.
+fn text(section: &Section) -> String {
+    let mut out = format!("{}\n\n", section.title);
+    if let Block::Table { head, rows } = &section.table {
+        out += &table(&[std::slice::from_ref(head), rows].concat());
+    }
+    out.push('\n');
+    for judged in &section.claims {
+        out += &format!("{}: {} ({})\n", judged.claim, judged.word(), judged.evidence);
+    }
+    out + if section.claims.is_empty() { "" } else { "\n" }
+}
+
+fn closing(trained: usize, experiments: &[Experiment], folder: &Path) -> String {
+    let cells: usize = experiments.iter().map(|e| e.cells.len()).sum();
+    let folder = folder.display();
+    format!(
+        "{trained} networks were trained now, for {cells} cells; results are in {folder}/results.jsonl\n\
+         the report is in {folder}/report.md and {folder}/report.html\n"
+    )
+}

@@ -44,7 +44,8 @@ fn through_temporary(
     let mut name = target.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = target.with_file_name(name);
-    let mut file = File::create_new(&temporary)?;
+    // What is there under this name was left by a process of the same number that was killed.
+    let mut file = File::create(&temporary)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.and_then(|()| place(&temporary, target)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
@@ -59,10 +60,14 @@ fn through_temporary(
 /// How temporary names end.
 const TEMPORARY: &str = ".tmp";
 
-/// Removes the temporary files in `folder` that processes were writing when they were killed.
+/// Removes the temporary files in `folder` that processes were writing when they were killed: `NAME.NUMBER.tmp`.
 pub fn remove_temporary(folder: &Path) {
+    let ours = |name: &str| {
+        let number = name.strip_suffix(TEMPORARY)?.rsplit_once('.')?.1;
+        Some(!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.ends_with(TEMPORARY)) {
+        if entry.file_name().to_str().and_then(ours) == Some(true) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -90,6 +95,25 @@ mod tests {
         write(&link, b"new").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn only_what_a_killed_process_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let ours = format!("a.json.{}.tmp", std::process::id());
+        for name in ["notes.tmp", "a.b.tmp", "a.json.4711.tmp", &ours] {
+            fs::write(path(name), b"half").unwrap();
+        }
+        // One of this process's own number is in nobody's way.
+        write(&path("a.json"), b"whole").unwrap();
+        create(&path("b.json"), b"new").unwrap();
+        assert!(create(&path("b.json"), b"other").is_err());
+        remove_temporary(folder.path());
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a.b.tmp", "a.json", "b.json", "notes.tmp"]);
+        assert_eq!(fs::read(path("b.json")).unwrap(), b"new");
     }
 
     #[test]

@@ -87,10 +87,14 @@ enum Verb {
         #[arg(long, value_name = "N")]
         steps: Option<u64>,
         /// Write every array of this step into the run's folder, for --against
-        #[arg(long, value_name = "STEP", conflicts_with = "against")]
+        #[arg(long, value_name = "STEP", conflicts_with_all = ["steps", "batches"])]
         trace: Option<u64>,
         /// Replay nothing; compare what two runs recorded, on two machines say
-        #[arg(long, value_name = "RUN")]
+        #[arg(
+            long,
+            value_name = "RUN",
+            conflicts_with_all = ["threads", "simd", "batches", "steps", "trace", "fault"]
+        )]
         against: Option<PathBuf>,
         #[command(flatten)]
         dir: DataDir,

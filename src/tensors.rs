@@ -31,6 +31,17 @@ impl Tensor {
         Tensor { dtype: Dtype::F32, shape: array.shape().to_vec(), bytes }
     }
 
+    /// One f64 number.
+    pub fn number(number: f64) -> Tensor {
+        Tensor { dtype: Dtype::F64, shape: vec![], bytes: number.to_le_bytes().to_vec() }
+    }
+
+    /// Its one f64 number, if it is that.
+    pub fn to_number(&self) -> Option<f64> {
+        let bytes = (self.dtype == Dtype::F64).then(|| self.bytes.as_slice().try_into().ok())??;
+        Some(f64::from_le_bytes(bytes))
+    }
+
     /// Of whole numbers.
     pub fn i64(shape: &[usize], numbers: impl Iterator<Item = i64>) -> Tensor {
         Tensor {
@@ -70,13 +81,14 @@ pub struct Content {
 /// Writes arrays under different names, and `header` beside them.
 ///
 /// # Errors
-/// The system's; an older file stays as it was.
+/// The system's, and a header beyond the format's limit; an older file stays as it was.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], header: String) -> Result<()> {
     let views = tensors.iter().map(|(name, Tensor { dtype, shape, bytes })| {
         (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape needs"))
     });
-    let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), header)])))
-        .expect("names are unique and the header is small");
+    let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), header)])));
+    // The format's limit: 100 MB for what stands beside the arrays.
+    let file = file.map_err(|e| Error::data(path, format!("cannot be written as safetensors ({e})")))?;
     files::write(path, &file)
 }
 
@@ -110,11 +122,12 @@ mod tests {
         let tensors = [
             ("numbers".to_string(), Tensor::f32(&numbers)),
             ("classes".to_string(), Tensor::i64(&[3], [1, -2, i64::MAX].into_iter())),
+            ("one".to_string(), Tensor::number(0.1)),
             ("chosen".to_string(), Tensor::bool(&[1, 2], [true, false].into_iter())),
         ];
         write(&path, &tensors, "{}".into()).unwrap();
         let Content { tensors: read, header } = read(&path, "file").unwrap();
-        assert_eq!((read.len(), header.as_deref()), (3, Some("{}")));
+        assert_eq!((read.len(), header.as_deref(), read["one"].to_number()), (4, Some("{}"), Some(0.1)));
         assert!(tensors.iter().all(|(name, tensor)| read[name] == *tensor));
         assert_eq!(read["numbers"].to_f32().unwrap(), numbers);
         assert_eq!(read["classes"].to_i64().unwrap(), [1, -2, i64::MAX]);

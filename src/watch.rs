@@ -35,6 +35,8 @@ pub enum Seen {
         /// The input's number among the model's parameters, where it is one.
         parameter: Option<usize>,
     },
+    /// The global norm of all gradients, to look at only: one element.
+    GradientNorm,
     /// What the optimiser made.
     Update {
         /// The parameter's number in the model.
@@ -82,6 +84,7 @@ impl Seen {
             Seen::Gradient { place, op, parameter: Some(p), .. } => {
                 format!("backward, {place}: gradient of {op} for parameter {}", names[p])
             }
+            Seen::GradientNorm => "backward: norm of all gradients".into(),
             Seen::Update { parameter, part } => {
                 let part = match part {
                     Part::Value => "parameter",

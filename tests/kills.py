@@ -5,8 +5,8 @@
     python3 tests/kills.py --kills 200
 
 Every second kill strikes while a file is being written (a temporary name is there), the others at a moment drawn
-uniformly over the whole run, before its first checkpoint included. One resumption in three is killed as well. Then
-`dynamoe resume` has to come to the same digests, the same digests along the way and the same lines of metrics.
+uniformly over the whole run, before its first checkpoint included. One resumption in three is killed as well, and one
+in five goes back to an older checkpoint. Then `dynamoe resume` has to come to the same digests, the same digests along the way and the same lines of metrics.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import tempfile
 import time
 
 TRAIN = ["--preset", "tiny", "--epochs", "12", "--set", "digest_every=25"]
+KEEP = ["--quiet", "--keep-last", "3"]
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
 
@@ -35,6 +36,12 @@ def being_written(run):
     """Whether some file of the run has its temporary name."""
     folders = [run, run / "checkpoints" / "last", run / "checkpoints" / "best"]
     return any(next(folder.glob("*.tmp"), None) for folder in folders)
+
+
+def older(run):
+    """The checkpoint to go on from: the newest, or now and then one before it."""
+    kept = [path.name for path in (run / "checkpoints").glob("step-*") if any(path.glob("*.safetensors"))]
+    return random.choice(kept) if kept and random.random() < 0.2 else "last"
 
 
 def kill(command, run, whole_s, writing):
@@ -59,11 +66,12 @@ def main():
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--program", default="target/release/dynamoe")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("train", nargs="*", help="more flags for train, after --")
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dynamoe-kills-"))
-    train = lambda run: [arguments.program, "train", *TRAIN, "--quiet", "--out-dir", str(run)]
-    resume = lambda run: [arguments.program, "resume", "--quiet", str(run)]
+    train = lambda run: [arguments.program, "train", *TRAIN, *KEEP, *arguments.train, "--out-dir", str(run)]
+    resume = lambda run: [arguments.program, "resume", *KEEP, "--checkpoint", older(run), str(run)]
 
     start = time.monotonic()
     subprocess.run(train(folder / "whole"), check=True)

@@ -82,10 +82,7 @@ pub fn open(run: &Path, checkpoint: &str) -> Result<Trained> {
     let (folder, config) = RunFolder::open(run)?;
     let folder = folder.checkpoint(checkpoint);
     let saved = checkpoint::load(&folder)?;
-    if saved.config != config {
-        let what = "was edited after the training; put it back, or train again";
-        return Err(Error::data(&run.join("config.toml"), what).into());
-    }
+    saved.check_config(&config, run)?;
     let input = saved.progress.input;
     let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder)?;

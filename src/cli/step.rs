@@ -8,6 +8,7 @@ use super::run::on_threads;
 use super::text::print;
 use crate::config::{Config, Layers};
 use crate::data;
+use crate::error::Error;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Learner, checkpoint};
 use crate::verify::step_file;
@@ -33,22 +34,21 @@ pub fn run(
     data_dir: Option<&Path>,
     threads: Option<usize>,
 ) -> Result<()> {
-    let config = match source {
-        Source::Settings(layers) => Config::resolve(layers)?,
-        Source::Run(run, _) => RunFolder::open(run)?.1,
+    let (config, checkpoint) = match source {
+        Source::Settings(layers) => (Config::resolve(layers)?, None),
+        Source::Run(run, name) => {
+            let (folder, config) = RunFolder::open(run)?;
+            let folder = folder.checkpoint(name);
+            let saved = checkpoint::load(&folder)?;
+            saved.check_config(&config, run)?;
+            (config, Some((saved, folder)))
+        }
     };
     let lines = on_threads(threads, || {
         let data = data::load(&config.dataset, data_dir)?;
-        let saved = match source {
-            Source::Settings(_) => None,
-            Source::Run(run, name) => {
-                let folder = RunFolder::open(run)?.0.checkpoint(name);
-                Some((checkpoint::load(&folder)?, folder))
-            }
-        };
         let mut learner = Learner::new(&config, &data)?;
         learner.quiet = from.is_some();
-        if let Some((saved, folder)) = saved {
+        if let Some((saved, folder)) = checkpoint {
             saved.restore(&mut learner.model, &folder)?;
             saved.restore_optimizer(&mut learner.model, &mut learner.optimizer, &folder)?;
         }
@@ -57,9 +57,15 @@ pub fn run(
             let taken;
             (taken, batch) = step_file::take(&mut learner, from)?;
             let inputs = if taken.batch { "inputs and targets" } else { "no inputs" };
-            lines = format!("took {} parameters and {inputs} from {}\n", taken.parameters, from.display());
+            let step_file::Taken { parameters, of, .. } = taken;
+            lines = format!("took {parameters} of {of} parameters and {inputs} from {}\n", from.display());
         }
-        step_file::write(&mut learner, batch, out)?;
+        step_file::write(&mut learner, batch, out).map_err(|e| match e {
+            Error::NonFinite { what, .. } => {
+                Error::data(out, format!("not written, the step breaks off: {what}"))
+            }
+            other => other,
+        })?;
         Ok(format!("{lines}step {} is in {}\n", learner.steps(), out.display()))
     })?;
     print(&lines)

@@ -23,7 +23,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
 /// When standard output cannot be written for another reason.
 pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("cannot write to standard output: {error}"))
+        }
         _ => Ok(()),
     }
 }

@@ -60,10 +60,10 @@ pub fn run(layers: &Layers, out_dir: Option<&Path>, how: &How) -> Result<()> {
 /// A folder that holds no run or a finished one, and those of [`run`].
 pub fn resume(path: &Path, how: &How) -> Result<()> {
     let (folder, config) = RunFolder::open(path)?;
+    let folder = folder.locked()?;
     if folder.is_finished() {
         return Err(Error::data(path, "this run is finished; see its summary.json").into());
     }
-    let folder = folder.locked()?;
     let summary = on_threads(how.threads, || {
         let data = data::load(&config.dataset, how.data_dir)?;
         watched(&config, &data, &folder, how)
@@ -147,7 +147,7 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How)
 fn report(summary: &Summary, path: &Path) -> String {
     format!(
         "\ntest accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after epoch {}\n\
-         {:.1} s training, {:.1} s evaluating, {} images/s on {} threads\n\n{}\nfinal digest {}\neverything is in {}\n",
+         {:.1} s training, {:.1} s evaluating, {} images/s on {} threads\n\n{}\ndigest of the parameters {}\neverything is in {}\n",
         100.0 * summary.last.test_accuracy,
         100.0 * summary.best.test_accuracy,
         summary.best.epoch,

@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::data::{self, Dataset};
 use crate::error::Error;
 use crate::kernels::simd;
+use crate::nn::router::Sees;
 use crate::train::Learner;
-use crate::train::manifest::{self, Manifest};
+use crate::train::manifest::{self, Manifest, Session};
 use crate::train::run_folder::RunFolder;
 use crate::verify::{
     Comparison, Condition, Fault, Located, Replay, Trace, compare, inference_digest, locate, replay,
@@ -28,7 +29,7 @@ pub struct Options<'a> {
     pub threads: Option<Vec<usize>>,
     /// Families of kernels to replay with; the best if not given.
     pub profiles: Option<Vec<String>>,
-    /// Batches to classify the test split in; at the end of the whole replay if not given.
+    /// Batches to classify the test split in, with the network at the end of the first replay that agrees.
     pub batches: Option<Vec<usize>>,
     /// Stop after so many steps.
     pub steps: Option<u64>,
@@ -58,6 +59,8 @@ struct ConditionReport {
     steps: u64,
     /// Whether every recorded digest came out again.
     same: bool,
+    /// How many were compared, if so.
+    compared: usize,
     /// The digest after the last step, if none differs.
     digest: Option<String>,
     first_difference: Option<Located>,
@@ -92,6 +95,10 @@ impl Recorded {
             return Err(Error::data(run, what).into());
         }
         let total_steps = Learner::new(&config, &data)?.total_steps();
+        if manifest.chain.last().is_some_and(|link| link.step > total_steps) {
+            let what = format!("was edited: it has digests beyond the run's {total_steps} steps");
+            return Err(Error::data(&run.join(manifest::FILE), what).into());
+        }
         Ok(Recorded { config, data, manifest, total_steps })
     }
 
@@ -100,12 +107,20 @@ impl Recorded {
         Learner::new(&self.config, &self.data)
     }
 
-    /// What the run was recorded under at step `step`, as far as this processor can do the same.
+    /// Who recorded step `step`.
+    fn session_at(&self, step: u64) -> Option<&Session> {
+        self.manifest.sessions.iter().rev().find(|session| session.from_step < step.max(1))
+    }
+
+    /// What step `step` was recorded under, as far as this machine can do the same.
     fn condition_at(&self, step: u64) -> Condition {
-        let session = self.manifest.sessions.iter().rev().find(|session| session.from_step < step.max(1));
+        /// More threads than this make no difference that fewer do not.
+        const MOST: usize = 64;
+        let session = self.session_at(step);
         let available = simd::available();
         let profile = session.and_then(|s| available.iter().find(|name| **name == s.profile));
-        Condition { threads: session.map_or(1, |s| s.threads), profile: profile.unwrap_or(&available[0]) }
+        let threads = session.map_or(1, |s| s.threads.clamp(1, MOST));
+        Condition { threads, profile: profile.unwrap_or(&available[0]) }
     }
 }
 
@@ -118,7 +133,9 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
     let recorded = Recorded::open(run, options.data_dir)?;
     let chain = &recorded.manifest.chain;
     let reached = chain.last().map_or(0, |link| link.step);
-    ensure!(!chain.is_empty(), "{}: this run recorded no digests (digest_every = 0)", run.display());
+    ensure!(!chain.is_empty(), "{}: this run recorded no digests (was digest_every 0?)", run.display());
+    let looks = recorded.config.spec(1, 1).rule();
+    let looks = (looks.inference != Sees::Itself).then(|| looks.looks_across());
     let steps = options.steps.unwrap_or(reached).min(recorded.total_steps);
     let mut report = Report {
         run: run.display().to_string(),
@@ -133,7 +150,7 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
         let (outcome, inference) = condition.run(|| {
             let outcome = replay(recorded.learner()?, chain, steps, options.fault, &mut on_step)?;
             let inference = match &outcome {
-                Replay::Same(learner) if report.inference.is_none() => {
+                Replay::Same { learner, .. } if report.inference.is_none() && looks.is_none() => {
                     Some(infer(learner, &recorded, options)?)
                 }
                 _ => None,
@@ -144,9 +161,9 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
         report.inference = report.inference.or(inference);
         let (result, why) = judge(outcome, condition, &recorded, options)?;
         if !options.json {
-            let compared = chain.iter().filter(|link| link.step <= steps).count();
             let verdict = result.digest.as_ref().map_or(String::new(), |digest| {
-                format!(": {} steps, {compared} recorded digests, digest {digest}", grouped(steps as usize))
+                let (steps, compared) = (grouped(steps as usize), result.compared);
+                format!(": {steps} steps, {compared} recorded digests, state digest {digest}")
             });
             line(result.same, &format!("{condition}{verdict}"))?;
         }
@@ -165,8 +182,11 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
             line(same, &format!("test split in batches of {list}: {verdict}"))?;
         }
         if !same {
-            failure.get_or_insert(format!("results depend on the batch: {list} give {}", digests.join(", ")));
+            let short = digests.iter().map(|digest| &digest[..16]).collect::<Vec<_>>().join(", ");
+            failure.get_or_insert(format!("results depend on the batch: sizes {list} give {short}"));
         }
+    } else if let (Some(looks), false) = (looks, options.json) {
+        print(&format!("--  batches are not compared; does this router look across one? {looks}\n"))?;
     }
     if options.json {
         print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
@@ -182,45 +202,52 @@ fn judge(
     options: &Options,
 ) -> Result<(ConditionReport, Option<String>)> {
     let (step, what, agreed) = match outcome {
-        Replay::Same(mut learner) => {
+        Replay::Same { mut learner, compared } => {
             let (steps, digest) = (learner.steps(), Some(learner.state().digest()));
-            return Ok((
-                ConditionReport { condition, steps, same: true, digest, first_difference: None },
-                None,
-            ));
+            let same =
+                ConditionReport { condition, steps, same: true, compared, digest, first_difference: None };
+            return Ok((same, None));
         }
         Replay::Differs { step, what, agreed } => (step, what, agreed),
     };
     let reference = recorded.condition_at(step);
-    let located = match agreed {
-        Some(agreed) => locate(agreed, step, reference, condition, options.fault)?,
-        None => None,
+    let elsewhere = || {
+        let by = recorded.session_at(step).map_or_else(|| "nobody known".into(), describe_session);
+        format!(
+            "the run was recorded by {by}; if that was another machine or version, run `dynamoe verify --trace STEP` \
+             there and here, and compare with --against"
+        )
     };
-    let why = match &located {
-        Some(Located { step, difference }) => {
-            format!(
-                "{condition}: {what}; the first difference to {reference} is in step {step}, {difference}"
-            )
+    let mut located = None;
+    let why = match agreed {
+        None => {
+            format!("{condition}: {what}; the two have nothing in common from the start on: {}", elsewhere())
         }
-        None => format!(
-            "{condition}: {what}; {reference} gives the same here, so the run was made by other code or another \
-             machine, or changed since ({}); to find the array, run `dynamoe verify --trace STEP` there and here, and \
-             compare with --against",
-            describe_session(recorded, step)
-        ),
+        Some(agreed) => {
+            located = locate(agreed, step, reference, condition, options.fault)?;
+            match &located {
+                Some(Located { step, difference }) => format!(
+                    "{condition}: {what}; the first difference to {reference} is in step {step}, {difference}"
+                ),
+                None => format!("{condition}: {what}; {reference} gives the same here: {}", elsewhere()),
+            }
+        }
     };
-    let report =
-        ConditionReport { condition, steps: step, same: false, digest: None, first_difference: located };
+    let report = ConditionReport {
+        condition,
+        steps: step,
+        same: false,
+        compared: 0,
+        digest: None,
+        first_difference: located,
+    };
     Ok((report, Some(why)))
 }
 
-/// The program and machine that recorded a step.
-fn describe_session(recorded: &Recorded, step: u64) -> String {
-    let session = recorded.manifest.sessions.iter().rev().find(|session| session.from_step < step.max(1));
-    session.map_or("by nobody known".into(), |s| {
-        let revision = s.revision.as_deref().map_or(String::new(), |r| format!(" ({r})"));
-        format!("by version {}{revision}, {}, {}, {} threads", s.version, s.target, s.profile, s.threads)
-    })
+/// A program and machine.
+fn describe_session(s: &Session) -> String {
+    let revision = s.revision.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+    format!("version {}{revision}, {}, {}, {} threads", s.version, s.target, s.profile, s.threads)
 }
 
 /// The test split's logits in batches of each size.
@@ -264,8 +291,11 @@ pub fn trace(run: &Path, step: u64, options: &Options) -> Result<()> {
     let mut on_step = |step| bar.set_position(step);
     let trace = conditions[0].run(|| {
         match replay(recorded.learner()?, &[], step - 1, options.fault, &mut on_step)? {
-            Replay::Same(mut learner) => Trace::record(&mut learner, options.fault),
-            Replay::Differs { .. } => unreachable!("nothing to differ from"),
+            Replay::Same { mut learner, .. } => Trace::record(&mut learner, options.fault),
+            Replay::Differs { what, .. } => {
+                let what = format!("has no step {step} to trace: it breaks off before ({what})");
+                Err(Error::data(run, what))
+            }
         }
     })?;
     bar.finish_and_clear();
@@ -298,7 +328,13 @@ pub fn against(run: &Path, other: &Path, json: bool) -> Result<()> {
         );
         return if json { Ok(()) } else { line(true, &text) };
     }
-    Err(anyhow!("{} and {} differ: {}", run.display(), other.display(), describe(&comparison)))
+    let machine = |folder: &Path| -> Result<String> {
+        let sessions = Manifest::load(folder)?.sessions;
+        Ok(sessions.iter().map(describe_session).collect::<Vec<_>>().join(", then "))
+    };
+    let (a, b) = (machine(run)?, machine(other)?);
+    let machines = if a == b { format!("both by {a}") } else { format!("by {a}, and by {b}") };
+    Err(anyhow!("{} and {} differ: {}; {machines}", run.display(), other.display(), describe(&comparison)))
 }
 
 /// Where two runs part, in words.

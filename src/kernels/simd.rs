@@ -107,7 +107,10 @@ pub fn available() -> Vec<&'static str> {
 /// # Errors
 /// If this processor has no level of that name.
 pub fn by_name(name: &str) -> Result<&'static str> {
-    find(name).map(|level| LEVELS.all[level].0)
+    find(name).map(|level| LEVELS.all[level].0).map_err(|e| match e {
+        Error::Config { what, .. } => Error::config("simd", what),
+        other => other,
+    })
 }
 
 /// The level that was in force, which comes back at the end, also after a panic; and the turn to choose another.

@@ -29,6 +29,8 @@ struct Header {
     progress: Progress,
     /// The tensors' names in the order in which a digest takes them.
     names: Vec<String>,
+    /// The state's digest, so that no damaged bit goes unseen.
+    digest: String,
     /// Running numbers by name; `null` stands for one without a value yet.
     states: Vec<(String, Option<f64>)>,
 }
@@ -53,17 +55,23 @@ struct Versioned {
     version: u32,
 }
 
-/// Saves `state` into `folder`.
+/// Saves `state`, whose digest this is, into `folder`.
 ///
 /// # Errors
 /// The system's; an older checkpoint stays as it was.
-pub fn save(folder: &Path, config: &Config, state: State<f32>, progress: &Progress) -> Result<()> {
+pub fn save(
+    folder: &Path,
+    config: &Config,
+    state: State<f32>,
+    digest: String,
+    progress: &Progress,
+) -> Result<()> {
     files::create_dir(folder)?;
     let State { tensors, numbers } = state;
     let states = numbers.into_iter().map(|(name, v)| (name, (!v.is_nan()).then_some(v))).collect();
     let names = tensors.iter().map(|(name, _)| name.clone()).collect();
     let (config, progress) = (config.clone(), progress.clone());
-    let header = Header { version: VERSION, config, progress, names, states };
+    let header = Header { version: VERSION, config, progress, names, digest, states };
     let header = serde_json::to_string(&header).expect("plain data");
     let tensors: Vec<_> = tensors.into_iter().map(|(name, array)| (name, Tensor::f32(&array))).collect();
     tensors::write(&folder.join(FILE), &tensors, header)
@@ -104,7 +112,15 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
         Some(array) => Ok((name, array)),
         None => Err(broken(format!("{name} is not f32"))),
     });
-    let tensors = arrays.collect::<Result<_>>()?;
+    let tensors: HashMap<String, Arr<f32>> = arrays.collect::<Result<_>>()?;
+    let array = |name: &String| Some((name.clone(), tensors.get(name)?.clone()));
+    let state = State {
+        tensors: header.names.iter().filter_map(array).collect(),
+        numbers: header.states.iter().map(|(name, v)| (name.clone(), v.unwrap_or(f64::NAN))).collect(),
+    };
+    if state.digest() != header.digest {
+        return Err(broken("its content is not what was saved".into()));
+    }
     let states = header.states.into_iter().map(|(name, v)| (name, v.unwrap_or(f64::NAN))).collect();
     Ok(Checkpoint { tensors, states, config: header.config, progress: header.progress })
 }
@@ -119,6 +135,19 @@ fn others(folder: &Path) -> Vec<String> {
 }
 
 impl Checkpoint {
+    /// Refuses another configuration than the checkpoint was made with.
+    ///
+    /// # Errors
+    /// Such a one; `run` is the run's folder.
+    pub fn check_config(&self, config: &Config, run: &Path) -> Result<()> {
+        if self.config == *config {
+            return Ok(());
+        }
+        let what = "is not what this checkpoint was made with: one of them was edited or replaced after the training \
+                    began; put it back, or train again";
+        Err(Error::data(&run.join("config.toml"), what))
+    }
+
     /// Puts the parameters and running numbers into `model`.
     ///
     /// # Errors

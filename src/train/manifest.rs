@@ -109,6 +109,17 @@ impl Manifest {
             }
             _ => Error::io("read", &path)(e),
         })?;
+        #[derive(Deserialize)]
+        struct Versioned {
+            schema_version: u32,
+        }
+        match serde_json::from_str(&text) {
+            Ok(Versioned { schema_version: SCHEMA_VERSION }) | Err(_) => (),
+            Ok(Versioned { schema_version: other }) => {
+                let what = format!("layout version {other}, this program reads {SCHEMA_VERSION}");
+                return Err(Error::data(&path, what));
+            }
+        }
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| {
             Error::data(
                 &path,
@@ -117,13 +128,10 @@ impl Manifest {
                 ),
             )
         })?;
-        match manifest.schema_version {
-            SCHEMA_VERSION => Ok(manifest),
-            other => Err(Error::data(
-                &path,
-                format!("layout version {other}, this program reads {SCHEMA_VERSION}"),
-            )),
+        if !manifest.chain.is_sorted_by(|a, b| a.step < b.step) {
+            return Err(Error::data(&path, "was edited: the steps of its digests do not rise"));
         }
+        Ok(manifest)
     }
 }
 

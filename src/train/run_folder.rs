@@ -114,15 +114,28 @@ impl RunFolder {
         all
     }
 
-    /// Makes room for the next checkpoint of `count` in all: the newest, written after step `newest`, gets a name
-    /// of its own, and the oldest are removed. Where only one is to be kept, others are left alone.
+    /// Whether there is any checkpoint.
+    pub fn has_checkpoint(&self) -> bool {
+        let all = self.checkpoints().into_iter().map(|(_, folder)| folder);
+        all.chain([self.last(), self.best()]).any(|folder| folder.join(checkpoint::FILE).exists())
+    }
+
+    /// Makes the checkpoint in `folder` the newest.
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn keep(&self, count: usize, newest: Option<u64>) -> Result<()> {
-        if count <= 1 {
-            return Ok(());
-        }
+    pub fn make_last(&self, folder: &Path) -> Result<()> {
+        let from = folder.join(checkpoint::FILE);
+        let bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+        files::create_dir(&self.last())?;
+        files::write(&self.last().join(checkpoint::FILE), &bytes)
+    }
+
+    /// Gives the newest checkpoint, written after step `newest`, a name of its own, beside that of the next.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn keep(&self, newest: Option<u64>) -> Result<()> {
         if let Some(step) = newest {
             let file = self.last().join(checkpoint::FILE);
             let kept = self.checkpoint(&format!("step-{step}"));
@@ -134,6 +147,14 @@ impl RunFolder {
                 .or_else(|_| fs::copy(&file, &kept).map(drop))
                 .map_err(Error::io("write", &kept))?;
         }
+        Ok(())
+    }
+
+    /// Removes the oldest checkpoints beyond `count` in all, the newest among them.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn prune(&self, count: usize) -> Result<()> {
         let all = self.checkpoints();
         for (_, folder) in &all[..all.len().saturating_sub(count - 1)] {
             fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
@@ -186,10 +207,20 @@ impl RunFolder {
         Ok(lines.filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect())
     }
 
+    /// Refuses a `metrics.jsonl` that lacks lines of the first `step` steps.
+    ///
+    /// # Errors
+    /// Such a one, and the system's, with the path.
+    pub fn check_metrics(&self, step: u64) -> Result<()> {
+        let mut steps = self.steps()?;
+        steps.retain(|record| record.step <= step);
+        check_lines(&self.path.join(METRICS), &steps, step)
+    }
+
     /// Opens `metrics.jsonl` to append to, without any lines that come after step `step`.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// Lines that are missing before it, and the system's, with the path.
     pub fn metrics(&self, step: u64) -> Result<MetricsFile> {
         let path = self.path.join(METRICS);
         let mut steps = Vec::new();
@@ -206,7 +237,10 @@ impl RunFolder {
                     steps.push(record);
                 }
             }
+            check_lines(&path, &steps, step)?;
             files::write(&path, kept.as_bytes())?;
+        } else {
+            check_lines(&path, &steps, step)?;
         }
         let file =
             OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
@@ -226,6 +260,18 @@ impl RunFolder {
         let json = serde_json::to_string_pretty(summary).expect("plain data");
         files::write(&self.path.join("summary.json"), (json + "\n").as_bytes())
     }
+}
+
+/// Refuses lines that are not those of steps 1 to `step`.
+fn check_lines(path: &Path, steps: &[StepRecord], step: u64) -> Result<()> {
+    if steps.iter().map(|record| record.step).eq(1..=step) {
+        return Ok(());
+    }
+    let what = format!(
+        "does not have the lines of all steps up to the checkpoint's, {step}; resume from an earlier one (--checkpoint), \
+         or train again"
+    );
+    Err(Error::data(path, what))
 }
 
 /// `metrics.jsonl`, open for appending; also keeps the steps for the plots.

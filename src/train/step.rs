@@ -76,6 +76,7 @@ pub fn watched_step<E: Elem>(
     let clip = if clip_norm > 0.0 && gradient_norm > clip_norm { clip_norm / gradient_norm } else { 1.0 };
     optimizer.step(model, &gradients, rate, clip);
     if let Some(watch) = watch {
+        watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], E::of(gradient_norm)));
         show_update(model, optimizer, &mut *watch.borrow_mut());
     }
     gradients.into_iter().for_each(arr::recycle);
@@ -110,9 +111,10 @@ fn show_update<E: Elem>(
     for_each_param(model, |_, param| {
         let parameter = param.slot();
         let mut show = |part, array| watch(Seen::Update { parameter, part }, array);
-        show(Part::Value, &mut param.value);
+        // In the order in which they are made: the value from the moments.
         show(Part::First, &mut first[parameter]);
         second.get_mut(parameter).into_iter().for_each(|second| show(Part::Second, second));
+        show(Part::Value, &mut param.value);
     });
 }
 

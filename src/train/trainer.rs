@@ -42,26 +42,27 @@ impl<'a> Trainer<'a> {
         let init_digest = State::of(&mut learner.model, None).digest();
         let mut progress = Progress::new(data);
         let (from, mut saved_step) = (folder.checkpoint(start.checkpoint), None);
-        if start.checkpoint != LAST || from.join(checkpoint::FILE).exists() {
+        if start.checkpoint != LAST || folder.has_checkpoint() {
             let saved = checkpoint::load(&from)?;
-            if saved.config != *config {
-                return Err(Error::data(
-                    folder.path(),
-                    "config.toml was edited after the training began; put it back",
-                ));
-            }
+            saved.check_config(config, folder.path())?;
             if saved.progress.data_digest != progress.data_digest {
                 return Err(Error::data(folder.path(), "the data set is another than the run began with"));
             }
             saved.restore(&mut learner.model, &from)?;
             saved.restore_optimizer(&mut learner.model, &mut learner.optimizer, &from)?;
             progress = saved.progress;
-            saved_step = (start.checkpoint == LAST).then_some(progress.step);
+            saved_step = Some(progress.step);
         }
+        if saved_step.is_some() && start.checkpoint != LAST {
+            // The newest checkpoint first, then the lines that it does not know: a kill in between loses none.
+            folder.check_metrics(progress.step)?;
+            folder.make_last(&from)?;
+        }
+        let log = folder.metrics(progress.step)?;
         progress.sessions.retain(|session| session.from_step < learner.steps());
         progress.sessions.push(Session::here(learner.steps(), start.revision));
         let mut trainer = Trainer {
-            log: folder.metrics(progress.step)?,
+            log,
             config,
             data,
             folder,
@@ -97,9 +98,16 @@ impl<'a> Trainer<'a> {
         // The lines before the checkpoint that counts them.
         self.log.sync()?;
         let Progress { sessions, chain, data_digest, .. } = &self.progress;
-        let before = self.saved_step.filter(|&step| step != self.progress.step);
-        self.folder.keep(self.keep_last, before)?;
-        checkpoint::save(&self.folder.last(), self.config, self.learner.state(), &self.progress)?;
+        if self.keep_last > 1 {
+            self.folder.keep(self.saved_step.filter(|&step| step != self.progress.step))?;
+        }
+        let (state, step) = (self.learner.state(), self.progress.step);
+        let known = chain.last().filter(|link| link.step == step).map(|link| link.digest.clone());
+        let digest = known.unwrap_or_else(|| state.digest());
+        checkpoint::save(&self.folder.last(), self.config, state, digest, &self.progress)?;
+        if self.keep_last > 1 {
+            self.folder.prune(self.keep_last)?;
+        }
         self.folder.write_manifest(&Manifest {
             schema_version: manifest::SCHEMA_VERSION,
             config_digest: manifest::config_digest(self.config),
@@ -175,7 +183,10 @@ impl<'a> Trainer<'a> {
         if scores.test_accuracy > progress.best.test_accuracy || progress.best.epoch == 0 {
             progress.best = Best { epoch, test_accuracy: scores.test_accuracy };
             let parameters = State::of(&mut self.learner.model, None);
-            checkpoint::save(&self.folder.best(), self.config, parameters, progress)?;
+            let digest = parameters.digest();
+            // Nothing goes on from this one: it needs no record of the way here.
+            let progress = Progress { chain: Vec::new(), ..progress.clone() };
+            checkpoint::save(&self.folder.best(), self.config, parameters, digest, &progress)?;
         }
         self.save()?;
         Ok(&self.progress.history[self.progress.history.len() - 1])

@@ -50,7 +50,12 @@ impl Condition {
 /// Where a replay came to.
 pub enum Replay<'a> {
     /// Every recorded digest up to here came out again.
-    Same(Learner<'a>),
+    Same {
+        /// The training at the end.
+        learner: Learner<'a>,
+        /// How many digests were compared.
+        compared: usize,
+    },
     /// One did not, or the training broke off before it.
     Differs {
         /// After how many steps.
@@ -75,7 +80,7 @@ pub fn replay<'a>(
     on_step: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Replay<'a>> {
     let mut links = chain.iter().filter(|link| link.step <= steps).peekable();
-    let mut agreed = None;
+    let (mut agreed, mut compared) = (None, 0);
     loop {
         if let Some(link) = links.next_if(|link| link.step == learner.steps()) {
             let found = learner.state().digest();
@@ -86,9 +91,10 @@ pub fn replay<'a>(
                 return Ok(Replay::Differs { step: link.step, what, agreed });
             }
             agreed = Some(learner.clone());
+            compared += 1;
         }
         if learner.steps() >= steps {
-            return Ok(Replay::Same(learner));
+            return Ok(Replay::Same { learner, compared });
         }
         match take_step(&mut learner, fault) {
             Ok(()) => on_step(learner.steps()),
@@ -258,12 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn the_sign_of_a_zero_is_found() {
+        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let chain = record(&config, &data);
+        let learner = || Learner::new(&config, &data).unwrap();
+        let (array, element) =
+            Trace::record(&mut learner(), None).unwrap().first_zero("optimizer: first moment");
+        let fault = Fault { step: 1, array, element, bit: 31 };
+        let outcome = replay(learner(), &chain, STEPS, Some(fault), &mut |_| ()).unwrap();
+        let Replay::Differs { step, agreed, .. } = outcome else { panic!("overlooked") };
+        let located =
+            locate(agreed.unwrap(), step, condition(1), condition(2), Some(fault)).unwrap().unwrap();
+        assert_eq!((located.step, located.difference.array, located.difference.ulps), (1, array, Some(1)));
+    }
+
+    #[test]
     fn without_a_fault_every_digest_comes_out_again_and_nothing_is_located() {
         let (config, data) = (config(), data::load("digits", None).unwrap());
         let chain = record(&config, &data);
         let learner = || Learner::new(&config, &data).unwrap();
         let outcome = condition(3).run(|| replay(learner(), &chain, STEPS, None, &mut |_| ())).unwrap();
-        let Replay::Same(mut replayed) = outcome else { panic!("it differs") };
+        let Replay::Same { learner: mut replayed, compared: 5 } = outcome else { panic!("it differs") };
         assert_eq!(replayed.state().digest(), chain[4].digest);
         assert_eq!(locate(learner(), 3, condition(1), condition(2), None).unwrap(), None);
         // A recording that no condition here gives again.

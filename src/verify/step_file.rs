@@ -3,10 +3,13 @@
 //! | name | shape | what |
 //! |---|---|---|
 //! | `inputs`, `targets` | (T, inputs), (T) | the batch, standardised, and its classes |
-//! | a parameter's name | | its value before the step |
+//! | `steps` | () | steps taken before |
+//! | a name as in checkpoints | | parameters, `optimizer.first.` and `optimizer.second.` moments, before the step |
+//! | `state.` and a name | () | running numbers such as thresholds, before the step, f64 |
 //! | `outputs`, `loss` | (T, classes), () | logits, and their mean cross-entropy |
+//! | `router_losses.` and a name | () | what the routers add to the loss, weighted |
 //! | `routing.L.chosen`, `routing.L.weights` | (T, E) | layer L's experts for each token, and their weights |
-//! | `gradients.` and a name | | the loss's gradient |
+//! | `gradients.` and a name | | the gradient of `loss` and all `router_losses` together |
 //! | `after.` and a name | | the parameter after the optimiser's step |
 
 use std::cell::RefCell;
@@ -18,17 +21,20 @@ use serde::Serialize;
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::nn::Phase;
-use crate::nn::param::for_each_param;
+use crate::nn::param::{Item, for_each, for_each_param};
 use crate::tape::{Mode, Tape};
 use crate::tensors::{self, Tensor};
-use crate::train::Learner;
 use crate::train::learner::Batch;
+use crate::train::state::moment;
+use crate::train::{Learner, State};
 use crate::watch::Seen;
 
 const INPUTS: &str = "inputs";
 const TARGETS: &str = "targets";
 /// What a step adds to the file; ignored when such a file is read again.
-const RESULTS: [&str; 5] = ["outputs", "loss", "routing.", "gradients.", "after."];
+const RESULTS: [&str; 6] = ["outputs", "loss", "router_losses.", "routing.", "gradients.", "after."];
+const STEPS: &str = "steps";
+const STATE: &str = "state.";
 
 /// What stands beside the arrays.
 #[derive(Serialize)]
@@ -47,12 +53,14 @@ struct Header<'a> {
 pub struct Taken {
     /// How many parameters.
     pub parameters: usize,
+    /// Of how many.
+    pub of: usize,
     /// Whether it had inputs and targets.
     pub batch: bool,
 }
 
-/// Takes parameters from a file into `learner`, and the batch, if there is one. What the file does not have
-/// stays; the results of a step are passed over.
+/// Takes parameters, moments, running numbers and the count of steps from a file into `learner`, and the batch, if
+/// there is one. What the file does not have stays; the results of a step are passed over.
 ///
 /// # Errors
 /// A damaged file, unknown names, arrays of another shape, targets that are no classes.
@@ -67,22 +75,47 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
             None => Ok(array),
         }
     };
-    let (mut taken, mut problem) = (Taken::default(), None);
-    for_each_param(&mut learner.model, |name, param| {
-        let Some(tensor) = tensors.remove(name) else { return };
-        let fits = numbers(name, &tensor).and_then(|array| {
-            let (is, must) = (array.shape().to_vec(), param.value.shape());
-            if is == must {
-                Ok(array)
-            } else {
-                Err(bad(format!("{name} is {is:?}; this network has {must:?}")))
+    let shaped = |name: &str, tensor: &Tensor, must: &[usize]| {
+        let array = numbers(name, tensor)?;
+        let is = array.shape();
+        if is == must { Ok(array) } else { Err(bad(format!("{name} is {is:?}; this network has {must:?}"))) }
+    };
+    let (mut taken, mut problem, mut names) = (Taken::default(), None, Vec::new());
+    for_each(&mut learner.model, |name, item| {
+        let found = match item {
+            Item::Param(param) => {
+                names.push(name.to_string());
+                let Some(tensor) = tensors.remove(name) else { return };
+                taken.parameters += 1;
+                shaped(name, &tensor, param.value.shape()).map(|array| param.value = array)
             }
-        });
-        match fits {
-            Ok(array) => (param.value, taken.parameters) = (array, taken.parameters + 1),
-            Err(error) => problem = problem.take().or(Some(error)),
-        }
+            Item::State(state) => {
+                let name = format!("{STATE}{name}");
+                let Some(tensor) = tensors.remove(&name) else { return };
+                let number = tensor.to_number().ok_or_else(|| bad(format!("{name} must be one F64")));
+                number.map(|number| *state = number)
+            }
+        };
+        problem = problem.take().or(found.err());
     });
+    taken.of = names.len();
+    let optimizer = &mut learner.optimizer;
+    for (which, moments) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
+        for (name, value) in names.iter().zip(moments) {
+            let name = moment(which, name);
+            let Some(tensor) = tensors.remove(&name) else { continue };
+            match shaped(&name, &tensor, value.shape()) {
+                Ok(array) => *value = array,
+                Err(error) => problem = problem.take().or(Some(error)),
+            }
+        }
+    }
+    if let Some(tensor) = tensors.remove(STEPS) {
+        match tensor.to_i64().as_deref() {
+            Some(&[steps]) if steps >= 0 => optimizer.steps = steps as u64,
+            _ => problem = problem.take().or(Some(bad(format!("{STEPS} must be one I64, 0 or more")))),
+        }
+    }
     problem.map_or(Ok(()), Err)?;
     let spec = learner.model.spec();
     let batch = match (tensors.remove(INPUTS), tensors.remove(TARGETS)) {
@@ -94,7 +127,10 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
             let classes: Option<Vec<u32>> = classes.iter().map(fits).collect();
             let classes = classes
                 .ok_or_else(|| bad(format!("{TARGETS} must be classes from 0 to {}", spec.classes - 1)))?;
-            if images.shape() != [classes.len(), spec.inputs] || classes.is_empty() {
+            if classes.is_empty() || targets.shape.len() != 1 {
+                return Err(bad(format!("{TARGETS} is {:?}; it must be (T), at least one", targets.shape)));
+            }
+            if images.shape() != [classes.len(), spec.inputs] {
                 let (is, inputs) = (images.shape(), spec.inputs);
                 return Err(bad(format!(
                     "{INPUTS} is {is:?}; {} targets need [{0}, {inputs}]",
@@ -110,7 +146,9 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
         !RESULTS.iter().any(|known| name == known || (known.ends_with('.') && name.starts_with(known)))
     });
     match tensors.keys().next() {
-        Some(name) => Err(bad(format!("{name} is no parameter of this network, nor {INPUTS} or {TARGETS}"))),
+        Some(name) => {
+            Err(bad(format!("{name} is neither {INPUTS}, {TARGETS} nor part of this network's state")))
+        }
         None => Ok((taken, batch)),
     }
 }
@@ -125,11 +163,12 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
         (INPUTS.to_string(), Tensor::f32(&images)),
         (TARGETS.to_string(), Tensor::i64(&[targets.len()], targets.iter().map(|&class| class.into()))),
     ];
+    tensors.push((STEPS.to_string(), Tensor::i64(&[], [learner.steps() as i64].into_iter())));
     let mut names = Vec::new();
-    for_each_param(&mut learner.model, |name, param| {
-        names.push(name.to_string());
-        tensors.push((name.to_string(), Tensor::f32(&param.value)));
-    });
+    for_each_param(&mut learner.model, |name, _| names.push(name.to_string()));
+    let State { tensors: arrays, numbers } = learner.state();
+    tensors.extend(arrays.into_iter().map(|(name, array)| (name, Tensor::f32(&array))));
+    tensors.extend(numbers.into_iter().map(|(name, v)| (format!("{STATE}{name}"), Tensor::number(v))));
     routing(learner, &images, &mut tensors)?;
 
     // The last gradient shown for a parameter is the whole of it.
@@ -146,6 +185,12 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
     let loss = arr::full(&[], taken.result.loss as f32);
     tensors.push(("outputs".to_string(), Tensor::f32(&taken.result.logits)));
     tensors.push(("loss".to_string(), Tensor::f32(&loss)));
+    let losses = taken.result.losses.iter();
+    tensors.extend(
+        losses.map(|(name, loss)| {
+            (format!("router_losses.{name}"), Tensor::f32(&arr::full(&[], *loss as f32)))
+        }),
+    );
     let gradients = gradients.take();
     tensors.extend(
         names.iter().zip(&gradients).filter_map(|(name, gradient)| {

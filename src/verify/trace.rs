@@ -46,17 +46,18 @@ pub struct Difference {
     pub differing: usize,
     /// How many there are.
     pub elements: usize,
-    /// By how many units in the last place they differ at most.
-    pub ulps: u64,
+    /// By how many units in the last place they differ at most; none if the array is missing or has another shape.
+    pub ulps: Option<u64>,
 }
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Difference { array, arrays, what, differing, elements, ulps } = self;
-        write!(
-            f,
-            "array {array} of {arrays} ({what}): {differing} of {elements} elements, by up to {ulps} ulp"
-        )
+        write!(f, "array {array} of {arrays} ({what}): ")?;
+        match ulps {
+            Some(ulps) => write!(f, "{differing} of {elements} elements, by up to {ulps} ulp"),
+            None => f.write_str("missing in one of the two, or of another shape"),
+        }
     }
 }
 
@@ -116,6 +117,16 @@ impl Trace {
         Ok(Trace { arrays: arrays.take(), numbers: State::of(&mut learner.model, None).numbers })
     }
 
+    /// Number of the first array that is called so and has a zero in it, and where that is.
+    #[cfg(test)]
+    pub(super) fn first_zero(&self, name: &str) -> (usize, usize) {
+        let zero = |(i, (what, array)): (usize, &(String, Arr<f32>))| {
+            let at = arr::data(array).iter().position(|v| v.to_bits() == 0)?;
+            what.starts_with(name).then_some((i + 1, at))
+        };
+        self.arrays.iter().enumerate().find_map(zero).expect("some array has a zero")
+    }
+
     /// How many arrays it has.
     pub fn len(&self) -> usize {
         self.arrays.len()
@@ -126,36 +137,40 @@ impl Trace {
         self.arrays.is_empty()
     }
 
-    /// The first array in which `other` differs, or that it has not.
+    /// The first array in which `other` differs, or that one of the two has not.
     pub fn first_difference(&self, other: &Trace) -> Option<Difference> {
-        let arrays = self.arrays.len();
-        let found = |i: usize, what: &str, (differing, ulps): (usize, u64), elements| Difference {
-            array: i + 1,
-            arrays,
-            what: what.to_string(),
-            differing,
-            elements,
-            ulps,
+        let count = |trace: &Trace| trace.arrays.len() + trace.numbers.len();
+        let arrays = count(self).max(count(other));
+        let found = |i: usize, what: &str, differing: usize, elements, ulps| {
+            Some(Difference { array: i + 1, arrays, what: what.to_string(), differing, elements, ulps })
         };
-        for (i, (what, a)) in self.arrays.iter().enumerate() {
-            match other.arrays.get(i) {
-                Some((other_what, b)) if what == other_what && a.shape() == b.shape() => {
-                    let ulps = arr::data(a).iter().zip(arr::data(b)).map(|(&a, &b)| ulps(a, b));
-                    let (differing, most) = count(ulps);
+        for i in 0..self.arrays.len().max(other.arrays.len()) {
+            match (self.arrays.get(i), other.arrays.get(i)) {
+                (Some((what, a)), Some((same, b))) if what == same && a.shape() == b.shape() => {
+                    let distances = arr::data(a).iter().zip(arr::data(b)).filter_map(|(&a, &b)| apart(a, b));
+                    let (differing, most) = distances.fold((0, 0), |(n, most), d| (n + 1, d.max(most)));
                     if differing > 0 {
-                        return Some(found(i, what, (differing, most), a.len()));
+                        return found(i, what, differing, a.len(), Some(most));
                     }
                 }
-                // Another array altogether: as when a choice of experts changed a shape.
-                _ => return Some(found(i, what, (a.len(), u64::MAX), a.len())),
+                // Another array altogether, or none: as when a choice of experts changed a shape.
+                (Some((what, a)), _) | (None, Some((what, a))) => {
+                    return found(i, what, a.len(), a.len(), None);
+                }
+                (None, None) => (),
             }
         }
-        for (i, ((name, a), (_, b))) in self.numbers.iter().zip(&other.numbers).enumerate() {
-            let distance =
-                ordered(a.to_bits() as i64, i64::MAX).abs_diff(ordered(b.to_bits() as i64, i64::MAX));
-            if distance > 0 && !(a.is_nan() && b.is_nan()) {
-                return Some(found(arrays + i, &format!("running number {name}"), (1, distance), 1));
-            }
+        for i in 0..self.numbers.len().max(other.numbers.len()) {
+            let (a, b) = (self.numbers.get(i), other.numbers.get(i));
+            let distance = match (a, b) {
+                (Some((name, a)), Some((same, b))) if name == same => match apart64(*a, *b) {
+                    None => continue,
+                    distance => distance,
+                },
+                _ => None,
+            };
+            let name = a.or(b).map_or("", |(name, _)| name);
+            return found(self.arrays.len() + i, &format!("running number {name}"), 1, 1, distance);
         }
         None
     }
@@ -191,20 +206,23 @@ impl Trace {
     }
 }
 
-/// How many distances are not 0, and the largest.
-fn count(ulps: impl Iterator<Item = u64>) -> (usize, u64) {
-    ulps.filter(|&d| d > 0).fold((0, 0), |(count, most), d| (count + 1, most.max(d)))
+/// How many numbers apart two are, at least 1; none if a digest takes them for the same: equal bits, or two NaNs.
+fn apart(a: f32, b: f32) -> Option<u64> {
+    let whole = |x: f32| ordered(i64::from(x.to_bits() as i32), i64::from(i32::MAX));
+    let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    (!same).then(|| whole(a).abs_diff(whole(b)).max(1))
+}
+
+/// [`apart`] for f64.
+fn apart64(a: f64, b: f64) -> Option<u64> {
+    let whole = |x: f64| ordered(x.to_bits() as i64, i64::MAX);
+    let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    (!same).then(|| whole(a).abs_diff(whole(b)).max(1))
 }
 
 /// Bits of a floating-point number as a whole number in its order; `most` is the largest of its width.
 fn ordered(bits: i64, most: i64) -> i64 {
     if bits < 0 { -(bits & most) } else { bits }
-}
-
-/// How many numbers apart two are; 0 for two NaNs, and for 0 and -0.
-fn ulps(a: f32, b: f32) -> u64 {
-    let whole = |x: f32| ordered(i64::from(x.to_bits() as i32), i64::from(i32::MAX));
-    if a.is_nan() && b.is_nan() { 0 } else { whole(a).abs_diff(whole(b)) }
 }
 
 #[cfg(test)]
@@ -214,10 +232,12 @@ mod tests {
     #[test]
     fn distances_in_units_in_the_last_place() {
         let next = f32::from_bits(1.0f32.to_bits() + 1);
-        assert_eq!((ulps(1.0, next), ulps(next, 1.0), ulps(1.0, 1.0)), (1, 1, 0));
-        assert_eq!(ulps(f32::from_bits(1), -f32::from_bits(1)), 2);
-        assert_eq!((ulps(0.0, f32::from_bits(3)), ulps(f32::NAN, -f32::NAN)), (3, 0));
-        assert!(ulps(f32::NAN, 1.0) > 1 << 20);
+        assert_eq!((apart(1.0, next), apart(next, 1.0), apart(1.0, 1.0)), (Some(1), Some(1), None));
+        assert_eq!(apart(f32::from_bits(1), -f32::from_bits(1)), Some(2));
+        // A digest tells the two zeros apart, but not one NaN from another.
+        assert_eq!((apart(0.0, -0.0), apart64(0.0, -0.0)), (Some(1), Some(1)));
+        assert_eq!((apart(0.0, f32::from_bits(3)), apart(f32::NAN, -f32::NAN)), (Some(3), None));
+        assert!(apart(f32::NAN, 1.0).unwrap() > 1 << 20);
     }
 
     #[test]
@@ -245,10 +265,18 @@ mod tests {
         let difference = one.first_difference(&next).unwrap();
         assert_eq!(
             (difference.to_string(), difference.array),
-            ("array 2 of 3 (b): 2 of 3 elements, by up to 2 ulp".into(), 2)
+            ("array 2 of 4 (b): 2 of 3 elements, by up to 2 ulp".into(), 2)
         );
         assert_eq!(one.first_difference(&through_file(trace(1.0, 0.5))), None);
         let number = one.first_difference(&trace(1.0, 0.5 + f64::EPSILON)).unwrap();
-        assert_eq!((number.what.as_str(), number.ulps), ("running number n", 2));
+        assert_eq!((number.what.as_str(), number.ulps), ("running number n", Some(2)));
+        assert_eq!(number.to_string(), "array 4 of 4 (running number n): 1 of 1 elements, by up to 2 ulp");
+        // One array less, on either side.
+        let mut short = trace(1.0, 0.5);
+        short.arrays.pop();
+        for difference in [one.first_difference(&short), short.first_difference(&one)] {
+            let text = difference.unwrap().to_string();
+            assert_eq!(text, "array 3 of 4 (c): missing in one of the two, or of another shape");
+        }
     }
 }

@@ -89,7 +89,7 @@ def main():
             # Without config.toml there is no run yet: its command starts it again.
             unborn += alive and not (run / "config.toml").exists()
             command = resume(run) if (run / "config.toml").exists() else train(run)
-            if not alive or random.random() > 1 / 3:
+            if not alive or (run / "summary.json").exists() or random.random() > 1 / 3:
                 break
         if not (run / "summary.json").exists():
             done = subprocess.run(command, **QUIET)

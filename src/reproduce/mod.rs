@@ -1,7 +1,7 @@
 //! The papers' experiments, run again over several seeds and put beside the papers' figures.
 //!
 //! An [`Experiment`](experiments::Experiment) is data: cells (one configuration each), the figures and claims of
-//! the papers, and what its table shows. [`run`](run::run) trains the cells that have no result yet;
+//! the papers, and what its table shows. [`run`] trains the cells that have no result yet;
 //! [`report`] is made of the results alone.
 
 pub mod cell;

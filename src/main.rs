@@ -292,6 +292,14 @@ enum BenchVerb {
         #[command(flatten)]
         output: BenchOutput,
     },
+    /// A training step with every router against plain top-2
+    Routers {
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
     /// The training step of every size against the least time it could take
     Roofline {
         /// Threads [default: all]
@@ -338,6 +346,7 @@ fn run_bench(verb: BenchVerb) -> anyhow::Result<()> {
         BenchVerb::Accuracy { stride, threads, output } => {
             bench::accuracy::run(stride, threads, output.quick, output.json)
         }
+        BenchVerb::Routers { threads, output } => bench::routers::run(threads, output.quick, output.json),
         BenchVerb::Roofline { threads, output, svg } => {
             bench::roofline::run(threads, output.quick, output.json, svg.as_deref(), allocations)
         }

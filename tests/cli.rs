@@ -506,6 +506,14 @@ fn speed_is_measured_and_every_figure_is_positive() {
     assert_eq!((number(&report, "/parameters"), &report["experts"]), (40_307.0, &json("[8, 1]")));
     assert!(success(folder, &step).contains("the training step reaches"));
 
+    let routers = json(&success(folder, &["bench", "routers", "--quick", "--json"]));
+    assert_eq!(
+        (&routers["routers"][1]["name"], number(&routers, "/routers/1/ratio")),
+        (&"top-k".into(), 1.0)
+    );
+    assert_eq!(number(&routers, "/routers/1/mean_k/0"), 2.0);
+    assert!(number(&routers, "/routers/8/train_step_ms/median") > 0.0);
+
     let gemm = json(&success(folder, &["bench", "gemm", "--quick", "--json"]));
     assert!(number(&gemm, "/products/0/gflops") > 0.0 && number(&gemm, "/products/0/share_of_peak") > 0.0);
     let select = json(&success(folder, &["bench", "select", "--quick", "--json"]));

@@ -6,7 +6,7 @@
 //! Where weights are a softmax over the chosen experts, a single one has the weight 1 whatever its gate: a layer fixed
 //! to one expert has no gradient, and no variance, at all.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arr;
 use crate::data::{Images, Standardize};
@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 const RESAMPLES: usize = 2000;
 
 /// Both variances.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Experts per image in each layer where the number was fixed.
     pub fixed_k: Vec<usize>,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::gradient_variance::Comparison;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
@@ -61,6 +62,9 @@ pub struct Trained {
     pub layers: Vec<LayerRecord>,
     /// How many different sets of experts the test split's images got in each layer.
     pub patterns: Vec<usize>,
+    /// Variance of the gates' gradients with varying and with fixed k, where the router allows both.
+    #[serde(default)]
+    pub gradient_variance: Option<Comparison>,
     /// Wall-clock time on one thread.
     pub seconds: Seconds,
     /// BLAKE3 of the trained parameters.
@@ -68,8 +72,8 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// From a run's summary and the patterns of its layers.
-    pub fn new(summary: Summary, patterns: Vec<usize>) -> Trained {
+    /// From a run's summary, the patterns of its layers, and the variances of its gates' gradients.
+    pub fn new(summary: Summary, patterns: Vec<usize>, gradient_variance: Option<Comparison>) -> Trained {
         Trained {
             last: summary.last,
             best: summary.best,
@@ -79,6 +83,7 @@ impl Trained {
             active_flops_per_token: summary.model.active_flops_per_token,
             layers: summary.layers,
             patterns,
+            gradient_variance,
             seconds: summary.seconds,
             digest: summary.digests.last,
         }
@@ -223,6 +228,7 @@ pub mod tests {
             active_flops_per_token: 5000.0,
             layers: experts.iter().map(layer).collect(),
             patterns: vec![1; experts.len()],
+            gradient_variance: None,
             seconds: Seconds { train: 2.0, eval: 0.5 },
             digest: format!("{accuracy}"),
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::experiments::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
-use crate::analysis::tokens;
+use crate::analysis::{gradient_variance, tokens};
 use crate::config::Config;
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
@@ -212,7 +212,8 @@ impl Plan<'_> {
                 summary.last.test_loss
             )));
         }
-        Ok(Outcome::Trained(Box::new(Trained::new(summary, patterns(config, data, &folder)?))))
+        let (patterns, gradient_variance) = look_at(config, data, &folder)?;
+        Ok(Outcome::Trained(Box::new(Trained::new(summary, patterns, gradient_variance))))
     }
 }
 
@@ -221,14 +222,21 @@ fn finished(folder: &RunFolder) -> Option<Summary> {
     serde_json::from_slice(&std::fs::read(folder.path().join("summary.json")).ok()?).ok()
 }
 
-/// How many different sets of experts the images of the test split get in each layer.
-fn patterns(config: &Config, data: &Dataset, folder: &RunFolder) -> Result<Vec<usize>> {
+/// How many different sets of experts the images of the test split get in each layer, and the variance of the gates'
+/// gradients with varying and with fixed k.
+fn look_at(
+    config: &Config,
+    data: &Dataset,
+    folder: &RunFolder,
+) -> Result<(Vec<usize>, Option<gradient_variance::Comparison>)> {
     let saved = checkpoint::load(&folder.last())?;
     let input = saved.progress.input;
     let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder.last())?;
-    let tokens = tokens::observe(&model, &data.test, &input.standardize()?)?;
-    Ok((0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect())
+    let standardize = input.standardize()?;
+    let tokens = tokens::observe(&model, &data.test, &standardize)?;
+    let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
+    Ok((patterns, gradient_variance::compare(&model, &data.train, &standardize, config.seed)?))
 }
 
 /// Optimiser steps of a whole training.

@@ -59,7 +59,7 @@ pub struct Times {
 
 impl Times {
     /// Of `seconds`, in units of which a second has `per_second`.
-    fn of(mut seconds: Vec<f64>, per_second: f64) -> Times {
+    pub fn of(mut seconds: Vec<f64>, per_second: f64) -> Times {
         seconds.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| {
             let place = share * (seconds.len() - 1) as f64;

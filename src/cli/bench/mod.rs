@@ -14,6 +14,7 @@ pub mod gemm;
 pub mod measure;
 pub mod network;
 pub mod roofline;
+pub mod routers;
 pub mod scaling;
 pub mod select;
 pub mod step;

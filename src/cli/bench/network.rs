@@ -7,6 +7,7 @@ use crate::config::{Config, Layers, PRESETS};
 use crate::error::{Error, nearest};
 use crate::kernels::random::{Purpose, Stream};
 use crate::nn::model::Spec;
+use crate::nn::moe::Usage;
 use crate::nn::{Init, Model, Phase};
 use crate::optim::{Optimizer, Settings};
 use crate::tape::{Mode, Tape};
@@ -106,6 +107,17 @@ impl Network {
         let result = step(model, optimizer, images.clone(), classes.clone(), SEED, 1e-3, 0.0)?;
         arr::recycle(result.logits);
         Ok(())
+    }
+
+    /// A training step, and the mean number of experts that an image had in each layer.
+    ///
+    /// # Errors
+    /// A loss that is no number.
+    pub fn step_k(&mut self) -> Result<Vec<f64>> {
+        let Network { model, optimizer, images, classes, .. } = self;
+        let result = step(model, optimizer, images.clone(), classes.clone(), SEED, 1e-3, 0.0)?;
+        let k = |usage: &Usage| usage.counts.iter().sum::<u64>() as f64 / usage.tokens as f64;
+        Ok(result.usage.iter().map(k).collect())
     }
 
     /// The digest of the state, as runs record it.

@@ -156,9 +156,9 @@ pub fn theory(scale: Scale) -> Experiment {
     cells.push(small(scale, "top-k, k 2", "mnist", &["router=top-k"]));
     Experiment {
         name: "theory",
-        title: "Theory: patterns and FLOPs",
-        about: "What theorem 1 and proposition 1 of the first paper count, and what trained networks reach on the \
-                test split.",
+        title: "Theory: patterns, FLOPs, variance of gradients",
+        about: "What theorems 1 and 2 and proposition 1 of the first paper say, and what trained networks show on the \
+                test split and on micro-batches.",
         cells,
         columns: [MeanActive, ActiveFlops].map(Mean).into(),
         claims: Vec::new(),

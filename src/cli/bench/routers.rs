@@ -1,0 +1,119 @@
+//! `dynamoe bench routers`: a training step with every router against plain top-2, in turns.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::measure::{MS, Times, digits};
+use super::network::Network;
+use crate::cli::run::on_threads;
+use crate::cli::text::{print, table};
+use crate::config::{Config, Layers};
+use crate::kernels::par;
+use crate::nn::router::Kind;
+
+/// Images in a batch, numbers in an image, classes: MNIST's.
+const SHAPE: (usize, usize, usize) = (256, 784, 10);
+/// What the others are compared with.
+const REFERENCE: Kind = Kind::TopK;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    threads: usize,
+    turns: usize,
+    routers: Vec<RouterReport>,
+}
+
+/// One router.
+#[derive(Serialize)]
+struct RouterReport {
+    name: &'static str,
+    /// Settings that bring it near two experts per image.
+    settings: Vec<String>,
+    /// Mean number of experts per image that a training step of the fresh network gave, in each layer.
+    mean_k: Vec<f64>,
+    train_step_ms: Times,
+    /// Median over the turns of its time over top-2's in the same turn.
+    ratio: f64,
+}
+
+/// Settings under which a router gives an image two experts, or near to two.
+fn near_two(kind: Kind) -> Vec<String> {
+    let mut set = vec![format!("router={}", kind.name()), "k=2".into()];
+    match kind {
+        Kind::Percentile => set.push("tau=0.75".into()),
+        Kind::TopP => set.push("mass=0.25".into()),
+        _ => (),
+    }
+    set
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// An impossible number of threads.
+pub fn run(threads: Option<usize>, quick: bool, json: bool) -> Result<()> {
+    super::progress("measuring every router");
+    let report = on_threads(threads, || measure(if quick { 2 } else { 60 }))?;
+    if json {
+        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
+    }
+    print(&describe(&report))
+}
+
+fn measure(turns: usize) -> Result<Report> {
+    let (batch, inputs, classes) = SHAPE;
+    let network = |&kind: &Kind| -> Result<(Vec<String>, Network)> {
+        let settings = near_two(kind);
+        let config = Config::resolve(&Layers { preset: Some("small"), set: settings.clone(), file: None })?;
+        Ok((settings, Network::new(&config.spec(inputs, classes), batch)))
+    };
+    let mut all: Vec<_> = Kind::ALL.iter().map(network).collect::<Result<_>>()?;
+    let mean_k: Vec<Vec<f64>> = all.iter_mut().map(|(_, network)| network.step_k()).collect::<Result<_>>()?;
+    // A turn of each before the first that counts.
+    let mut seconds = vec![Vec::with_capacity(turns); all.len()];
+    for turn in 0..=turns {
+        for ((_, network), seconds) in all.iter_mut().zip(&mut seconds) {
+            let start = Instant::now();
+            network.step()?;
+            if turn > 0 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let reference = Kind::ALL.iter().position(|&kind| kind == REFERENCE).expect("top-k is a router");
+    let reference = seconds[reference].clone();
+    let routers = Kind::ALL.iter().zip(all).zip(seconds).zip(mean_k);
+    let routers = routers.map(|(((kind, (settings, _)), seconds), mean_k)| {
+        let ratios = seconds.iter().zip(&reference).map(|(own, reference)| own / reference).collect();
+        RouterReport {
+            name: kind.name(),
+            settings,
+            mean_k,
+            ratio: Times::of(ratios, 1.0).median,
+            train_step_ms: Times::of(seconds, MS),
+        }
+    });
+    Ok(Report { threads: par::threads(), turns, routers: routers.collect() })
+}
+
+fn describe(report: &Report) -> String {
+    let head = ["router", "experts per image", "step", "against top-2"].map(String::from).to_vec();
+    let rows = report.routers.iter().map(|r| {
+        vec![
+            r.name.to_string(),
+            r.mean_k.iter().map(|k| format!("{k:.2}")).collect::<Vec<_>>().join(" "),
+            format!("{} ms", digits(r.train_step_ms.median)),
+            format!("{:.2}", r.ratio),
+        ]
+    });
+    format!(
+        "small, batch {}, {} threads, {} turns\n\n{}",
+        SHAPE.0,
+        report.threads,
+        report.turns,
+        table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+    )
+}

@@ -1,0 +1,410 @@
+//! The command line, as the parser understands it: every command and flag, with the words of `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use dynamoe::config::Layers;
+use dynamoe::reproduce::seeds::Seeds;
+use dynamoe::train::run_folder::LAST;
+
+/// Trains dynamic mixture-of-experts networks on CPUs, reproducible to the bit.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Program {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Train a network (without flags: on the bundled digits)
+    Train {
+        #[command(flatten)]
+        network: Network,
+        #[command(flatten)]
+        length: Length,
+        #[command(flatten)]
+        machine: Machine,
+        /// Folder of the run [default: a new one below runs/]
+        #[arg(long, value_name = "DIR")]
+        out_dir: Option<PathBuf>,
+        #[command(flatten)]
+        training: Training,
+    },
+    /// Go on with a run that was stopped, to the same bits as if it had not been
+    Resume {
+        /// Folder of the run
+        run: PathBuf,
+        /// Go on from this checkpoint: last, or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        #[command(flatten)]
+        machine: Machine,
+        #[command(flatten)]
+        training: Training,
+    },
+    /// Replay a run and compare every recorded digest; if one differs, name the first array that does
+    Verify {
+        /// Folder of the run
+        run: PathBuf,
+        /// Replay with each of these numbers of threads, such as 1,2,8 [default: all]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        threads: Option<Vec<usize>>,
+        /// Replay with each of these families of kernels: avx512, avx2, neon, portable [default: the best]
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        simd: Option<Vec<String>>,
+        /// Classify the test split in batches of each of these sizes [default: 1,7,64,256]
+        #[arg(long, value_delimiter = ',', value_name = "SIZES")]
+        batches: Option<Vec<usize>>,
+        /// Stop after so many steps
+        #[arg(long, value_name = "N")]
+        steps: Option<u64>,
+        /// Write every array of this step into the run's folder, for --against
+        #[arg(long, value_name = "STEP", conflicts_with_all = ["steps", "batches"])]
+        trace: Option<u64>,
+        /// Replay nothing; compare what two runs recorded, on two machines say
+        #[arg(
+            long,
+            value_name = "RUN",
+            conflicts_with_all = ["threads", "simd", "batches", "steps", "trace", "fault"]
+        )]
+        against: Option<PathBuf>,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Turn one bit around: STEP:ARRAY:ELEMENT:BIT
+        #[arg(long, hide = true)]
+        fault: Option<dynamoe::verify::Fault>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one training step, with every gradient, as a safetensors file for other frameworks
+    Step {
+        /// The file to write
+        out: PathBuf,
+        /// Take the network and the next batch from this run
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "dataset", "config", "set", "seed"])]
+        run: Option<PathBuf>,
+        /// Which checkpoint of the run: last or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Take parameters and inputs from this safetensors file, and leave out all noise
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        network: Network,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Score a trained network on the test split
+    Eval {
+        /// Folder of the run
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which experts a trained network uses, for which images, and how many
+    Analyse {
+        /// Folder of the run
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Classify one image: an image file, or an image of the run's data set
+    Predict {
+        /// Folder of the run
+        run: PathBuf,
+        /// A PNG file of the data set's size
+        #[arg(long, value_name = "FILE", conflicts_with = "index", required_unless_present = "index")]
+        image: Option<PathBuf>,
+        /// Dark on light: turn the image's brightness around first
+        #[arg(long, conflicts_with = "index")]
+        invert: bool,
+        /// Number of an image in the test split, from 0
+        #[arg(long, value_name = "N")]
+        index: Option<usize>,
+        #[command(flatten)]
+        machine: Machine,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
+    Inspect {
+        /// A run folder, a .toml file, or tiny, small, medium, large
+        target: Option<PathBuf>,
+        /// Change one setting; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw the schedules of experts over layers
+    Schedule {
+        /// Number of layers
+        #[arg(long, default_value_t = 4)]
+        layers: usize,
+        /// Fewest experts of a layer
+        #[arg(long, default_value_t = 1)]
+        min: usize,
+        /// Most experts of a layer
+        #[arg(long, default_value_t = 8)]
+        max: usize,
+        /// A schedule of your own, such as 8,4,4,2
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        custom: Option<Vec<usize>>,
+        /// Also draw them into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Run the papers' experiments again and report what held; what is finished is never run twice
+    Reproduce {
+        /// table2, table3, table4, table6, table7, routers, balance, fairness, theory; all of these; sizes (hours)
+        #[arg(required = true, value_name = "NAME")]
+        experiments: Vec<String>,
+        /// Seeds, such as 1..5 (both ends belong to it) or 1,2,5 [default: 1..3; with --quick 1..2]
+        #[arg(long, value_name = "LIST")]
+        seeds: Option<Seeds>,
+        /// Tiny networks on the bundled digits, only to see that everything runs
+        #[arg(long)]
+        quick: bool,
+        /// Folder of results and report [default: runs/reproduce, with --quick runs/reproduce-quick]
+        #[arg(long, value_name = "DIR")]
+        out_dir: Option<PathBuf>,
+        /// Networks that train side by side, one thread each [default: as many as cores]; changes no result
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the gradient of every operation against differences
+    Gradcheck,
+    /// Measure how fast this machine trains, and how near that is to what it could do
+    Bench {
+        #[command(subcommand)]
+        verb: BenchVerb,
+    },
+    /// List, fetch and verify the data sets
+    Data {
+        #[command(subcommand)]
+        verb: DataVerb,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum BenchVerb {
+    /// A training step and inference of one network
+    Step {
+        /// Size: tiny, small, medium, large
+        #[arg(long, value_name = "NAME", default_value = "small")]
+        size: String,
+        /// Images in a batch
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        batch: usize,
+        /// Numbers in an image
+        #[arg(long, value_name = "N", default_value_t = 784)]
+        input: usize,
+        /// Classes
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        classes: usize,
+        /// Experts of each layer, such as 8,6,3,1 [default: descending from 8 to 1]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        experts: Option<Vec<usize>>,
+        /// Hidden width of an expert [default: half the network's width]
+        #[arg(long, value_name = "N")]
+        expert_hidden: Option<usize>,
+        /// Layer normalisation: final, post, pre
+        #[arg(long, value_name = "WHERE", default_value = "post")]
+        norm: String,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// Matrix products against the processor's peak
+    Gemm {
+        /// Threads
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        threads: usize,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// The choice of experts against a plain sort
+    Select {
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// The errors of functions and norms in f32, in units in the last place
+    Accuracy {
+        /// Try every N-th number; 1 tries them all, which takes minutes
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        stride: u32,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// A training step with every router against plain top-2
+    Routers {
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// The training step of every size against the least time it could take
+    Roofline {
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+        /// Also draw it into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// How the time of a step grows with tokens, experts and threads
+    Scaling {
+        /// Numbers of threads [default: 1, 2, 4 and so on up to all]
+        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+        threads_list: Option<Vec<usize>>,
+        #[command(flatten)]
+        output: BenchOutput,
+        /// Also draw it into this file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub struct BenchOutput {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Measure almost nothing, only to see that it runs
+    #[arg(long, hide = true)]
+    pub quick: bool,
+}
+
+#[derive(Subcommand)]
+pub enum DataVerb {
+    /// What there is, and where
+    List(DataDir),
+    /// Download a data set from its publisher
+    Fetch {
+        /// mnist, fashion-mnist or cifar-10
+        name: String,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Print nothing but errors
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Check files against their known sums
+    Verify {
+        /// One data set [default: all that are here]
+        name: Option<String>,
+        #[command(flatten)]
+        dir: DataDir,
+    },
+}
+
+#[derive(Args)]
+pub struct DataDir {
+    /// Where data sets are [default: $DYNAMOE_DATA_DIR, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Machine {
+    #[command(flatten)]
+    pub dir: DataDir,
+    /// Threads [default: all]; they change no result
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct Training {
+    /// Keep so many checkpoints, the newest and those before it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub keep_last: u16,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Print summary.json at the end, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Network {
+    /// Size: tiny, small, medium, large
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// digits, mnist, fashion-mnist or cifar-10
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Settings from a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Change one setting; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Seed of every random number
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Length {
+    /// Passes over the training images
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+}
+
+impl Network {
+    /// The flags as layers of settings; `more` come last.
+    pub fn layers(&self, more: impl IntoIterator<Item = String>) -> Layers<'_> {
+        let flags = [
+            self.dataset.as_ref().map(|v| format!("dataset={v}")),
+            self.seed.as_ref().map(|v| format!("seed={v}")),
+        ];
+        let set = self.set.iter().cloned().chain(flags.into_iter().flatten()).chain(more).collect();
+        Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set }
+    }
+}
+
+impl Length {
+    /// The flags as `key=value`.
+    pub fn set(&self) -> impl Iterator<Item = String> {
+        let flags =
+            [self.epochs.map(|v| format!("epochs={v}")), self.max_steps.map(|v| format!("max_steps={v}"))];
+        flags.into_iter().flatten()
+    }
+}

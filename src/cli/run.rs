@@ -1,10 +1,12 @@
-//! What the verbs share: thread pools, and opening a run's network.
+//! What the verbs share: thread pools, progress, and opening a run's network.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -13,6 +15,17 @@ use crate::nn::{Init, Model};
 use crate::train::Input;
 use crate::train::checkpoint;
 use crate::train::run_folder::RunFolder;
+
+/// A bar over `steps` steps with rate and time left, if it may talk and somebody is there to see it.
+pub fn steps_bar(steps: u64, talk: bool) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    if !talk || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = "{bar:30} step {pos}/{len}  {msg}  {per_sec}  {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar
+}
 
 /// Runs `work` on `threads` threads, or on one for each core.
 ///

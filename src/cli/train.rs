@@ -1,12 +1,10 @@
 //! `dynamoe train`: a run from settings to summary, with progress.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::run::{on_threads, stop_on_ctrl_c};
+use super::run::{on_threads, steps_bar, stop_on_ctrl_c};
 use super::text::{grouped, layers, print};
 use crate::analysis::learned;
 use crate::config::{Config, Layers, Network};
@@ -114,12 +112,7 @@ fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
 fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
     let talk = how.talks();
     let stop = stop_on_ctrl_c()?;
-    let bar = ProgressBar::no_length();
-    if !talk || !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style = "{bar:30} step {pos}/{len}  {msg}  {per_sec}  {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    let bar = steps_bar(0, talk);
     let mut on_step = |step: &StepRecord, total: u64| {
         bar.set_length(total);
         bar.set_message(format!("epoch {}  loss {:.4}", step.epoch, step.loss));

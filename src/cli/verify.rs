@@ -4,10 +4,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::run::check_threads;
+use super::run::{check_threads, steps_bar};
 use super::text::{grouped, print};
 use crate::config::Config;
 use crate::data::{self, Dataset};
@@ -145,7 +144,8 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
     };
     let mut failure = None;
     for condition in conditions {
-        let bar = bar(&condition.to_string(), steps, !options.json);
+        let bar = steps_bar(steps, !options.json);
+        bar.set_message(condition.to_string());
         let mut on_step = |step| bar.set_position(step);
         let (outcome, inference) = condition.run(|| {
             let outcome = replay(recorded.learner()?, chain, steps, options.fault, &mut on_step)?;
@@ -287,7 +287,7 @@ pub fn trace(run: &Path, step: u64, options: &Options) -> Result<()> {
     let recorded = Recorded::open(run, options.data_dir)?;
     let total = recorded.total_steps;
     ensure!((1..=total).contains(&step), "setting trace: there is no step {step}; the run has 1 to {total}");
-    let bar = bar("replaying", step - 1, !options.json);
+    let bar = steps_bar(step - 1, !options.json);
     let mut on_step = |step| bar.set_position(step);
     let trace = conditions[0].run(|| {
         match replay(recorded.learner()?, &[], step - 1, options.fault, &mut on_step)? {
@@ -375,16 +375,4 @@ fn line(good: bool, text: &str) -> Result<()> {
     let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mark = if colored { format!("\u{1b}[{color}m{mark}\u{1b}[0m") } else { mark.into() };
     print(&format!("{mark}  {text}\n"))
-}
-
-/// A bar over steps, if somebody is there to see it.
-fn bar(what: &str, steps: u64, talk: bool) -> ProgressBar {
-    let bar = ProgressBar::new(steps);
-    if !talk || !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style = "{bar:30} step {pos}/{len}  {msg}  {per_sec}  {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    bar.set_message(what.to_string());
-    bar
 }

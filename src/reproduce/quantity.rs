@@ -24,7 +24,7 @@ pub enum Quantity {
     UsageEntropy,
     /// Share of the wanted assignments that found no room, in percent, mean over layers.
     Dropped,
-    /// Training time in seconds on one thread, without evaluation.
+    /// Training time in seconds of one processor, without evaluation.
     TrainSeconds,
 }
 

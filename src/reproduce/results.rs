@@ -65,7 +65,7 @@ pub struct Trained {
     /// Variance of the gates' gradients with varying and with fixed k, where the router allows both.
     #[serde(default)]
     pub gradient_variance: Option<Comparison>,
-    /// Wall-clock time on one thread.
+    /// Processor time of its one thread.
     pub seconds: Seconds,
     /// BLAKE3 of the trained parameters.
     pub digest: String,

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use cpu_time::ThreadTime;
 
 use super::experiments::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
-use crate::analysis::{gradient_variance, tokens};
+use crate::analysis::{gradient_variance, learned, tokens};
 use crate::config::Config;
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::kernels::par;
 use crate::nn::{Init, Model};
-use crate::train::metrics::{StepRecord, Summary};
+use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
 use crate::train::{Control, Start, checkpoint, train};
 
@@ -174,7 +177,10 @@ impl Plan<'_> {
         data: &Dataset,
         watch: &(dyn Fn(Event) + Sync),
     ) -> Result<Outcome> {
-        let config = &job.config;
+        let config = &match learned::resolve(job.config.clone(), data) {
+            Ok(config) => config,
+            Err(error) => return diverged(error),
+        };
         let opened = RunFolder::open(path).ok().filter(|(_, found)| found == config);
         let folder = match opened {
             Some((folder, _)) => folder.locked()?,
@@ -186,7 +192,8 @@ impl Plan<'_> {
                 RunFolder::create(path, config)?
             }
         };
-        let summary = match finished(&folder) {
+        let (wall, own) = (Instant::now(), ThreadTime::now());
+        let mut summary = match finished(&folder) {
             Some(summary) => summary,
             None => {
                 let mut before = 0;
@@ -198,14 +205,15 @@ impl Plan<'_> {
                 let start = Start { checkpoint: LAST, keep_last: 1, revision: self.revision };
                 match train(config, data, &folder, &start, &mut control) {
                     Ok(summary) => summary,
-                    Err(Error::NonFinite { step, what, .. }) => {
-                        return Ok(Outcome::Diverged(format!("step {step}: {what}")));
-                    }
                     Err(Error::Interrupted { .. }) => return Err(self.interrupted()),
-                    Err(error) => return Err(error),
+                    Err(error) => return diverged(error),
                 }
             }
         };
+        // A thread that had to wait for a processor is no slower for it.
+        let share = (own.elapsed().as_secs_f64() / wall.elapsed().as_secs_f64()).min(1.0);
+        summary.seconds =
+            Seconds { train: share * summary.seconds.train, eval: share * summary.seconds.eval };
         if !summary.last.test_loss.is_finite() {
             return Ok(Outcome::Diverged(format!(
                 "the loss on the test split is {}",
@@ -214,6 +222,14 @@ impl Plan<'_> {
         }
         let (patterns, gradient_variance) = look_at(config, data, &folder)?;
         Ok(Outcome::Trained(Box::new(Trained::new(summary, patterns, gradient_variance))))
+    }
+}
+
+/// Training that ends in NaN is a result.
+fn diverged(error: Error) -> Result<Outcome> {
+    match error {
+        Error::NonFinite { step, what, .. } => Ok(Outcome::Diverged(format!("step {step}: {what}"))),
+        error => Err(error),
     }
 }
 

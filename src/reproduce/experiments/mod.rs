@@ -128,7 +128,8 @@ mod tests {
             for experiment in all(scale) {
                 let labels: BTreeSet<&str> = experiment.cells.iter().map(|c| c.label.as_str()).collect();
                 assert_eq!(labels.len(), experiment.cells.len(), "{}", experiment.name);
-                assert!(experiment.cells.iter().all(|c| !c.config.experts.is_empty()));
+                let spec = |c: &Cell| c.config.spec(1, 1);
+                assert!(experiment.cells.iter().all(|c| spec(c).experts.len() == c.config.layers));
             }
         }
     }
@@ -161,7 +162,7 @@ mod tests {
             ("table7", "tau 0.7"),
             ("table7", "learning rate 0.001"),
             ("routers", "percentile (token)"),
-            ("balance", "percentile (token), balance auto"),
+            ("balance", "percentile (token), no balance loss"),
         ] {
             assert_eq!(config(name, label), descending, "{name} {label}");
         }

@@ -4,6 +4,7 @@ use super::Column::{Mean, Ratio};
 use super::{DENSE, Experiment, labels, readings, scheduled, small};
 use crate::config::PRESETS;
 use crate::nn::router::Kind;
+use crate::nn::schedule::Schedule;
 use crate::reproduce::cell::{Cell, Match, Scale};
 use crate::reproduce::claims::{Claim, End};
 use crate::reproduce::paper;
@@ -53,8 +54,8 @@ pub fn routers(scale: Scale) -> Experiment {
     Experiment {
         name: "routers",
         title: "Every router",
-        about: "Descending on MNIST at size Small, each router with the defaults of its source. Times are of \
-                training on one thread, several networks side by side.",
+        about: "Descending on MNIST at size Small, each router with the defaults of its source. Times are those of \
+                training on one processor.",
         claims: others.map(claim).collect(),
         columns: vec![
             Mean(Accuracy),
@@ -72,27 +73,43 @@ pub fn routers(scale: Scale) -> Experiment {
     }
 }
 
+/// The routers whose own losses hold a balance loss of weight 0.01.
+const BALANCED: [Kind; 4] = [Kind::Switch, Kind::GShard, Kind::TopP, Kind::LearnedK];
+
 /// Every router with and without balance losses.
 pub fn balance(scale: Scale) -> Experiment {
     let (mut cells, mut claims) = (Vec::new(), Vec::new());
     for (label, settings) in every_router() {
-        let with = |weight: &str| format!("{label}, balance {weight}");
-        for weight in ["auto", "0", "0.01"] {
-            let weight_setting = format!("balance_loss={weight}");
-            let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-            settings.push(&weight_setting);
-            cells.push(small(scale, with(weight), "mnist", &settings));
-        }
+        let cell = |with: &str, more: &[&str]| {
+            let settings = settings.iter().map(String::as_str).chain(more.iter().copied());
+            small(scale, format!("{label}, {with}"), "mnist", &settings.collect::<Vec<_>>())
+        };
+        let mut these = match cell("", &[]).config.routing.kind {
+            // One expert, or all of them: nothing to balance.
+            Kind::Single | Kind::Dense => continue,
+            Kind::NoisyTopK => vec![
+                cell("no balance loss", &["own_losses=0"]),
+                cell("balance 0.01", &["own_losses=0", "balance_loss=0.01"]),
+                cell("importance and load", &[]),
+            ],
+            kind if BALANCED.contains(&kind) => {
+                vec![cell("no balance loss", &["balance_loss=0"]), cell("balance 0.01", &[])]
+            }
+            _ => vec![cell("no balance loss", &[]), cell("balance 0.01", &["balance_loss=0.01"])],
+        };
+        let [without, with] = [0, 1].map(|i| these[i].label.clone());
         let says = format!("{label} is more accurate with a balance loss of 0.01 than with none");
-        claims.push(Claim::larger(says, Accuracy, &with("0.01"), &with("0")));
+        claims.push(Claim::larger(says, Accuracy, &with, &without));
         let says = format!("{label} uses its experts more evenly with a balance loss of 0.01 than with none");
-        claims.push(Claim::larger(says, UsageEntropy, &with("0.01"), &with("0")));
+        claims.push(Claim::larger(says, UsageEntropy, &with, &without));
+        cells.append(&mut these);
     }
     Experiment {
         name: "balance",
         title: "With and without balance losses",
-        about: "The ablation that the first paper says is missing: every router with the balance loss of its \
-                source (auto), with none, and with one of weight 0.01.",
+        about: "The ablation that the first paper says is missing: every router that chooses, without a balance \
+                loss and with one of weight 0.01, which switch, gshard, top-p and learned-k have by default; \
+                noisy-top-k also with the losses of its source.",
         cells,
         columns: [Accuracy, UsageEntropy, MeanActive, Dropped].map(Mean).into(),
         claims,
@@ -102,7 +119,8 @@ pub fn balance(scale: Scale) -> Experiment {
 
 /// Schedules and routers at equal cost.
 pub fn fairness(scale: Scale) -> Experiment {
-    let schedules: Vec<Cell> = paper::TABLE2.map(|(schedule, ..)| scheduled(scale, schedule)).into();
+    let schedules = paper::TABLE2.iter().map(|(schedule, ..)| *schedule).chain([Schedule::Learned]);
+    let schedules: Vec<Cell> = schedules.map(|schedule| scheduled(scale, schedule)).collect();
     let routers = routed(scale);
     let dense = DENSE.map(|(label, settings)| small(scale, label, "mnist", settings));
     let as_they_are = || schedules.iter().chain(&routers);
@@ -113,7 +131,7 @@ pub fn fairness(scale: Scale) -> Experiment {
         };
         let (schedules, routers) = (equal(&schedules), equal(&routers));
         let what = if matched == Match::Flops { "equal active FLOPs" } else { "equal parameters" };
-        let [descending, uniform] = ["descending", "uniform"].map(|name| {
+        let [descending, uniform, learned] = ["descending", "uniform", "learned"].map(|name| {
             schedules
                 .iter()
                 .find(|cell| cell.label.starts_with(name))
@@ -132,6 +150,8 @@ pub fn fairness(scale: Scale) -> Experiment {
         ));
         let says = format!("At {what} descending beats uniform");
         claims.push(Claim::larger(says, Accuracy, &descending, &uniform));
+        let says = format!("At {what} the schedule learned from diversity beats uniform");
+        claims.push(Claim::larger(says, Accuracy, &learned, &uniform));
         let says = format!("At {what} descending beats the dense baseline");
         claims.push(Claim::larger(says, Accuracy, &descending, &dense.label));
         cells.extend(schedules.into_iter().chain(routers));
@@ -140,7 +160,8 @@ pub fn fairness(scale: Scale) -> Experiment {
     Experiment {
         name: "fairness",
         title: "Schedules and routers at equal cost",
-        about: "MNIST at size Small. The hidden width of the experts is set so that the active FLOPs, with the \
+        about: "MNIST at size Small; learned is the schedule from the diversity of the layers after a brief training, with \
+                as many experts in all as uniform. The hidden width of the experts is set so that the active FLOPs, with the \
                 number of active experts measured under the same seed, or the parameters come nearest to those of \
                 the descending schedule with the literal percentile.",
         cells,
@@ -170,16 +191,18 @@ pub fn theory(scale: Scale) -> Experiment {
 pub fn sizes(scale: Scale) -> Experiment {
     let candidates: [(&str, &[&str]); 4] = [
         ("percentile (token), descending", &[]),
-        ("percentile (batch), descending", &["percentile_scope=batch"]),
         ("top-k, uniform", &["router=top-k", "schedule=uniform"]),
+        ("percentile (batch), descending", &["percentile_scope=batch"]),
         ("dense, descending", &["router=dense"]),
     ];
     let mut cells = Vec::new();
-    for (dataset, ..) in paper::TABLE4 {
-        for (size, ..) in PRESETS {
+    for (size, ..) in PRESETS {
+        // The larger take minutes to hours each.
+        let candidates = if ["tiny", "small"].contains(&size) { &candidates[..] } else { &candidates[..2] };
+        for (dataset, ..) in paper::TABLE4 {
             for (label, settings) in candidates {
                 let dataset_setting = format!("dataset={dataset}");
-                let settings = [&[dataset_setting.as_str()], settings].concat();
+                let settings = [&[dataset_setting.as_str()], *settings].concat();
                 cells.push(Cell::new(scale, size, format!("{dataset} {size}: {label}"), &settings));
             }
         }
@@ -187,7 +210,8 @@ pub fn sizes(scale: Scale) -> Experiment {
     Experiment {
         name: "sizes",
         title: "The best accuracy at each size",
-        about: "A few routers and schedules at every size on every data set. It takes hours, so `all` leaves it out.",
+        about: "A few routers and schedules at every size on every data set, two at the larger sizes. It takes hours, \
+                so `all` leaves it out.",
         cells,
         columns: [Accuracy, BestAccuracy, Parameters, ActiveFlops, TrainSeconds].map(Mean).into(),
         claims: Vec::new(),

@@ -179,7 +179,7 @@ fn preface(store: &Store) -> String {
     let seconds: f64 =
         records.iter().filter_map(|r| r.trained()).map(|t| t.seconds.train + t.seconds.eval).sum();
     format!(
-        "{} networks were trained with seeds {}, in {:.1} hours of work of one thread, by dynamoe {}. A figure such \
+        "{} networks were trained with seeds {}, in {:.1} hours of one processor, by dynamoe {}. A figure such \
          as 98.37 ± 0.12 is the mean over seeds with its 95% interval (Student's t); without ± there is one seed, or \
          all seeds gave the same. A claim held or did not hold if a paired test over seeds says so at the 5% level \
          (with Bonferroni's correction where one of many contradictions would do); otherwise this number of seeds \

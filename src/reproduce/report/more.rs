@@ -63,7 +63,7 @@ pub fn layers(view: &View) -> Vec<Block> {
 pub fn fairness(view: &View) -> Vec<Block> {
     let fronts = [
         ("flops", Quantity::ActiveFlops, "active kFLOPs per image"),
-        ("time", Quantity::TrainSeconds, "training time [s on one thread]"),
+        ("time", Quantity::TrainSeconds, "training time [s of one processor]"),
     ];
     let fronts = fronts.into_iter().flat_map(|(name, cost, x)| front(view, name, cost, x));
     unequal(view).into_iter().chain(fronts).collect()

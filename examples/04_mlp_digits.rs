@@ -8,11 +8,12 @@
 
 use dynamoe::data::{self, Standardize};
 use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::kernels::select;
 use dynamoe::nn::linear::Linear;
 use dynamoe::nn::{Init, Module, Visitor, param};
 use dynamoe::optim::{self, Optimizer};
-use dynamoe::train::evaluate::{correct, gather, labels};
-use dynamoe::{Mode, Result, Tape, Var};
+use dynamoe::train::examples::{gather, labels};
+use dynamoe::{Mode, Result, Tape, Var, arr};
 
 struct Mlp {
     hidden: Linear<f32>,
@@ -63,7 +64,7 @@ fn main() -> Result<()> {
         }
         let tape = Tape::new(Mode::Infer);
         let logits = model.forward(tape.constant(gather(&digits.test, &test, &standardize)))?.value();
-        let right = correct(&logits, &labels(&digits.test, &test));
+        let right = select::right(arr::data(&logits), digits.classes, &labels(&digits.test, &test));
         let (loss, accuracy) = (total / order.len() as f32, 100.0 * right as f32 / test.len() as f32);
         println!("epoch {epoch:>2}: training loss {loss:.4}, test accuracy {accuracy:.2}%");
     }

@@ -14,8 +14,9 @@ use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::router::{Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::Optimizer;
-use dynamoe::train::evaluate::{evaluate, gather, labels};
-use dynamoe::train::{State, step};
+use dynamoe::train::evaluate::evaluate;
+use dynamoe::train::examples::{gather, labels};
+use dynamoe::train::{Examples, State, step};
 
 /// Trains the network of `config` and returns the digest of its parameters.
 fn train(config: &Config, digits: &Dataset) -> Result<String> {
@@ -31,7 +32,7 @@ fn train(config: &Config, digits: &Dataset) -> Result<String> {
             let targets = labels(&digits.train, batch);
             step(&mut model, &mut optimizer, x, targets, config.seed, config.lr, config.clip_norm)?;
         }
-        let (scores, layers) = evaluate(&model, &digits.test, &standardize)?;
+        let (scores, layers) = evaluate(&model, Examples::Images(&digits.test, &standardize))?;
         print!("epoch {}: test accuracy {:.2}%", epoch + 1, 100.0 * scores.test_accuracy);
         for (l, layer) in layers.iter().enumerate() {
             let (active, bits) = (layer.mean_active, layer.usage_entropy_bits);

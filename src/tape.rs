@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::{Display, Formatter};
 use std::panic::Location;
+use std::sync::Arc;
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
@@ -59,10 +60,17 @@ pub enum Mode {
 /// A record of one computation.
 pub struct Tape<E: Elem> {
     nodes: RefCell<Vec<Node<E>>>,
-    parameters: RefCell<Vec<Option<usize>>>,
+    parameters: RefCell<Vec<Option<Parameter>>>,
     mode: Mode,
     place: Cell<Place>,
     watch: Option<Watch<E>>,
+}
+
+/// A model's parameter on the tape: its node, and which of its rows stand there if not all do.
+#[derive(Clone)]
+struct Parameter {
+    id: usize,
+    rows: Option<Arc<[u32]>>,
 }
 
 struct Node<E: Elem> {
@@ -117,16 +125,36 @@ impl<E: Elem> Tape<E> {
 
     /// The parameter number `slot` of a model; asked for again, it is the same variable.
     pub fn parameter(&self, slot: usize, value: &Arr<E>) -> Var<'_, E> {
-        let known = self.parameters.borrow().get(slot).copied().flatten();
-        if let Some(id) = known {
-            return Var { tape: self, id };
+        self.known_parameter(slot, None, || value.clone())
+    }
+
+    /// Some rows of the parameter number `slot`, by rising number: the variable holds them alone, and so does its
+    /// gradient. A table of which a step touches little then costs little.
+    pub fn parameter_rows(
+        &self,
+        slot: usize,
+        rows: Arc<[u32]>,
+        values: impl FnOnce() -> Arr<E>,
+    ) -> Var<'_, E> {
+        self.known_parameter(slot, Some(rows), values)
+    }
+
+    fn known_parameter(
+        &self,
+        slot: usize,
+        rows: Option<Arc<[u32]>>,
+        value: impl FnOnce() -> Arr<E>,
+    ) -> Var<'_, E> {
+        if let Some(known) = self.parameters.borrow().get(slot).and_then(Option::as_ref) {
+            assert!(known.rows == rows, "parameter {slot} is on the tape with other rows");
+            return Var { tape: self, id: known.id };
         }
-        let var = self.push("parameter", value.clone(), self.mode != Mode::Infer, None, Some(slot));
+        let var = self.push("parameter", value(), self.mode != Mode::Infer, None, Some(slot));
         let mut parameters = self.parameters.borrow_mut();
         if parameters.len() <= slot {
             parameters.resize(slot + 1, None);
         }
-        parameters[slot] = Some(var.id);
+        parameters[slot] = Some(Parameter { id: var.id, rows });
         var
     }
 
@@ -205,7 +233,8 @@ impl<E: Elem> Tape<E> {
     pub fn backward_from(&self, y: Var<'_, E>, cotangent: Arr<E>) -> Gradients<E> {
         self.walk(y, cotangent, |node, input, gradient| {
             if let Some(watch) = &self.watch {
-                let parameter = self.parameters.borrow().iter().position(|p| *p == Some(input));
+                let is_input = |p: &Option<Parameter>| p.as_ref().is_some_and(|p| p.id == input);
+                let parameter = self.parameters.borrow().iter().position(is_input);
                 let input = self.nodes.borrow()[input].name;
                 let seen = Seen::Gradient { place: node.place, op: node.name, input, parameter };
                 watch.borrow_mut()(seen, gradient);
@@ -321,7 +350,16 @@ impl<E: Elem, O: Op<E, N>, const N: usize> Step<E> for Recorded<O, O::Saved, N> 
 /// The gradients that a backward pass found.
 pub struct Gradients<E: Elem> {
     of: Vec<Option<Arr<E>>>,
-    parameters: Vec<Option<usize>>,
+    parameters: Vec<Option<Parameter>>,
+}
+
+/// The gradient of a parameter.
+#[derive(Clone, Debug)]
+pub struct Gradient<E> {
+    /// Of all rows, or of those that `rows` names.
+    pub values: Arr<E>,
+    /// The rows that have one, by rising number; the gradient of any other is zero. None stands for all.
+    pub rows: Option<Arc<[u32]>>,
 }
 
 impl<E: Elem> Gradients<E> {
@@ -336,9 +374,9 @@ impl<E: Elem> Gradients<E> {
     }
 
     /// Takes out the gradient of parameter number `slot`, if the result depends on it.
-    pub fn take_parameter(&mut self, slot: usize) -> Option<Arr<E>> {
-        let id = self.parameters.get(slot).copied().flatten()?;
-        self.of[id].take()
+    pub fn take_parameter(&mut self, slot: usize) -> Option<Gradient<E>> {
+        let Parameter { id, rows } = self.parameters.get(slot)?.clone()?;
+        Some(Gradient { values: self.of[id].take()?, rows })
     }
 }
 

@@ -120,7 +120,8 @@ impl Golden {
         let gradients = optim::collect(model, &mut tape.backward(loss).unwrap()).unwrap();
         let (mut values, mut gradients) = (Values::new(), gradients.iter());
         for_each_param(model, |name, _| {
-            values.insert(name.into(), numbers(gradients.next().expect("one gradient per parameter")));
+            values
+                .insert(name.into(), numbers(&gradients.next().expect("one gradient per parameter").values));
         });
         values
     }

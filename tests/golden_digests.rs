@@ -80,8 +80,7 @@ fn a_result_does_not_depend_on_the_batch_it_is_computed_in() {
         let mut learner = Learner::new(&config, &data).unwrap();
         for steps in [0, 3] {
             (0..steps).for_each(|_| drop(learner.step(None).unwrap()));
-            let digest =
-                |batch| inference_digest(&learner.model, &data.test, &learner.standardize, batch).unwrap();
+            let digest = |batch| inference_digest(&learner.model, learner.test(), batch).unwrap();
             let one = digest(1);
             assert!(
                 [7, 64, 256].into_iter().all(|batch| digest(batch) == one),

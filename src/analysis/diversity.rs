@@ -20,14 +20,12 @@ use serde::Serialize;
 
 use super::gradient_variance::{gradients, products, squared_mean, variance};
 use crate::arr::{self, Arr};
-use crate::data::{Images, Standardize};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
 use crate::kernels::routes::Routes;
-use crate::nn::{Model, Phase};
-use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::nn::{Feed, Model, Phase};
 use crate::tape::{Mode, Tape};
-use crate::train::evaluate;
+use crate::train::Examples;
 
 /// Images that are looked at, at most.
 const IMAGES: usize = 1024;
@@ -58,25 +56,19 @@ pub struct Diversity {
 /// The profile of a network over its layers.
 ///
 /// # Errors
-/// Images of another size than the model's inputs.
-pub fn profile(
-    model: &Model<f32>,
-    images: &Images,
-    standardize: &Standardize,
-    seed: u64,
-) -> Result<Vec<Diversity>> {
-    let order = Stream::new(seed, Purpose::Shuffle, 2, 0).permutation(images.len());
+/// Examples of another kind or size than the model takes.
+pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<Diversity>> {
+    let order = Stream::new(seed, Purpose::Shuffle, 2, 0).permutation(examples.len());
     let seen = &order[..IMAGES.min(order.len())];
-    let x = evaluate::gather(images, seen, standardize);
-    let targets: Arc<[u32]> = evaluate::labels(images, seen).into();
-    let outputs = outputs(model, x)?;
+    let (feed, targets) = examples.batch(seen);
+    let outputs = outputs(model, &feed)?;
     let batches: Vec<&[u32]> = order.chunks_exact(MICRO_BATCHES.1).take(MICRO_BATCHES.0).collect();
     let layers = outputs.len() - 1;
     let mut profile = Vec::with_capacity(layers);
     for l in 0..layers {
         let part = format!("layers.{l}.");
         let (gradients, _) =
-            gradients(&mut model.clone(), images, standardize, &batches, |name| name.starts_with(&part))?;
+            gradients(&mut model.clone(), examples, &batches, |name| name.starts_with(&part))?;
         let (products, all) = (products(&gradients), (0..batches.len()).collect::<Vec<_>>());
         profile.push(Diversity {
             spectral_entropy: spectral_entropy(&outputs[l + 1]),
@@ -96,9 +88,9 @@ pub fn profile(
 }
 
 /// What goes into the first layer, and what comes out of each, (T, d).
-fn outputs(model: &Model<f32>, x: Arr<f32>) -> Result<Vec<Arr<f32>>> {
+fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
     let tape = Tape::new(Mode::Infer);
-    let mut h = model.embed(tape.constant(x))?;
+    let mut h = model.start(&tape, feed)?;
     let mut all = vec![h.value()];
     for l in 0..model.spec().experts.len() {
         h = model.layer(l, h, Phase::Eval)?.0;
@@ -184,7 +176,7 @@ fn gradient(
     model: &Model<f32>,
     first: usize,
     h: Arr<f32>,
-    targets: &Arc<[u32]>,
+    targets: &[u32],
 ) -> Result<(Arr<f32>, Vec<Arc<Routes>>)> {
     let tape = Tape::new(Mode::Train);
     let start = tape.variable(h);
@@ -194,14 +186,14 @@ fn gradient(
         routes.push(dispatch.routes);
         h = y;
     }
-    let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.clone() }, [model.classify(h)?])?;
+    let loss = model.loss(h, targets)?.mean;
     // The loss is a mean; each token's own is as many times that.
     let cotangent = arr::full(&loss.shape(), targets.len() as f32);
     Ok((tape.backward_from(loss, cotangent).wrt(start), routes))
 }
 
 /// Mean over tokens and probes of `v H v`.
-fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, targets: &Arc<[u32]>, seed: u64) -> Result<f64> {
+fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, targets: &[u32], seed: u64) -> Result<f64> {
     let (tokens, width) = (h.shape()[0], h.shape()[1]);
     let square: f64 = arr::data(h).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let step = PROBE_STEP * (square / h.len().max(1) as f64).sqrt().max(1e-12) as f32;
@@ -354,7 +346,7 @@ mod tests {
         let data = data::load("digits", None).unwrap();
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..40).for_each(|_| drop(learner.step(None).unwrap()));
-        let profile = || profile(&learner.model, &data.train, &learner.standardize, 1).unwrap();
+        let profile = || profile(&learner.model, learner.train(), 1).unwrap();
         let layers = profile();
         assert_eq!(layers.len(), 3);
         for layer in &layers {
@@ -374,9 +366,8 @@ mod tests {
         let data = data::load("digits", None).unwrap();
         let learner = Learner::new(&config, &data).unwrap();
         let seen: Vec<u32> = (0..64).collect();
-        let x = evaluate::gather(&data.train, &seen, &learner.standardize);
-        let targets: Arc<[u32]> = evaluate::labels(&data.train, &seen).into();
-        let h = outputs(&learner.model, x).unwrap()[1].clone();
+        let (feed, targets) = learner.train().batch(&seen);
+        let h = outputs(&learner.model, &feed).unwrap()[1].clone();
         let step = 1e-2f32;
         let mut exact = 0.0;
         for j in 0..6 {

@@ -9,15 +9,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arr;
-use crate::data::{Images, Standardize};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
 use crate::nn::param::for_each_param;
 use crate::nn::{Model, Phase};
-use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::optim;
 use crate::tape::{Mode, Tape};
-use crate::train::evaluate;
+use crate::train::Examples;
 
 /// Micro-batches that the theorem is tried on.
 pub const MICRO_BATCHES: usize = 64;
@@ -47,24 +45,19 @@ pub struct Comparison {
 /// one has no variance, or for too few images.
 ///
 /// # Errors
-/// Images of another size than the model's inputs.
-pub fn compare(
-    model: &Model<f32>,
-    images: &Images,
-    standardize: &Standardize,
-    seed: u64,
-) -> Result<Option<Comparison>> {
-    let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(images.len());
+/// Examples of another kind or size than the model takes.
+pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Option<Comparison>> {
+    let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(examples.len());
     let batches: Vec<&[u32]> = order.chunks_exact(BATCH).take(MICRO_BATCHES).collect();
     let mut model = model.clone();
     if batches.len() < 2 || !model.clone().fix(&vec![1; model.spec().experts.len()]) {
         return Ok(None);
     }
     let of_routers = |name: &str| name.contains(".router.");
-    let (dynamic, mean_k) = gradients(&mut model, images, standardize, &batches, of_routers)?;
+    let (dynamic, mean_k) = gradients(&mut model, examples, &batches, of_routers)?;
     let fixed_k: Vec<usize> = mean_k.iter().map(|k| k.round().max(1.0) as usize).collect();
     model.fix(&fixed_k);
-    let (fixed, _) = gradients(&mut model, images, standardize, &batches, of_routers)?;
+    let (fixed, _) = gradients(&mut model, examples, &batches, of_routers)?;
     let products = [products(&dynamic), products(&fixed)];
     let all: Vec<usize> = (0..batches.len()).collect();
     let [dynamic, fixed] = [0, 1].map(|i| variance(&products[i], &all));
@@ -93,27 +86,25 @@ pub fn compare(
 /// The gradient of the parameters that `of` names, for each micro-batch, and the mean number of experts of each layer.
 pub(super) fn gradients(
     model: &mut Model<f32>,
-    images: &Images,
-    standardize: &Standardize,
+    examples: Examples,
     batches: &[&[u32]],
     of: impl Fn(&str) -> bool,
 ) -> Result<(Vec<Vec<f32>>, Vec<f64>)> {
     let (mut all, mut k) = (Vec::new(), vec![0.0; model.spec().experts.len()]);
     for batch in batches {
         let tape = Tape::new(Mode::Train);
-        let x = tape.constant(evaluate::gather(images, batch, standardize));
-        let (logits, layers) = model.forward(x, Phase::Train { seed: None, step: 0 })?;
-        let targets = evaluate::labels(images, batch).into();
-        let loss = tape.apply(SoftmaxCrossEntropy { targets }, [logits])?;
+        let (feed, targets) = examples.batch(batch);
+        let (h, layers) = model.hidden(&tape, &feed, Phase::Train { seed: None, step: 0 })?;
+        let loss = model.loss(h, &targets)?.mean;
         let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
         for (k, layer) in k.iter_mut().zip(&layers) {
-            *k += layer.routes.len() as f64 / (batch.len() * batches.len()) as f64;
+            *k += layer.routes.len() as f64 / (targets.len() * batches.len()) as f64;
         }
         let (mut kept, mut gradients) = (Vec::new(), gradients.iter());
         for_each_param(model, |name, _| {
             let gradient = gradients.next().expect("one gradient per parameter");
             if of(name) {
-                kept.extend_from_slice(arr::data(gradient));
+                kept.extend_from_slice(arr::data(&gradient.values));
             }
         });
         all.push(kept);
@@ -172,7 +163,7 @@ mod tests {
         let data = data::load("digits", None).unwrap();
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..20).for_each(|_| drop(learner.step(None).unwrap()));
-        compare(&learner.model, &data.train, &learner.standardize, 1).unwrap()
+        compare(&learner.model, learner.train(), 1).unwrap()
     }
 
     #[test]

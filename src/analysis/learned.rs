@@ -26,7 +26,7 @@ pub fn resolve(config: Config, data: &Dataset) -> Result<Config> {
     while !learner.is_done() {
         learner.step(None)?;
     }
-    let layers_seen = profile(&learner.model, &data.train, &learner.standardize, config.seed)?;
+    let layers_seen = profile(&learner.model, learner.train(), config.seed)?;
     let scores: Vec<f64> = layers_seen.iter().map(|layer| layer.score).collect();
     let budget = Schedule::Uniform.experts(layers, min, max).iter().sum();
     Ok(Config { experts: allocate(&scores, min, max, budget), ..config })

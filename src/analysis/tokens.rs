@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::arr;
-use crate::data::{Images, Standardize};
 use crate::error::Result;
 use crate::nn::{Model, Phase};
 use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::tape::{Mode, Tape};
-use crate::train::evaluate;
+use crate::train::Examples;
 
 /// One image.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,22 +29,16 @@ impl Token {
     }
 }
 
-/// Images of one forward pass.
-const BATCH: usize = 500;
-
 /// Looks at every image of a split.
 ///
 /// # Errors
-/// Images of another size than the model's inputs.
-pub fn observe(model: &Model<f32>, images: &Images, standardize: &Standardize) -> Result<Vec<Token>> {
-    let indices: Vec<u32> = (0..images.len() as u32).collect();
-    let mut tokens = Vec::with_capacity(images.len());
-    for part in indices.chunks(BATCH) {
+/// Examples of another kind or size than the model takes.
+pub fn observe(model: &Model<f32>, examples: Examples) -> Result<Vec<Token>> {
+    let mut tokens = Vec::with_capacity(examples.len());
+    for (feed, targets) in examples.batches() {
         let tape = Tape::new(Mode::Infer);
-        let x = tape.constant(evaluate::gather(images, part, standardize));
-        let (logits, layers) = model.forward(x, Phase::Eval)?;
-        let (logits, classes) = (logits.value(), model.spec().classes);
-        let targets = evaluate::labels(images, part);
+        let (h, layers) = model.hidden(&tape, &feed, Phase::Eval)?;
+        let (logits, classes) = (model.classify(h)?.value(), model.spec().classes);
         for (t, (row, &class)) in arr::data(&logits).chunks_exact(classes).zip(&targets).enumerate() {
             let class = class as usize;
             let others = row.iter().enumerate().filter(|(c, _)| *c != class).map(|(_, &v)| v);
@@ -78,7 +71,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Layers};
     use crate::data;
-    use crate::train::Learner;
+    use crate::train::{Learner, evaluate::evaluate};
 
     #[test]
     fn tokens_agree_with_the_evaluation_of_the_whole_split() {
@@ -88,8 +81,8 @@ mod tests {
         let data = data::load("digits", None).unwrap();
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..60).for_each(|_| drop(learner.step(None).unwrap()));
-        let tokens = observe(&learner.model, &data.test, &learner.standardize).unwrap();
-        let (scores, layers) = evaluate::evaluate(&learner.model, &data.test, &learner.standardize).unwrap();
+        let tokens = observe(&learner.model, learner.test()).unwrap();
+        let (scores, layers) = evaluate(&learner.model, learner.test()).unwrap();
         let count = tokens.len() as f64;
         let loss = tokens.iter().map(|t| t.loss).sum::<f64>() / count;
         approx::assert_relative_eq!(loss, scores.test_loss, max_relative = 1e-5);

@@ -15,6 +15,7 @@ use crate::analysis::{plots, tokens};
 use crate::config::Config;
 use crate::data;
 use crate::files;
+use crate::train::Examples;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, mean_active};
 
@@ -50,11 +51,12 @@ pub fn run(
         let trained = open(run, checkpoint)?;
         let data = data::load(&trained.config.dataset, data_dir)?;
         let standardize = trained.input.standardize()?;
-        let (_, records) = evaluate(&trained.model, &data.test, &standardize)?;
-        let seen = tokens::observe(&trained.model, &data.test, &standardize)?;
+        let [train, test] = [&data.train, &data.test].map(|split| Examples::Images(split, &standardize));
+        let (_, records) = evaluate(&trained.model, test)?;
+        let seen = tokens::observe(&trained.model, test)?;
         let seed = trained.config.seed;
-        let gradient_variance = gradient_variance::compare(&trained.model, &data.train, &standardize, seed)?;
-        let diversity = diversity::profile(&trained.model, &data.train, &standardize, seed)?;
+        let gradient_variance = gradient_variance::compare(&trained.model, train, seed)?;
+        let diversity = diversity::profile(&trained.model, train, seed)?;
         let scores: Vec<f64> = diversity.iter().map(|layer| layer.score).collect();
         let Config { experts_min: min, experts_max: max, .. } = trained.config;
         let spec = trained.model.spec();

@@ -9,6 +9,7 @@ use super::run::{on_threads, open};
 use super::text::{layers, print};
 use crate::data;
 use crate::error::Error;
+use crate::train::Examples;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
 
@@ -37,7 +38,8 @@ pub fn run(
     let evaluation = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
         let data = data::load(&trained.config.dataset, data_dir)?;
-        let (scores, layers) = evaluate(&trained.model, &data.test, &trained.input.standardize()?)?;
+        let standardize = trained.input.standardize()?;
+        let (scores, layers) = evaluate(&trained.model, Examples::Images(&data.test, &standardize))?;
         if !scores.test_loss.is_finite() {
             return Err(Error::data(
                 run,

@@ -151,7 +151,7 @@ pub fn run(run: &Path, options: &Options) -> Result<()> {
             let outcome = replay(recorded.learner()?, chain, steps, options.fault, &mut on_step)?;
             let inference = match &outcome {
                 Replay::Same { learner, .. } if report.inference.is_none() && looks.is_none() => {
-                    Some(infer(learner, &recorded, options)?)
+                    Some(infer(learner, options)?)
                 }
                 _ => None,
             };
@@ -251,10 +251,9 @@ fn describe_session(s: &Session) -> String {
 }
 
 /// The test split's logits in batches of each size.
-fn infer(learner: &Learner, recorded: &Recorded, options: &Options) -> Result<Inference, Error> {
+fn infer(learner: &Learner, options: &Options) -> Result<Inference, Error> {
     let batches = options.batches.clone().unwrap_or_else(|| vec![1, 7, 64, 256]);
-    let digest =
-        |&batch: &usize| inference_digest(&learner.model, &recorded.data.test, &learner.standardize, batch);
+    let digest = |&batch: &usize| inference_digest(&learner.model, learner.test(), batch);
     let digests = batches.iter().map(digest).collect::<Result<_, Error>>()?;
     Ok(Inference { batches, digests })
 }

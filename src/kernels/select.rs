@@ -158,6 +158,12 @@ pub fn above<E: Elem>(gates: &[E], experts: usize, threshold: E, mask: &mut [boo
     }
 }
 
+/// How many rows of `logits` (T, classes) are largest at their target.
+pub fn right<E: Elem>(logits: &[E], classes: usize, targets: &[u32]) -> usize {
+    let rows = logits.chunks_exact(classes).zip(targets);
+    rows.filter(|(row, target)| argmax(row) == **target as usize).count()
+}
+
 /// Position of the largest element, the first of equals.
 pub fn argmax<E: Elem>(x: &[E]) -> usize {
     let mut best = 0;
@@ -191,6 +197,12 @@ mod tests {
         let mut mask = vec![false; gates.len()];
         above(gates, gates.len(), percentile(gates, tau), &mut mask);
         mask
+    }
+
+    #[test]
+    fn an_answer_is_right_where_the_target_is_the_first_of_the_largest() {
+        let logits = [1.0f32, 3.0, 3.0, 0.0, -1.0, -2.0];
+        assert_eq!([[1, 0], [2, 0], [1, 1]].map(|targets| right(&logits, 3, &targets)), [2, 1, 1]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Parameters, layers and models. Every constructor takes its random numbers explicitly.
 
 pub mod experts;
+pub mod feed;
 pub mod linear;
 pub mod model;
 pub mod moe;
@@ -11,6 +12,7 @@ pub mod schedule;
 
 use crate::kernels::random::{Purpose, Stream};
 
+pub use feed::{Feed, Tokens};
 pub use model::Model;
 pub use param::{Init, Item, Module, Param, Visitor};
 

@@ -3,14 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::Phase;
+use super::feed::Feed;
 use super::linear::Linear;
 use super::moe::{Dispatch, Moe, Usage};
 use super::norm::LayerNorm;
 use super::param::{self, Init, Module, Visitor};
 use super::router::{Cost, Layer, Rule, Settings};
+use crate::arr;
 use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::tape::Var;
+use crate::kernels::{elem::Elem, select};
+use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::tape::{Tape, Var};
 
 /// Where layer normalisation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +116,14 @@ impl Spec {
     }
 }
 
+/// What a batch of answers cost.
+pub struct Loss<'t, E: Elem> {
+    /// Mean cross-entropy.
+    pub mean: Var<'t, E>,
+    /// How many targets had the largest logit.
+    pub right: usize,
+}
+
 /// Input layer, layers of experts with residuals, normalisation, head.
 #[derive(Clone, Debug)]
 pub struct Model<E: Elem> {
@@ -150,22 +161,30 @@ impl<E: Elem> Model<E> {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
-        let mut h = self.embed(x)?;
+        let (h, dispatch) = self.through(self.input.forward(x)?, phase)?;
+        Ok((self.classify(h)?, dispatch))
+    }
+
+    /// A feed to tokens (T, d).
+    ///
+    /// # Errors
+    /// A feed of another kind or size than the network takes.
+    pub fn start<'t>(&self, tape: &'t Tape<E>, feed: &Feed<E>) -> Result<Var<'t, E>> {
+        match feed {
+            Feed::Images(images) => self.input.forward(tape.constant(images.clone())),
+            Feed::Tokens(_) => unreachable!(),
+        }
+    }
+
+    /// Tokens (T, d) through all layers.
+    fn through<'t>(&self, mut h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
         let mut dispatch = Vec::with_capacity(self.layers.len());
         for l in 0..self.layers.len() {
             let (y, dispatched) = self.layer(l, h, phase)?;
             dispatch.push(dispatched);
             h = y;
         }
-        Ok((self.classify(h)?, dispatch))
-    }
-
-    /// Images (T, inputs) to tokens (T, d).
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn embed<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
-        self.input.forward(x)
+        Ok((h, dispatch))
     }
 
     /// Tokens (T, d) through layer number `l`, with its residual and its norm.
@@ -188,6 +207,32 @@ impl<E: Elem> Model<E> {
         h.tape().enter("head", None);
         let normed = self.spec.norm != Norm::Post;
         self.head.forward(if normed { self.norms[self.norms.len() - 1].forward(h)? } else { h })
+    }
+
+    /// Tokens (T, d) as they come out of the last layer, and how each layer dispatched them to its experts.
+    ///
+    /// # Errors
+    /// A feed of another kind or size than the network takes.
+    pub fn hidden<'t>(
+        &self,
+        tape: &'t Tape<E>,
+        feed: &Feed<E>,
+        phase: Phase,
+    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+        self.through(self.start(tape, feed)?, phase)
+    }
+
+    /// The mean cross-entropy of the answers for tokens (T, d) from the last layer, with a target each.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, targets that are no classes.
+    pub fn loss<'t>(&self, h: Var<'t, E>, targets: &[u32]) -> Result<Loss<'t, E>> {
+        let logits = self.classify(h)?;
+        let tape = h.tape();
+        tape.enter("loss", None);
+        let mean = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
+        let (logits, classes) = (logits.value(), self.spec.classes);
+        Ok(Loss { mean, right: select::right(arr::data(&logits), classes, targets) })
     }
 
     /// Fixes the number of experts of each layer from now on ([`super::router::Router::fix`]); false if some router
@@ -215,10 +260,9 @@ impl<E: Elem> Module<E> for Model<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arr;
     use crate::gradcheck::{gradcheck, random};
     use crate::nn::router::{Kind, percentile::Scope};
-    use crate::tape::{Mode, Tape};
+    use crate::tape::Mode;
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
         let router = Some(Settings { scope, ..Settings::DEFAULT });
@@ -283,7 +327,7 @@ mod tests {
             let mut gradients = tape.backward(y.mul(y).mean()).unwrap();
             let mut all = arr::data(&y.value()).to_vec();
             param::for_each_param(&mut model, |_, p| {
-                all.extend(arr::data(&gradients.take_parameter(p.slot()).unwrap()));
+                all.extend(arr::data(&gradients.take_parameter(p.slot()).unwrap().values));
             });
             all
         };

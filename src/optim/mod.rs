@@ -2,13 +2,15 @@
 
 pub mod rate;
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
-use crate::kernels::{elem::Elem, par, reduce, simd::fast};
+use crate::kernels::{elem::Elem, par, pool, reduce, simd::fast};
 use crate::nn::param::{Module, for_each_param};
-use crate::tape::Gradients;
+use crate::tape::{Gradient, Gradients};
 
 /// Which rule turns gradients into steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +60,10 @@ pub struct Optimizer<E> {
 ///
 /// # Errors
 /// [`Error::MissingGradient`] names a parameter that the loss does not depend on.
-pub fn collect<E: Elem>(model: &mut impl Module<E>, gradients: &mut Gradients<E>) -> Result<Vec<Arr<E>>> {
+pub fn collect<E: Elem>(
+    model: &mut impl Module<E>,
+    gradients: &mut Gradients<E>,
+) -> Result<Vec<Gradient<E>>> {
     let (mut all, mut missing) = (Vec::new(), None);
     for_each_param(model, |name, param| match gradients.take_parameter(param.slot()) {
         Some(gradient) => all.push(gradient),
@@ -71,8 +76,8 @@ pub fn collect<E: Elem>(model: &mut impl Module<E>, gradients: &mut Gradients<E>
 }
 
 /// The Euclidean norm of all gradients together.
-pub fn global_norm<E: Elem>(gradients: &[Arr<E>]) -> f64 {
-    gradients.iter().map(|g| reduce::sum_squares(arr::data(g))).sum::<f64>().sqrt()
+pub fn global_norm<E: Elem>(gradients: &[Gradient<E>]) -> f64 {
+    gradients.iter().map(|g| reduce::sum_squares(arr::data(&g.values))).sum::<f64>().sqrt()
 }
 
 /// The numbers of one step that all parameters share.
@@ -111,7 +116,11 @@ impl<E: Elem> Optimizer<E> {
     }
 
     /// One step with learning rate `rate`; gradients are scaled by `clip` first (1 for none).
-    pub fn step(&mut self, model: &mut impl Module<E>, gradients: &[Arr<E>], rate: f64, clip: f64) {
+    ///
+    /// A gradient of some rows counts as zero in all others: their moments fade and their weights decay like any, so
+    /// that the result is the one of the whole gradient. (Optimisers that are called lazy or sparse leave such rows
+    /// alone.)
+    pub fn step(&mut self, model: &mut impl Module<E>, gradients: &[Gradient<E>], rate: f64, clip: f64) {
         /// Elements of one task.
         const CHUNK: usize = 4 * 1024;
         self.steps += 1;
@@ -134,7 +143,8 @@ impl<E: Elem> Optimizer<E> {
         for_each_param(model, |_, param| {
             let keep = E::of(if param.decays { 1.0 - rate * weight_decay } else { 1.0 });
             let first = arr::data_mut(first.next().expect("one moment per parameter"));
-            let gradient = arr::data(gradients.next().expect("one gradient per parameter"));
+            let gradient = gradients.next().expect("one gradient per parameter");
+            let width = param.value.shape().iter().skip(1).product();
             let value = arr::data_mut(&mut param.value);
             match kind {
                 Kind::AdamW => {
@@ -143,18 +153,37 @@ impl<E: Elem> Optimizer<E> {
                         ((value, 1), (first, 1), (second, 1)),
                         CHUNK,
                         |start, (value, first, second)| {
-                            let gradient = &gradient[start..][..value.len()];
-                            adamw(Piece { value, first, second, gradient, keep }, step);
+                            with_part(gradient, width, start..start + value.len(), |gradient| {
+                                adamw(Piece { value, first, second, gradient, keep }, step);
+                            });
                         },
                     );
                 }
                 Kind::Sgd => par::rows(((value, 1), (first, 1)), CHUNK, |start, (value, first)| {
-                    let gradient = &gradient[start..][..value.len()];
-                    sgd(Piece { value, first, second: &mut [], gradient, keep }, step);
+                    with_part(gradient, width, start..start + value.len(), |gradient| {
+                        sgd(Piece { value, first, second: &mut [], gradient, keep }, step);
+                    });
                 }),
             }
         });
     }
+}
+
+/// Shows `work` the elements in `span` of the whole gradient of a parameter with rows of `width`.
+fn with_part<E: Elem>(gradient: &Gradient<E>, width: usize, span: Range<usize>, work: impl FnOnce(&[E])) {
+    let values = arr::data(&gradient.values);
+    let Some(rows) = &gradient.rows else { return work(&values[span]) };
+    pool::scratch(span.len(), |part| {
+        part.fill(E::zero());
+        let first = rows.partition_point(|&row| (row as usize + 1) * width <= span.start);
+        let inside = rows[first..].iter().take_while(|row| **row as usize * width < span.end);
+        for (row, values) in inside.zip(values[first * width..].chunks_exact(width.max(1))) {
+            let begin = *row as usize * width;
+            let (from, to) = (begin.max(span.start), (begin + width).min(span.end));
+            part[from - span.start..to - span.start].copy_from_slice(&values[from - begin..to - begin]);
+        }
+        work(part);
+    });
 }
 
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p = keep p - rate m / (sqrt(v) scale + eps)`.
@@ -207,6 +236,37 @@ mod tests {
         }
     }
 
+    fn whole(values: &[f64]) -> Gradient<f64> {
+        Gradient { values: arr::from_vec(&[values.len()], values.to_vec()), rows: None }
+    }
+
+    #[test]
+    fn a_gradient_of_some_rows_steps_like_the_whole_one() {
+        // Rows that end within a task's elements and rows that go over their ends.
+        let (count, width, rows) = (1000, 11, [0, 3, 371, 372, 744, 745, 999]);
+        let part: Vec<f64> = (0..rows.len() * width).map(|i| (i % 7) as f64 - 2.5).collect();
+        let mut all = vec![0.0; count * width];
+        for (row, part) in rows.iter().zip(part.chunks_exact(width)) {
+            all[*row as usize * width..][..width].copy_from_slice(part);
+        }
+        let whole = Gradient { values: arr::from_vec(&[count, width], all), rows: None };
+        let values = arr::from_vec(&[rows.len(), width], part);
+        let some = Gradient { values, rows: Some(rows.into()) };
+        for kind in [Kind::AdamW, Kind::Sgd] {
+            let step = |gradient: &Gradient<f64>| {
+                let mut model = two();
+                model.a = Param::full(&[count, width], 1.0);
+                model.a.decays = true;
+                number(&mut model);
+                let mut optimizer = Optimizer::new(Settings { kind, ..Settings::ADAMW }, &mut model);
+                let gradients = [gradient.clone(), super::tests::whole(&[0.0])];
+                (0..3).for_each(|_| optimizer.step(&mut model, &gradients, 0.1, 1.0));
+                (model.a.value, optimizer.first)
+            };
+            assert_eq!(step(&some), step(&whole), "{kind:?}");
+        }
+    }
+
     fn two() -> Two {
         let mut two = Two { a: Param::full(&[2], 1.0), b: Param::full(&[1], -2.0) };
         two.a.decays = true;
@@ -218,7 +278,7 @@ mod tests {
     fn adamw_steps_by_hand() {
         let mut model = two();
         let mut optimizer = Optimizer::new(Settings::ADAMW, &mut model);
-        let gradients = [arr::from_vec(&[2], vec![0.5, -3.0]), arr::from_vec(&[1], vec![0.0])];
+        let gradients = [whole(&[0.5, -3.0]), whole(&[0.0])];
         optimizer.step(&mut model, &gradients, 0.1, 1.0);
         // In the first step m / sqrt(v) is the gradient's sign.
         let a = arr::data(&model.a.value).to_vec();
@@ -240,7 +300,7 @@ mod tests {
         let mut model = two();
         let settings = Settings { kind: Kind::Sgd, weight_decay: 0.0, ..Settings::ADAMW };
         let mut optimizer = Optimizer::new(settings, &mut model);
-        let gradients = [arr::from_vec(&[2], vec![1.0, 0.0]), arr::from_vec(&[1], vec![0.0])];
+        let gradients = [whole(&[1.0, 0.0]), whole(&[0.0])];
         optimizer.step(&mut model, &gradients, 0.1, 1.0);
         optimizer.step(&mut model, &gradients, 0.1, 1.0);
         approx::assert_relative_eq!(arr::data(&model.a.value)[0], 1.0 - 0.1 - 0.19, max_relative = 1e-12);
@@ -258,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_norm_is_over_all_gradients() {
-        let gradients = [arr::from_vec(&[1], vec![3.0]), arr::from_vec(&[1], vec![4.0])];
+        let gradients = [whole(&[3.0]), whole(&[4.0])];
         assert_eq!(global_norm(&gradients), 5.0);
     }
 }

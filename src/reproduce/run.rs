@@ -18,7 +18,7 @@ use crate::kernels::par;
 use crate::nn::{Init, Model};
 use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
-use crate::train::{Control, Start, checkpoint, train};
+use crate::train::{Control, Examples, Start, checkpoint, train};
 
 /// What is to be done, and how.
 pub struct Plan<'a> {
@@ -250,9 +250,10 @@ fn look_at(
     let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder.last())?;
     let standardize = input.standardize()?;
-    let tokens = tokens::observe(&model, &data.test, &standardize)?;
+    let [train, test] = [&data.train, &data.test].map(|split| Examples::Images(split, &standardize));
+    let tokens = tokens::observe(&model, test)?;
     let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
-    Ok((patterns, gradient_variance::compare(&model, &data.train, &standardize, config.seed)?))
+    Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
 }
 
 /// Optimiser steps of a whole training.

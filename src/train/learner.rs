@@ -1,9 +1,9 @@
 //! A training without its files: network, optimiser, and the batch that comes next.
 
+use super::Input;
+use super::examples::{Batch, Examples};
 use super::state::State;
 use super::step::{StepResult, watched_step};
-use super::{Input, evaluate};
-use crate::arr::Arr;
 use crate::config::Config;
 use crate::data::{Dataset, Standardize};
 use crate::error::Result;
@@ -32,15 +32,12 @@ pub struct Learner<'a> {
     pub quiet: bool,
 }
 
-/// Standardised images (T, inputs), and the class of each.
-pub type Batch = (Arr<f32>, Vec<u32>);
-
 /// One step that was taken.
 pub struct Taken {
     /// What it found.
-    pub result: StepResult<f32>,
-    /// The classes of the batch's images.
-    pub targets: Vec<u32>,
+    pub result: StepResult,
+    /// How many answers the batch asked for.
+    pub count: usize,
     /// The epoch, counted from 0.
     pub epoch: u64,
     /// The learning rate.
@@ -106,6 +103,16 @@ impl<'a> Learner<'a> {
         State::of(&mut self.model, Some(&self.optimizer))
     }
 
+    /// What it learns from.
+    pub fn train(&self) -> Examples<'_> {
+        Examples::Images(&self.data.train, &self.standardize)
+    }
+
+    /// What it is judged on.
+    pub fn test(&self) -> Examples<'_> {
+        Examples::Images(&self.data.test, &self.standardize)
+    }
+
     /// The settings.
     pub fn config(&self) -> &'a Config {
         self.config
@@ -125,8 +132,7 @@ impl<'a> Learner<'a> {
             self.order = stream.permutation(self.data.train.len());
         }
         let part = &self.order[in_epoch * batch..((in_epoch + 1) * batch).min(self.order.len())];
-        let images = evaluate::gather(&self.data.train, part, &self.standardize);
-        (images, evaluate::labels(&self.data.train, part))
+        self.train().batch(part)
     }
 
     /// One step on the next batch; `watch` is shown every array.
@@ -145,8 +151,8 @@ impl<'a> Learner<'a> {
     pub fn step_on(&mut self, batch: Batch, watch: Option<Watch<f32>>) -> Result<Taken> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
         let (seed, clip_norm) = (self.seed(), self.config.clip_norm);
-        let targets = batch.1.clone();
+        let count = batch.1.len();
         let result = watched_step(&mut self.model, &mut self.optimizer, batch, seed, rate, clip_norm, watch)?;
-        Ok(Taken { result, targets, epoch, rate })
+        Ok(Taken { result, count, epoch, rate })
     }
 }

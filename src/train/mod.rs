@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod examples;
 pub mod learner;
 pub mod manifest;
 pub mod metrics;
@@ -14,6 +15,7 @@ mod trainer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use examples::Examples;
 pub use learner::Learner;
 pub use progress::{Input, Progress};
 pub use state::State;

@@ -3,42 +3,42 @@
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::kernels::{elem::Elem, reduce};
+use crate::nn::model::Loss;
 use crate::nn::moe::{Dispatch, Usage};
 use crate::nn::param::for_each_param;
-use crate::nn::{Model, Phase};
-use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::nn::{Feed, Model, Phase};
 use crate::optim::{self, Optimizer};
-use crate::tape::{Mode, Tape, Var};
+use crate::tape::{Gradient, Mode, Tape, Var};
 use crate::watch::{Part, Seen, Watch};
 
 /// What one step found.
-pub struct StepResult<E: Elem> {
+pub struct StepResult {
     /// Mean loss of the batch, without the routers' own losses.
     pub loss: f64,
     /// The routers' losses by name, weighted, each summed over the layers.
     pub losses: Vec<(&'static str, f64)>,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f64,
-    /// Logits of the batch, (T, classes).
-    pub logits: Arr<E>,
+    /// How many answers were right.
+    pub right: usize,
     /// How each layer used its experts.
     pub usage: Vec<Usage>,
 }
 
-/// One training step: forward, backward, clipping, update. `x` (T, inputs), one target each.
+/// One training step: forward, backward, clipping, update; one target for each row of the feed.
 ///
 /// # Errors
 /// [`Error::NonFinite`] if the loss or a gradient is NaN or infinite; the model is then unchanged.
 pub fn step<E: Elem>(
     model: &mut Model<E>,
     optimizer: &mut Optimizer<E>,
-    x: Arr<E>,
+    feed: impl Into<Feed<E>>,
     targets: Vec<u32>,
     seed: u64,
     rate: f64,
     clip_norm: f64,
-) -> Result<StepResult<E>> {
-    watched_step(model, optimizer, (x, targets), Some(seed), rate, clip_norm, None)
+) -> Result<StepResult> {
+    watched_step(model, optimizer, (feed.into(), targets), Some(seed), rate, clip_norm, None)
 }
 
 /// [`step`], with every array shown to `watch` in the order of execution; without a seed nothing is random.
@@ -48,21 +48,20 @@ pub fn step<E: Elem>(
 pub fn watched_step<E: Elem>(
     model: &mut Model<E>,
     optimizer: &mut Optimizer<E>,
-    (x, targets): (Arr<E>, Vec<u32>),
+    (feed, targets): (Feed<E>, Vec<u32>),
     seed: Option<u64>,
     rate: f64,
     clip_norm: f64,
     watch: Option<Watch<E>>,
-) -> Result<StepResult<E>> {
+) -> Result<StepResult> {
     let step = optimizer.steps;
     let tape = Tape::watched(Mode::Train, watch.clone());
-    let (logits, dispatch) = model.forward(tape.constant(x), Phase::Train { seed, step })?;
-    tape.enter("loss", None);
-    let loss = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
+    let (h, dispatch) = model.hidden(&tape, &feed, Phase::Train { seed, step })?;
+    let Loss { mean: loss, right } = model.loss(h, &targets)?;
     let (total, losses) = with_routers(loss, &dispatch);
     let gradients = optim::collect(model, &mut tape.backward(total)?)?;
     let gradient_norm = optim::global_norm(&gradients);
-    let (loss_value, total_value, logits) = (loss.item().f64(), total.item().f64(), logits.value());
+    let (loss_value, total_value) = (loss.item().f64(), total.item().f64());
     if !total_value.is_finite() || !gradient_norm.is_finite() {
         let culprit = tape.first_non_finite(total).unwrap_or_else(|| "the norm of the gradients".into());
         let parameter = first_bad(model, &gradients)
@@ -79,9 +78,9 @@ pub fn watched_step<E: Elem>(
         watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], E::of(gradient_norm)));
         show_update(model, optimizer, &mut *watch.borrow_mut());
     }
-    gradients.into_iter().for_each(arr::recycle);
+    gradients.into_iter().for_each(|gradient| arr::recycle(gradient.values));
     model.absorb(&usage);
-    Ok(StepResult { loss: loss_value, losses, gradient_norm, logits, usage })
+    Ok(StepResult { loss: loss_value, losses, gradient_norm, right, usage })
 }
 
 /// The task's loss and those of all layers' routers together; and the latter by name, in order of appearance.
@@ -119,12 +118,12 @@ fn show_update<E: Elem>(
 }
 
 /// The first parameter with a gradient that is NaN or infinite.
-fn first_bad<E: Elem>(model: &mut Model<E>, gradients: &[Arr<E>]) -> Option<String> {
+fn first_bad<E: Elem>(model: &mut Model<E>, gradients: &[Gradient<E>]) -> Option<String> {
     let mut found = None;
     let mut gradients = gradients.iter();
     for_each_param(model, |name, _| {
         let gradient = gradients.next().expect("one gradient per parameter");
-        if found.is_none() && reduce::first_non_finite(arr::data(gradient)).is_some() {
+        if found.is_none() && reduce::first_non_finite(arr::data(&gradient.values)).is_some() {
             found = Some(name.to_string());
         }
     });

@@ -8,7 +8,6 @@ use super::metrics::{self, Best, EpochRecord, Line, Scores, StepRecord, Summary}
 use super::run_folder::{LAST, MetricsFile, RunFolder};
 use super::state::State;
 use super::{Progress, Start, checkpoint, evaluate};
-use crate::arr;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -131,7 +130,7 @@ impl<'a> Trainer<'a> {
     /// One step on the next batch.
     pub fn step(&mut self) -> Result<StepRecord> {
         let start = Instant::now();
-        let Taken { result, targets, epoch, rate: lr } = match self.learner.step(None) {
+        let Taken { result, count, epoch, rate: lr } = match self.learner.step(None) {
             Ok(taken) => taken,
             Err(error) => {
                 self.log.sync()?;
@@ -145,11 +144,10 @@ impl<'a> Trainer<'a> {
         self.record_digest();
         let progress = &mut self.progress;
         progress.step += 1;
-        progress.epoch_loss += result.loss * targets.len() as f64;
-        progress.epoch_correct += evaluate::correct(&result.logits, &targets);
-        progress.epoch_seen += targets.len();
+        progress.epoch_loss += result.loss * count as f64;
+        progress.epoch_correct += result.right;
+        progress.epoch_seen += count;
         progress.seconds.train += start.elapsed().as_secs_f64();
-        arr::recycle(result.logits);
         let (step, gradient_norm) = (progress.step, result.gradient_norm);
         let router_losses = result.losses.iter().map(|&(name, loss)| (name.to_string(), loss)).collect();
         let (epoch, loss) = (epoch as usize + 1, result.loss);
@@ -162,8 +160,7 @@ impl<'a> Trainer<'a> {
     /// Evaluates, logs and saves at the end of an epoch.
     pub fn end_epoch(&mut self) -> Result<&EpochRecord> {
         let start = Instant::now();
-        let Learner { model, standardize, .. } = &self.learner;
-        let (scores, layers) = evaluate::evaluate(model, &self.data.test, standardize)?;
+        let (scores, layers) = evaluate::evaluate(&self.learner.model, self.learner.test())?;
         let progress = &mut self.progress;
         progress.seconds.eval += start.elapsed().as_secs_f64();
         let epoch = self.learner.ended_epoch().unwrap_or_default();

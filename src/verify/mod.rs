@@ -12,13 +12,12 @@ pub use compare::{Comparison, compare, trace_path};
 pub use trace::{Difference, Fault, Trace};
 
 use crate::arr::Arr;
-use crate::data::{Images, Standardize};
 use crate::error::{Error, Result};
 use crate::kernels::{par, simd};
 use crate::nn::{Model, Phase};
 use crate::tape::{Mode, Tape};
 use crate::train::manifest::Link;
-use crate::train::{Learner, State, evaluate};
+use crate::train::{Examples, Learner, State};
 
 /// What must not matter: how many threads, and which family of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -165,24 +164,19 @@ fn digest_after_step(learner: &mut Learner, fault: Option<Fault>) -> Result<Opti
     }
 }
 
-/// The digest of the logits of all `images`, classified in batches of `batch`.
+/// The digest of the logits of all `examples`, taken in batches of `batch`.
 ///
 /// # Errors
-/// Images of another size than the model's inputs.
-pub fn inference_digest(
-    model: &Model<f32>,
-    images: &Images,
-    standardize: &Standardize,
-    batch: usize,
-) -> Result<String> {
-    let indices: Vec<u32> = (0..images.len() as u32).collect();
-    let mut logits = Vec::with_capacity(images.len() * model.spec().classes);
+/// Examples of another kind or size than the model takes.
+pub fn inference_digest(model: &Model<f32>, examples: Examples, batch: usize) -> Result<String> {
+    let indices: Vec<u32> = (0..examples.len() as u32).collect();
+    let (mut logits, classes) = (Vec::new(), model.spec().classes);
     for part in indices.chunks(batch) {
         let tape = Tape::new(Mode::Infer);
-        let images = tape.constant(evaluate::gather(images, part, standardize));
-        logits.extend_from_slice(crate::arr::data(&model.forward(images, Phase::Eval)?.0.value()));
+        let (h, _) = model.hidden(&tape, &examples.batch(part).0, Phase::Eval)?;
+        logits.extend_from_slice(crate::arr::data(&model.classify(h)?.value()));
     }
-    let logits: Arr<f32> = crate::arr::from_vec(&[images.len(), model.spec().classes], logits);
+    let logits: Arr<f32> = crate::arr::from_vec(&[logits.len() / classes, classes], logits);
     Ok(State { tensors: vec![("logits".into(), logits)], numbers: Vec::new() }.digest())
 }
 
@@ -300,9 +294,8 @@ mod tests {
     fn logits_do_not_depend_on_the_batch() {
         let (config, data) = (config(), data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
-        let digest = |learner: &Learner, batch| {
-            inference_digest(&learner.model, &data.test, &learner.standardize, batch).unwrap()
-        };
+        let digest =
+            |learner: &Learner, batch| inference_digest(&learner.model, learner.test(), batch).unwrap();
         (0..3).for_each(|_| drop(learner.step(None).unwrap()));
         let one = digest(&learner, 1);
         assert!([7, 64, 256, 1000].into_iter().all(|batch| digest(&learner, batch) == one));

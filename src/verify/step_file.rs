@@ -20,14 +20,14 @@ use serde::Serialize;
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
-use crate::nn::Phase;
 use crate::nn::param::{Item, for_each, for_each_param};
+use crate::nn::{Feed, Phase};
 use crate::tape::{Mode, Tape};
 use crate::tensors::{self, Tensor};
-use crate::train::learner::Batch;
+use crate::train::examples::Batch;
 use crate::train::state::moment;
 use crate::train::{Learner, State};
-use crate::watch::Seen;
+use crate::watch::{Place, Seen};
 
 const INPUTS: &str = "inputs";
 const TARGETS: &str = "targets";
@@ -137,7 +137,7 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
                     classes.len()
                 )));
             }
-            Some((images, classes))
+            Some((Feed::Images(images), classes))
         }
         _ => return Err(bad(format!("has only one of {INPUTS} and {TARGETS}"))),
     };
@@ -158,9 +158,13 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
 /// # Errors
 /// NaN or infinity in the step, and the system's, with the path.
 pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result<()> {
-    let (images, targets) = batch.unwrap_or_else(|| learner.next_batch());
+    let (feed, targets) = batch.unwrap_or_else(|| learner.next_batch());
+    let inputs = match &feed {
+        Feed::Images(images) => Tensor::f32(images),
+        Feed::Tokens(_) => unreachable!(),
+    };
     let mut tensors = vec![
-        (INPUTS.to_string(), Tensor::f32(&images)),
+        (INPUTS.to_string(), inputs),
         (TARGETS.to_string(), Tensor::i64(&[targets.len()], targets.iter().map(|&class| class.into()))),
     ];
     tensors.push((STEPS.to_string(), Tensor::i64(&[], [learner.steps() as i64].into_iter())));
@@ -169,21 +173,24 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
     let State { tensors: arrays, numbers } = learner.state();
     tensors.extend(arrays.into_iter().map(|(name, array)| (name, Tensor::f32(&array))));
     tensors.extend(numbers.into_iter().map(|(name, v)| (format!("{STATE}{name}"), Tensor::number(v))));
-    routing(learner, &images, &mut tensors)?;
+    routing(learner, &feed, &mut tensors)?;
 
-    // The last gradient shown for a parameter is the whole of it.
+    // The last gradient shown for a parameter is the whole of it; the head's last value is the logits.
     let gradients = Rc::new(RefCell::new(vec![None; names.len()]));
+    let outputs = Rc::new(RefCell::new(None));
     let watch = {
-        let gradients = Rc::clone(&gradients);
-        move |seen: Seen, array: &mut Arr<f32>| {
-            if let Seen::Gradient { parameter: Some(slot), .. } = seen {
+        let (gradients, outputs) = (Rc::clone(&gradients), Rc::clone(&outputs));
+        move |seen: Seen, array: &mut Arr<f32>| match seen {
+            Seen::Gradient { parameter: Some(slot), .. } => {
                 gradients.borrow_mut()[slot] = Some(array.clone());
             }
+            Seen::Value { place: Place("head", _), .. } => *outputs.borrow_mut() = Some(array.clone()),
+            _ => {}
         }
     };
-    let taken = learner.step_on((images, targets), Some(Rc::new(RefCell::new(watch))))?;
+    let taken = learner.step_on((feed, targets), Some(Rc::new(RefCell::new(watch))))?;
     let loss = arr::full(&[], taken.result.loss as f32);
-    tensors.push(("outputs".to_string(), Tensor::f32(&taken.result.logits)));
+    tensors.extend(outputs.take().map(|logits| ("outputs".to_string(), Tensor::f32(&logits))));
     tensors.push(("loss".to_string(), Tensor::f32(&loss)));
     let losses = taken.result.losses.iter();
     tensors.extend(
@@ -210,10 +217,10 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
 }
 
 /// Which experts each token goes to in the step to come, and with what weights.
-fn routing(learner: &Learner, images: &Arr<f32>, tensors: &mut Vec<(String, Tensor)>) -> Result<()> {
+fn routing(learner: &Learner, feed: &Feed<f32>, tensors: &mut Vec<(String, Tensor)>) -> Result<()> {
     let tape = Tape::new(Mode::Infer);
     let phase = Phase::Train { seed: learner.seed(), step: learner.steps() };
-    let (_, layers) = learner.model.forward(tape.constant(images.clone()), phase)?;
+    let (_, layers) = learner.model.hidden(&tape, feed, phase)?;
     for (l, layer) in layers.iter().enumerate() {
         let (weights, routes) = (layer.gates.value(), &layer.routes);
         let mut chosen = vec![false; weights.len()];

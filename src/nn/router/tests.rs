@@ -103,7 +103,7 @@ pub fn assert_gradients<M: Module<f64> + Clone>(
                 });
                 value(&module, &x)
             });
-            compare(&format!("{parameter}[{i}]"), arr::data(&exact)[i], moved);
+            compare(&format!("{parameter}[{i}]"), arr::data(&exact.values)[i], moved);
         }
     }
 }

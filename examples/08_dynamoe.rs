@@ -8,7 +8,7 @@
 
 use dynamoe::Result;
 use dynamoe::config::Config;
-use dynamoe::data::{self, Dataset, Standardize};
+use dynamoe::data::{self, ImageSet, Standardize};
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::nn::router::{Settings, percentile::Scope};
@@ -19,7 +19,7 @@ use dynamoe::train::examples::{gather, labels};
 use dynamoe::train::{Examples, State, step};
 
 /// Trains the network of `config` and returns the digest of its parameters.
-fn train(config: &Config, digits: &Dataset) -> Result<String> {
+fn train(config: &Config, digits: &ImageSet) -> Result<String> {
     let spec = config.spec(digits.train.features(), digits.classes);
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);

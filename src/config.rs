@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{self, text::tokenizer};
 use crate::error::{Error, Result, nearest, require};
-use crate::nn::model::{Norm, Spec};
-use crate::nn::router;
+use crate::kernels::attention::Heads;
+use crate::nn::model::{Attention, Norm, Spec, Text};
+use crate::nn::router::{self, Sees};
 use crate::nn::schedule::Schedule;
 use crate::optim::rate::RateSchedule;
 use crate::optim::{self, Kind};
@@ -19,6 +21,8 @@ pub enum Network {
     Dynamoe,
     /// One dense expert per layer, as wide as makes it equal to the DynaMoE network of the same settings.
     Mlp,
+    /// A decoder-only Transformer with routed experts, for text.
+    Transformer,
 }
 
 /// What the dense baseline has in common with the DynaMoE network of the same settings.
@@ -58,8 +62,22 @@ pub struct Config {
     /// Experts of each layer for `schedule = "custom"`; filled in from the schedule otherwise, by the training if it is
     /// to be learned.
     pub experts: Vec<usize>,
-    /// Where layer normalisation stands.
+    /// Where layer normalisation stands; always `pre` in a Transformer.
     pub norm: Norm,
+    /// Transformer: heads of queries; 0 stands for one for each 32 numbers of `width`.
+    pub heads: usize,
+    /// Transformer: heads of keys and values; 0 stands for as many as `heads`.
+    pub kv_heads: usize,
+    /// Transformer: the base of the rotary angles.
+    pub rope_theta: f64,
+    /// Text: how it is cut into tokens.
+    pub tokenizer: tokenizer::Kind,
+    /// Text: the most tokens that a sequence predicts.
+    pub sequence: usize,
+    /// Text: join documents, so that every sequence is whole.
+    pub pack: bool,
+    /// Text: use the embedding's table as the head's weight, too.
+    pub tie: bool,
     /// How experts are chosen.
     #[serde(flatten)]
     pub routing: router::Settings,
@@ -79,9 +97,11 @@ pub struct Config {
     pub beta2: f64,
     /// Largest global norm of the gradients; 0 switches clipping off.
     pub clip_norm: f64,
-    /// Images per step.
+    /// Images or sequences per batch.
     pub batch: usize,
-    /// Passes over the training images.
+    /// Batches whose gradients are added up for one step.
+    pub accumulate: usize,
+    /// Passes over the training split.
     pub epochs: usize,
     /// Stop after so many steps; 0 for no limit.
     pub max_steps: u64,
@@ -104,6 +124,13 @@ impl Default for Config {
             experts_min: 1,
             experts: Vec::new(),
             norm: Norm::Final,
+            heads: 0,
+            kv_heads: 0,
+            rope_theta: 10_000.0,
+            tokenizer: tokenizer::Kind::Gpt2,
+            sequence: 128,
+            pack: false,
+            tie: false,
             routing: router::Settings::DEFAULT,
             optimizer: Kind::AdamW,
             lr: 1e-3,
@@ -114,6 +141,7 @@ impl Default for Config {
             beta2: 0.999,
             clip_norm: 0.0,
             batch: 256,
+            accumulate: 1,
             epochs: 20,
             max_steps: 0,
             digest_every: 100,
@@ -125,8 +153,23 @@ impl Default for Config {
 pub const PRESETS: [(&str, usize, usize); 4] =
     [("tiny", 2, 64), ("small", 4, 128), ("medium", 6, 256), ("large", 8, 512)];
 
+/// Transformers by about how many parameters they have with byte tokens: name, settings.
+pub const TRANSFORMERS: [(&str, &[&str]); 4] = [
+    ("transformer-1m", &["layers=4", "width=128", "experts_max=4", "expert_hidden=176"]),
+    ("transformer-3m", &["layers=6", "width=192", "experts_max=6", "expert_hidden=168"]),
+    ("transformer-10m", &["layers=8", "width=256", "experts_max=8", "expert_hidden=280"]),
+    ("transformer-30m", &["layers=12", "width=384", "experts_max=8", "expert_hidden=368"]),
+];
+
+/// What every one of [`TRANSFORMERS`] sets.
+const TRANSFORMER: [&str; 6] =
+    ["model=transformer", "dataset=guide", "tokenizer=bytes", "sequence=256", "clip_norm=1", "warmup_steps=100"];
+
 /// What a data set changes in the defaults: name, batch, epochs.
-const DATASETS: [(&str, usize, usize); 2] = [("digits", 32, 30), ("cifar-10", 256, 25)];
+const DATASETS: [(&str, usize, usize); 3] = [("digits", 32, 30), ("cifar-10", 256, 25), ("guide", 32, 10)];
+
+/// The same for any other text.
+const TEXTS: (usize, usize) = (32, 5);
 
 /// The layers a configuration is made of, weakest first.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +204,19 @@ fn check_key(key: &str) -> Result<()> {
     }
     let near = nearest(key, keys.keys().map(String::as_str)).unwrap_or_default();
     Err(Error::config(key, format!("no such setting; the nearest is `{near}`")))
+}
+
+/// The settings that a preset stands for.
+fn preset(name: &str) -> Result<Vec<String>> {
+    if let Some((_, layers, width)) = PRESETS.iter().find(|p| p.0 == name) {
+        return Ok(vec![format!("layers={layers}"), format!("width={width}")]);
+    }
+    if let Some((_, own)) = TRANSFORMERS.iter().find(|p| p.0 == name) {
+        return Ok(TRANSFORMER.iter().chain(*own).map(|text| text.to_string()).collect());
+    }
+    let names = || PRESETS.iter().map(|p| p.0).chain(TRANSFORMERS.iter().map(|p| p.0));
+    let (near, all) = (nearest(name, names()).unwrap_or_default(), names().collect::<Vec<_>>().join(", "));
+    Err(Error::config("preset", format!("`{name}` is none of {all}; the nearest is `{near}`")))
 }
 
 /// Reads one `key=value`; a value that is no TOML value is taken as a string.
@@ -198,22 +254,23 @@ impl Config {
             let (key, value) = parse_set(text)?;
             over.insert(key, value);
         }
+        if let Some(name) = layers.preset {
+            for text in preset(name)? {
+                let (key, value) = parse_set(&text)?;
+                over.entry(key).or_insert(value);
+            }
+        }
         let mut config = Config::default();
         let dataset = over.get("dataset").and_then(|v| v.as_str()).unwrap_or(&config.dataset);
         if let Some(&(_, batch, epochs)) = DATASETS.iter().find(|d| d.0 == dataset) {
             (config.batch, config.epochs) = (batch, epochs);
-        }
-        if let Some(name) = layers.preset {
-            let Some(&(_, layers, width)) = PRESETS.iter().find(|p| p.0 == name) else {
-                let near = nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
-                return Err(Error::config(
-                    "preset",
-                    format!("`{name}` is none of tiny, small, medium, large; the nearest is `{near}`"),
-                ));
-            };
-            (config.layers, config.width) = (layers, width);
+        } else if data::is_text(dataset) {
+            (config.batch, config.epochs) = TEXTS;
         }
         let listed = over.contains_key("experts");
+        if over.get("model").and_then(|v| v.as_str()) == Some("transformer") {
+            config.norm = Norm::Pre;
+        }
         let mut table = toml::Table::try_from(config).expect("a configuration is a table");
         for (key, value) in over {
             // A whole number is a fine value for a setting that is a fraction.
@@ -239,16 +296,18 @@ impl Config {
             }
             config.experts = experts;
         }
-        if config.expert_hidden == 0 {
-            config.expert_hidden = (config.width / 2).max(1);
+        config.expert_hidden = config.hidden();
+        if config.model == Network::Transformer {
+            let heads = config.heads();
+            (config.heads, config.kv_heads) = (heads.count, heads.groups);
         }
         Ok(config)
     }
 
     /// Refuses settings that cannot be.
     fn check(&self) -> Result<()> {
-        crate::data::catalog::entry(&self.dataset)?;
         self.routing.check()?;
+        self.check_kind()?;
         let whole = |key: &str, value: usize, most: usize| {
             require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
         };
@@ -258,11 +317,13 @@ impl Config {
             "expert_hidden",
             self.expert_hidden <= 1 << 20,
             &self.expert_hidden,
-            "0 (half the width) to 1048576",
+            "0 (half the width, a Transformer's the width) to 1048576",
         )?;
         whole("experts_max", self.experts_max, 4096)?;
         whole("experts_min", self.experts_min, self.experts_max)?;
         whole("batch", self.batch, 1 << 20)?;
+        whole("accumulate", self.accumulate, 1 << 20)?;
+        whole("sequence", self.sequence, 1 << 16)?;
         whole("epochs", self.epochs, 1_000_000)?;
         require("seed", i64::try_from(self.seed).is_ok(), &self.seed, "below 2^63")?;
         let positive = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v > 0.0, &v, need);
@@ -289,19 +350,83 @@ impl Config {
         )
     }
 
-    /// The network for images of `inputs` numbers in `classes` classes.
+    /// Refuses what does not go with images or with text, and what only a Transformer has.
+    fn check_kind(&self) -> Result<()> {
+        let default = Config::default();
+        let is_text = data::is_text(&self.dataset);
+        if !is_text {
+            data::catalog::entry(&self.dataset)?;
+        }
+        let refuse = |key: &str, is_set: bool, why: &str| match is_set {
+            true => Err(Error::config(key, why)),
+            false => Ok(()),
+        };
+        for (key, is_set) in [
+            ("tokenizer", self.tokenizer != default.tokenizer),
+            ("sequence", self.sequence != default.sequence),
+            ("pack", self.pack),
+            ("tie", self.tie),
+        ] {
+            refuse(key, is_set && !is_text, &format!("is for text, and {} is images", self.dataset))?;
+        }
+        let transformer = self.model == Network::Transformer;
+        let why = format!("a Transformer is for text, and {} is images", self.dataset);
+        refuse("model", transformer && !is_text, &why)?;
+        for (key, is_set) in [
+            ("heads", self.heads != 0),
+            ("kv_heads", self.kv_heads != 0),
+            ("rope_theta", self.rope_theta != default.rope_theta),
+        ] {
+            refuse(key, is_set && !transformer, "is for model = \"transformer\"")?;
+        }
+        refuse("norm", transformer && self.norm != Norm::Pre, "a Transformer has norm = \"pre\"")?;
+        let rule = self.routing.rule();
+        let ahead = is_text && self.model != Network::Mlp && rule.inference == Sees::All;
+        let why = format!("does not do for text: it looks ahead ({})", rule.looks_across());
+        refuse("router", ahead, &why)?;
+        if transformer {
+            let Heads { count, groups, width } = self.heads();
+            let need = "such that heads divides width, into an even number for each";
+            require("heads", count * width == self.width && width.is_multiple_of(2), &count, need)?;
+            require("kv_heads", count.is_multiple_of(groups), &groups, "a divisor of heads")?;
+            let theta = self.rope_theta;
+            require("rope_theta", theta.is_finite() && theta > 1.0, &theta, "above 1")?;
+        }
+        Ok(())
+    }
+
+    /// The attention's heads.
+    fn heads(&self) -> Heads {
+        let count = if self.heads == 0 { (self.width / 32).max(1) } else { self.heads };
+        let groups = if self.kv_heads == 0 { count } else { self.kv_heads };
+        Heads { count, groups, width: self.width / count }
+    }
+
+    /// The experts' hidden width.
+    fn hidden(&self) -> usize {
+        match (self.expert_hidden, self.model) {
+            (0, Network::Transformer) => self.width,
+            (0, _) => (self.width / 2).max(1),
+            (hidden, _) => hidden,
+        }
+    }
+
+    /// The network for images of `inputs` numbers in `classes` classes, or for text of a vocabulary of `classes`.
     pub fn spec(&self, inputs: usize, classes: usize) -> Spec {
         let experts = match self.schedule {
             Schedule::Custom => self.experts.clone(),
             Schedule::Learned if !self.experts.is_empty() => self.experts.clone(),
             schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
         };
-        let hidden = if self.expert_hidden == 0 { (self.width / 2).max(1) } else { self.expert_hidden };
-        let router = Some(self.routing);
         let experts = experts.into_iter().map(|scheduled| self.routing.experts(scheduled)).collect();
-        let spec = Spec { inputs, classes, width: self.width, hidden, experts, router, norm: self.norm };
+        let Config { width, norm, tie, rope_theta, sequence, .. } = *self;
+        let attention = Attention { heads: self.heads(), theta: rope_theta, sequence };
+        let attention = (self.model == Network::Transformer).then_some(attention);
+        let text = data::is_text(&self.dataset).then_some(Text { tied: tie, attention });
+        let (hidden, router) = (self.hidden(), Some(self.routing));
+        let spec = Spec { inputs, classes, width, hidden, experts, router, norm, text };
         match (self.model, self.match_by) {
-            (Network::Dynamoe, _) => spec,
+            (Network::Dynamoe | Network::Transformer, _) => spec,
             (Network::Mlp, Match::Parameters) => spec.dense_match(|s| s.parameters() as f64),
             (Network::Mlp, Match::Flops) => spec.dense_match(Spec::nominal_flops),
         }

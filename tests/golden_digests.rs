@@ -42,7 +42,7 @@ fn table() -> Vec<Run> {
 
 #[test]
 fn every_digest_is_the_committed_one() {
-    let data = data::load("digits", None).unwrap();
+    let data = Dataset::from(data::load("digits", None).unwrap());
     let moved: Vec<String> = table()
         .iter()
         .map(|run| (run, par::with_threads(2, || run.digest(&data))))
@@ -56,7 +56,7 @@ fn every_digest_is_the_committed_one() {
 
 #[test]
 fn one_digest_on_any_number_of_threads_and_with_every_family_of_kernels() {
-    let data = data::load("digits", None).unwrap();
+    let data = Dataset::from(data::load("digits", None).unwrap());
     for mut run in table().into_iter().take(3) {
         run.steps = 12;
         let mut conditions: Vec<Condition> = [1, 2, 3, 4, 7, 8, 16, 64]
@@ -73,7 +73,7 @@ fn one_digest_on_any_number_of_threads_and_with_every_family_of_kernels() {
 
 #[test]
 fn a_result_does_not_depend_on_the_batch_it_is_computed_in() {
-    let data = data::load("digits", None).unwrap();
+    let data = Dataset::from(data::load("digits", None).unwrap());
     for run in table() {
         let layers = Layers { preset: Some(&run.preset), file: None, set: run.set.clone() };
         let config = Config::resolve(&layers).unwrap();

@@ -72,7 +72,7 @@ pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<
         let (products, all) = (products(&gradients), (0..batches.len()).collect::<Vec<_>>());
         profile.push(Diversity {
             spectral_entropy: spectral_entropy(&outputs[l + 1]),
-            curvature: curvature(model, l + 1, &outputs[l + 1], &targets, seed)?,
+            curvature: curvature(model, l + 1, &outputs[l + 1], (&targets, &feed.starts()), seed)?,
             complexity: complexity(&outputs[l], &outputs[l + 1], seed),
             noise_to_signal: variance(&products, &all) / squared_mean(&products, &all),
             score: 0.0,
@@ -93,7 +93,7 @@ fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
     let mut h = model.start(&tape, feed)?;
     let mut all = vec![h.value()];
     for l in 0..model.spec().experts.len() {
-        h = model.layer(l, h, Phase::Eval)?.0;
+        h = model.layer(l, h, &feed.starts(), Phase::Eval)?.0;
         all.push(h.value());
     }
     Ok(all)
@@ -170,19 +170,22 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     (0..n).map(|i| a[i][i]).collect()
 }
 
+/// The tokens' targets, and where sequences begin ([`Feed::starts`]).
+type Answers<'a> = (&'a [u32], &'a Arc<[usize]>);
+
 /// The gradient of each token's own loss with respect to the outputs `h` of layer number `first - 1`, and the choices
 /// of the layers from `first` on.
 fn gradient(
     model: &Model<f32>,
     first: usize,
     h: Arr<f32>,
-    targets: &[u32],
+    (targets, starts): Answers,
 ) -> Result<(Arr<f32>, Vec<Arc<Routes>>)> {
     let tape = Tape::new(Mode::Train);
     let start = tape.variable(h);
     let (mut h, mut routes) = (start, Vec::new());
     for l in first..model.spec().experts.len() {
-        let (y, dispatch) = model.layer(l, h, Phase::Eval)?;
+        let (y, dispatch) = model.layer(l, h, starts, Phase::Eval)?;
         routes.push(dispatch.routes);
         h = y;
     }
@@ -193,7 +196,13 @@ fn gradient(
 }
 
 /// Mean over tokens and probes of `v H v`.
-fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, targets: &[u32], seed: u64) -> Result<f64> {
+fn curvature(
+    model: &Model<f32>,
+    first: usize,
+    h: &Arr<f32>,
+    answers: Answers,
+    seed: u64,
+) -> Result<f64> {
     let (tokens, width) = (h.shape()[0], h.shape()[1]);
     let square: f64 = arr::data(h).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let step = PROBE_STEP * (square / h.len().max(1) as f64).sqrt().max(1e-12) as f32;
@@ -205,8 +214,8 @@ fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, targets: &[u32], se
             let numbers = arr::data(h).iter().zip(&signs);
             arr::from_vec(h.shape(), numbers.map(|(&h, &s)| if s { h + by } else { h - by }).collect())
         };
-        let (ahead, ahead_routes) = gradient(model, first, moved(step), targets)?;
-        let (behind, behind_routes) = gradient(model, first, moved(-step), targets)?;
+        let (ahead, ahead_routes) = gradient(model, first, moved(step), answers)?;
+        let (behind, behind_routes) = gradient(model, first, moved(-step), answers)?;
         for t in 0..tokens {
             let frozen = |(a, b): (&Arc<Routes>, &Arc<Routes>)| a.experts_of(t) == b.experts_of(t);
             if !ahead_routes.iter().zip(&behind_routes).all(frozen) {
@@ -282,7 +291,7 @@ pub fn allocate(scores: &[f64], min: usize, max: usize, budget: usize) -> Vec<us
 mod tests {
     use super::*;
     use crate::config::{Config, Layers};
-    use crate::data;
+    use crate::data::{self, Dataset};
     use crate::train::Learner;
 
     #[test]
@@ -343,7 +352,7 @@ mod tests {
         let set =
             ["layers=3", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
-        let data = data::load("digits", None).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..40).for_each(|_| drop(learner.step(None).unwrap()));
         let profile = || profile(&learner.model, learner.train(), 1).unwrap();
@@ -363,7 +372,7 @@ mod tests {
         // After the last layer only norm and head follow. Against the exact trace by differences along every axis.
         let set = ["layers=1", "width=6", "norm=post"].map(String::from).to_vec();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
-        let data = data::load("digits", None).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
         let learner = Learner::new(&config, &data).unwrap();
         let seen: Vec<u32> = (0..64).collect();
         let (feed, targets) = learner.train().batch(&seen);
@@ -376,7 +385,7 @@ mod tests {
                 arr::from_vec(h.shape(), arr::data(&h).iter().enumerate().map(at).collect())
             };
             let [ahead, behind] =
-                [step, -step].map(|by| gradient(&learner.model, 1, moved(by), &targets).unwrap().0);
+                [step, -step].map(|by| gradient(&learner.model, 1, moved(by), (&targets, &feed.starts())).unwrap().0);
             for t in 0..64 {
                 let at = t * 6 + j;
                 exact += f64::from(arr::data(&ahead)[at] - arr::data(&behind)[at])
@@ -384,7 +393,7 @@ mod tests {
                     / 64.0;
             }
         }
-        let found = curvature(&learner.model, 1, &h, &targets, 3).unwrap();
+        let found = curvature(&learner.model, 1, &h, (&targets, &feed.starts()), 3).unwrap();
         // Four probes of 64 images estimate it within some tenths.
         assert!(exact > 0.0 && (found / exact - 1.0).abs() < 0.3, "{found} {exact}");
     }

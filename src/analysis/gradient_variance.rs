@@ -138,7 +138,7 @@ pub(super) fn squared_mean(products: &[Vec<f64>], sample: &[usize]) -> f64 {
 mod tests {
     use super::*;
     use crate::config::{Config, Layers};
-    use crate::data;
+    use crate::data::{self, Dataset};
     use crate::train::Learner;
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let set =
             ["layers=2", "width=16", "experts_max=4"].iter().chain(settings).map(|s| s.to_string()).collect();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
-        let data = data::load("digits", None).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..20).for_each(|_| drop(learner.step(None).unwrap()));
         compare(&learner.model, learner.train(), 1).unwrap()

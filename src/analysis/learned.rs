@@ -36,7 +36,7 @@ pub fn resolve(config: Config, data: &Dataset) -> Result<Config> {
 mod tests {
     use super::*;
     use crate::config::Layers;
-    use crate::data;
+    use crate::data::{self, Dataset};
 
     #[test]
     fn a_schedule_is_learned_once_and_keeps_the_budget() {
@@ -44,7 +44,7 @@ mod tests {
         let set = set.map(String::from).to_vec();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
         assert!(config.experts.is_empty());
-        let data = data::load("digits", None).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
         let learned = resolve(config.clone(), &data).unwrap();
         assert_eq!((learned.experts.len(), learned.experts.iter().sum::<usize>()), (3, 9));
         assert!(learned.experts.iter().all(|e| (1..=6).contains(e)));

@@ -38,7 +38,7 @@ pub fn observe(model: &Model<f32>, examples: Examples) -> Result<Vec<Token>> {
     for (feed, targets) in examples.batches() {
         let tape = Tape::new(Mode::Infer);
         let (h, layers) = model.hidden(&tape, &feed, Phase::Eval)?;
-        let (logits, classes) = (model.classify(h)?.value(), model.spec().classes);
+        let (logits, classes) = (model.logits(h)?.value(), model.spec().classes);
         for (t, (row, &class)) in arr::data(&logits).chunks_exact(classes).zip(&targets).enumerate() {
             let class = class as usize;
             let others = row.iter().enumerate().filter(|(c, _)| *c != class).map(|(_, &v)| v);
@@ -70,7 +70,7 @@ pub fn by_class(tokens: &[Token], layer: usize, classes: usize, experts: usize) 
 mod tests {
     use super::*;
     use crate::config::{Config, Layers};
-    use crate::data;
+    use crate::data::{self, Dataset};
     use crate::train::{Learner, evaluate::evaluate};
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
         let set =
             ["layers=2", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
-        let data = data::load("digits", None).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..60).for_each(|_| drop(learner.step(None).unwrap()));
         let tokens = observe(&learner.model, learner.test()).unwrap();

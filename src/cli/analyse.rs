@@ -13,9 +13,8 @@ use crate::analysis::stats::Correlation;
 use crate::analysis::usage::{Difficulty, Group, Usage};
 use crate::analysis::{plots, tokens};
 use crate::config::Config;
-use crate::data;
 use crate::files;
-use crate::train::Examples;
+use crate::train::{Examples, examples};
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, mean_active};
 
@@ -49,9 +48,9 @@ pub fn run(
 ) -> Result<()> {
     let report = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
-        let data = data::load(&trained.config.dataset, data_dir)?;
+        let data = examples::load(&trained.config, data_dir)?;
         let standardize = trained.input.standardize()?;
-        let [train, test] = [&data.train, &data.test].map(|split| Examples::Images(split, &standardize));
+        let [train, test] = [Examples::train(&data, &standardize), Examples::test(&data, &standardize)];
         let (_, records) = evaluate(&trained.model, test)?;
         let seen = tokens::observe(&trained.model, test)?;
         let seed = trained.config.seed;
@@ -65,7 +64,7 @@ pub fn run(
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
-            usage: Usage::new(&seen, &records, data.classes),
+            usage: Usage::new(&seen, &records, spec.classes),
             gradient_variance,
             recommended_experts: diversity::allocate(&scores, min, max, budget),
             diversity,

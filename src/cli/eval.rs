@@ -7,9 +7,8 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::{layers, print};
-use crate::data;
 use crate::error::Error;
-use crate::train::Examples;
+use crate::train::{Examples, examples};
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
 
@@ -17,7 +16,8 @@ use crate::train::metrics::{LayerRecord, Scores};
 #[derive(Serialize)]
 struct Evaluation {
     dataset: String,
-    images: usize,
+    /// Images, or sequences.
+    examples: usize,
     steps: u64,
     #[serde(flatten)]
     scores: Scores,
@@ -37,9 +37,9 @@ pub fn run(
 ) -> Result<()> {
     let evaluation = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
-        let data = data::load(&trained.config.dataset, data_dir)?;
+        let data = examples::load(&trained.config, data_dir)?;
         let standardize = trained.input.standardize()?;
-        let (scores, layers) = evaluate(&trained.model, Examples::Images(&data.test, &standardize))?;
+        let (scores, layers) = evaluate(&trained.model, Examples::test(&data, &standardize))?;
         if !scores.test_loss.is_finite() {
             return Err(Error::data(
                 run,
@@ -48,8 +48,8 @@ pub fn run(
             .into());
         }
         Ok(Evaluation {
-            dataset: data.name.into(),
-            images: data.test.len(),
+            dataset: data.name().into(),
+            examples: data.counts().1,
             steps: trained.steps,
             scores,
             layers,
@@ -58,9 +58,13 @@ pub fn run(
     if json {
         return print(&(serde_json::to_string_pretty(&evaluation)? + "\n"));
     }
-    let Evaluation { dataset, images, steps, scores, layers: records } = evaluation;
+    let Evaluation { dataset, examples, steps, scores, layers: records } = evaluation;
+    let (things, perplexity) = match scores.perplexity {
+        None => ("images", String::new()),
+        Some(perplexity) => ("sequences", format!("   perplexity {perplexity:.2}")),
+    };
     print(&format!(
-        "{dataset}, {images} test images, after {steps} steps\naccuracy {:.2}%   loss {:.4}\n\n{}",
+        "{dataset}, {examples} test {things}, after {steps} steps\naccuracy {:.2}%   loss {:.4}{perplexity}\n\n{}",
         100.0 * scores.test_accuracy,
         scores.test_loss,
         layers(&records)

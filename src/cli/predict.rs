@@ -16,7 +16,7 @@ use crate::kernels::select;
 use crate::nn::Phase;
 use crate::ops::softmax::probabilities;
 use crate::tape::{Mode, Tape};
-use crate::train::Input;
+use crate::train::{ImageInput, Input};
 
 /// Where the image comes from.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,12 @@ pub fn run(
 ) -> Result<()> {
     let prediction = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
+        let Input::Images(input) = &trained.input else {
+            let what = "this network is for text; `dynamoe sample` generates from it";
+            return Err(Error::data(run, what).into());
+        };
         let (pixels, label) = match source {
-            Source::File { path, invert } => (read_png(path, invert, &trained.input)?, None),
+            Source::File { path, invert } => (read_png(path, invert, input)?, None),
             Source::Index(index) => {
                 let images = data::load(&trained.config.dataset, data_dir)?.test;
                 let (features, count) = (images.features(), images.len());
@@ -114,7 +118,7 @@ fn describe(prediction: &Prediction) -> String {
 }
 
 /// The image's values as the network's data set stores them: channels one after the other, 0 to `scale`.
-fn read_png(path: &Path, invert: bool, input: &Input) -> Result<Vec<u8>, Error> {
+fn read_png(path: &Path, invert: bool, input: &ImageInput) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let broken = |e: png::DecodingError| Error::data(path, format!("not a readable PNG image ({e})"));
     let mut decoder = png::Decoder::new(BufReader::new(file));
@@ -122,7 +126,7 @@ fn read_png(path: &Path, invert: bool, input: &Input) -> Result<Vec<u8>, Error> 
     let mut reader = decoder.read_info().map_err(broken)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
     if (height, width) != (input.height, input.width) {
-        let Input { height: h, width: w, .. } = input;
+        let ImageInput { height: h, width: w, .. } = input;
         return Err(Error::data(
             path,
             format!("is {width} x {height} pixels; this network takes {w} x {h}: scale it first"),
@@ -156,8 +160,8 @@ mod tests {
         encoder.write_header().unwrap().write_image_data(data).unwrap();
     }
 
-    fn input(channels: usize, scale: f32) -> Input {
-        Input { height: 2, width: 2, channels, scale, classes: 10, mean: 0.0, std: 1.0 }
+    fn input(channels: usize, scale: f32) -> ImageInput {
+        ImageInput { height: 2, width: 2, channels, scale, classes: 10, mean: 0.0, std: 1.0 }
     }
 
     #[test]

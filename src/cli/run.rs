@@ -96,8 +96,8 @@ pub fn open(run: &Path, checkpoint: &str) -> Result<Trained> {
     let folder = folder.checkpoint(checkpoint);
     let saved = checkpoint::load(&folder)?;
     saved.check_config(&config, run)?;
-    let input = saved.progress.input;
-    let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
+    let input = saved.progress.input.clone();
+    let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder)?;
     Ok(Trained { config, input, model, steps: saved.progress.step })
 }

@@ -7,10 +7,9 @@ use anyhow::Result;
 use super::run::on_threads;
 use super::text::print;
 use crate::config::{Config, Layers};
-use crate::data;
 use crate::error::Error;
 use crate::train::run_folder::RunFolder;
-use crate::train::{Learner, checkpoint};
+use crate::train::{Learner, checkpoint, examples};
 use crate::verify::step_file;
 
 /// Where the network of the step comes from.
@@ -45,7 +44,7 @@ pub fn run(
         }
     };
     let lines = on_threads(threads, || {
-        let data = data::load(&config.dataset, data_dir)?;
+        let data = examples::load(&config, data_dir)?;
         let mut learner = Learner::new(&config, &data)?;
         learner.quiet = from.is_some();
         if let Some((saved, folder)) = checkpoint {

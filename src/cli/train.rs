@@ -8,11 +8,11 @@ use super::run::{on_threads, steps_bar, stop_on_ctrl_c};
 use super::text::{grouped, layers, print};
 use crate::analysis::learned;
 use crate::config::{Config, Layers, Network};
-use crate::data;
+use crate::data::Dataset;
 use crate::error::Error;
-use crate::train::metrics::{EpochRecord, StepRecord, Summary};
+use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Control, Start, train};
+use crate::train::{Control, Input, Start, examples, train};
 
 /// The flags that `dynamoe train` and `dynamoe resume` share.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct How<'a> {
 pub fn run(layers: &Layers, out_dir: Option<&Path>, how: &How) -> Result<()> {
     let config = Config::resolve(layers)?;
     let (summary, path) = on_threads(how.threads, || {
-        let data = data::load(&config.dataset, how.data_dir)?;
+        let data = examples::load(&config, how.data_dir)?;
         let config = learned::resolve(config, &data)?;
         let folder = match out_dir {
             Some(path) => RunFolder::create(path, &config)?,
@@ -63,7 +63,7 @@ pub fn resume(path: &Path, how: &How) -> Result<()> {
         return Err(Error::data(path, "this run is finished; see its summary.json").into());
     }
     let summary = on_threads(how.threads, || {
-        let data = data::load(&config.dataset, how.data_dir)?;
+        let data = examples::load(&config, how.data_dir)?;
         watched(&config, &data, &folder, how)
     })?;
     finish(&summary, path, how)
@@ -90,17 +90,30 @@ fn default_folder(config: &Config, preset: Option<&str>) -> PathBuf {
     let network = match config.model {
         Network::Dynamoe => preset.unwrap_or("dynamoe"),
         Network::Mlp => "mlp",
+        Network::Transformer => preset.unwrap_or("transformer"),
     };
-    PathBuf::from("runs").join(format!("{}-{network}-seed{}", config.dataset, config.seed))
+    // Of a text's path the last part says enough.
+    let dataset = Path::new(&config.dataset).file_stem().unwrap_or_default().to_string_lossy();
+    PathBuf::from("runs").join(format!("{dataset}-{network}-seed{}", config.seed))
 }
 
-fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
-    let spec = config.spec(data.train.features(), data.classes);
+fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
+    let input = Input::of(data);
+    let spec = config.spec(input.features(), input.classes());
+    let (train, test) = data.counts();
+    let examples = match data {
+        Dataset::Images(_) => "images".into(),
+        Dataset::Text(set) => format!(
+            "sequences, {} tokens to learn from, a vocabulary of {}",
+            grouped(set.train.predicted()),
+            grouped(spec.classes)
+        ),
+    };
     format!(
-        "{}: {} training and {} test images\nexperts {:?}, {} parameters, router: {}\nrun folder {}\n\n",
-        data.name,
-        grouped(data.train.len()),
-        grouped(data.test.len()),
+        "{}: {} training and {} test {examples}\nexperts {:?}, {} parameters, router: {}\nrun folder {}\n\n",
+        data.name(),
+        grouped(train),
+        grouped(test),
         spec.experts,
         grouped(spec.parameters()),
         spec.router_name(),
@@ -109,7 +122,7 @@ fn headline(config: &Config, data: &data::Dataset, path: &Path) -> String {
 }
 
 /// Trains with a progress bar, a line for each epoch, and Ctrl-C.
-fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
+fn watched(config: &Config, data: &Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
     let talk = how.talks();
     let stop = stop_on_ctrl_c()?;
     let bar = steps_bar(0, talk);
@@ -120,14 +133,18 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How)
     };
     let mut on_epoch = |epoch: &EpochRecord| {
         if talk {
-            let line = format!(
-                "epoch {:>3}  train loss {:.4}  accuracy {:6.2}%   test loss {:.4}  accuracy {:6.2}%\n",
+            let mut line = format!(
+                "epoch {:>3}  train loss {:.4}  accuracy {:6.2}%   test loss {:.4}  accuracy {:6.2}%",
                 epoch.epoch,
                 epoch.train_loss,
                 100.0 * epoch.train_accuracy,
                 epoch.test_loss,
                 100.0 * epoch.test_accuracy
             );
+            if let Dataset::Text(_) = data {
+                line += &format!("   perplexity {:.2}", perplexity(epoch.test_loss));
+            }
+            line.push('\n');
             bar.suspend(|| print(&line)).ok();
         }
     };
@@ -138,14 +155,33 @@ fn watched(config: &Config, data: &data::Dataset, folder: &RunFolder, how: &How)
 }
 
 fn report(summary: &Summary, path: &Path) -> String {
+    let Summary { last, best, .. } = summary;
+    let (scores, things) = match last.perplexity {
+        None => {
+            let text = format!(
+                "test accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after epoch {}",
+                100.0 * last.test_accuracy,
+                100.0 * best.test_accuracy,
+                best.epoch,
+                last.test_loss,
+                summary.epochs_to_95
+            );
+            (text, "images")
+        }
+        Some(now) => {
+            let text = format!(
+                "perplexity {now:.2} (best {:.2} in epoch {}), loss {:.4}, next token right {:.2}%",
+                perplexity(best.test_loss),
+                best.epoch,
+                last.test_loss,
+                100.0 * last.test_accuracy
+            );
+            (text, "tokens")
+        }
+    };
     format!(
-        "\ntest accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after epoch {}\n\
-         {:.1} s training, {:.1} s evaluating, {} images/s on {} threads\n\n{}\ndigest of the parameters {}\neverything is in {}\n",
-        100.0 * summary.last.test_accuracy,
-        100.0 * summary.best.test_accuracy,
-        summary.best.epoch,
-        summary.last.test_loss,
-        summary.epochs_to_95,
+        "\n{scores}\n\
+         {:.1} s training, {:.1} s evaluating, {} {things}/s on {} threads\n\n{}\ndigest of the parameters {}\neverything is in {}\n",
         summary.seconds.train,
         summary.seconds.eval,
         grouped(summary.samples_per_second as usize),

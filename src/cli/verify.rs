@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::run::{check_threads, steps_bar};
 use super::text::{grouped, print};
 use crate::config::Config;
-use crate::data::{self, Dataset};
+use crate::data::Dataset;
 use crate::error::Error;
 use crate::kernels::simd;
 use crate::nn::router::Sees;
-use crate::train::Learner;
+use crate::train::{Learner, examples};
 use crate::train::manifest::{self, Manifest, Session};
 use crate::train::run_folder::RunFolder;
 use crate::verify::{
@@ -88,7 +88,7 @@ impl Recorded {
             let what = "was edited after the training, or written by another version; put it back";
             return Err(Error::data(&run.join("config.toml"), what).into());
         }
-        let data = data::load(&config.dataset, data_dir)?;
+        let data = examples::load(&config, data_dir)?;
         if data.digest() != manifest.data_digest {
             let what = format!("was made with other data than this machine's {}", config.dataset);
             return Err(Error::data(run, what).into());

@@ -1,4 +1,4 @@
-//! Labelled image sets: what a set is, where it lives, and how to load it by name.
+//! Data sets of labelled images and of text: what a set is, where it lives, and how to load it by name.
 
 pub mod catalog;
 pub mod cifar;
@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod idx;
 mod reader;
 pub mod standardize;
+pub mod text;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "program")]
 pub use fetch::{Fetched, fetch};
 pub use standardize::Standardize;
+pub use text::{Text, TextSet};
 pub use verify::{FileReport, FileState, Listing, Place, list, verify};
 
 use crate::{Error, Result};
@@ -27,7 +29,7 @@ pub struct Images {
     /// `len() * features()` values, image after image. Within an image the channels come one after the
     /// other, each row by row from the top left.
     pub pixels: Vec<u8>,
-    /// One class number per image, below [`Dataset::classes`].
+    /// One class number per image, below [`ImageSet::classes`].
     pub labels: Vec<u8>,
     /// Rows of an image.
     pub height: usize,
@@ -56,9 +58,9 @@ impl Images {
     }
 }
 
-/// A named set with its fixed train and test split.
+/// A named set of images with its fixed train and test split.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Dataset {
+pub struct ImageSet {
     /// Its name, one of [`names`].
     pub name: &'static str,
     /// The number of classes.
@@ -69,7 +71,60 @@ pub struct Dataset {
     pub test: Images,
 }
 
+/// A data set of either kind.
+#[derive(Clone, Debug)]
+pub enum Dataset {
+    /// Labelled images.
+    Images(ImageSet),
+    /// Text.
+    Text(TextSet),
+}
+
 impl Dataset {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Dataset::Images(set) => set.name,
+            Dataset::Text(set) => &set.name,
+        }
+    }
+
+    /// A fingerprint of everything in the set ([`ImageSet::digest`], [`TextSet::digest`]).
+    pub fn digest(&self) -> String {
+        match self {
+            Dataset::Images(set) => set.digest(),
+            Dataset::Text(set) => set.digest(),
+        }
+    }
+
+    /// How many examples the splits have: images, or sequences.
+    pub fn counts(&self) -> (usize, usize) {
+        match self {
+            Dataset::Images(set) => (set.train.len(), set.test.len()),
+            Dataset::Text(set) => (set.train.len(), set.test.len()),
+        }
+    }
+}
+
+impl From<ImageSet> for Dataset {
+    fn from(set: ImageSet) -> Dataset {
+        Dataset::Images(set)
+    }
+}
+
+impl From<TextSet> for Dataset {
+    fn from(set: TextSet) -> Dataset {
+        Dataset::Text(set)
+    }
+}
+
+/// Whether a data set of this name is text: one of [`text::NAMES`], or a path.
+pub fn is_text(name: &str) -> bool {
+    let is_path = name.contains(['/', '\\']) || Path::new(name).extension().is_some();
+    text::NAMES.contains(&name) || is_path
+}
+
+impl ImageSet {
     /// A fingerprint of everything in the set: 64 hex digits that are equal exactly when the sets are.
     ///
     /// It is the BLAKE3 hash of, in this order: the set's name, the number of classes, then for `train` and
@@ -100,17 +155,17 @@ impl Dataset {
     }
 }
 
-/// The names [`load`] knows.
+/// The names of image sets, which [`load`] knows.
 pub fn names() -> impl Iterator<Item = &'static str> {
     catalog::ENTRIES.iter().map(|entry| entry.name)
 }
 
-/// Loads a set by name. `data_dir` is the folder the user asked for, if any (see [`data_dir`]).
+/// Loads a set of images by name. `data_dir` is the folder the user asked for, if any (see [`data_dir`]).
 ///
 /// # Errors
 /// [`Error::Config`] for an unknown name; [`Error::Data`] or [`Error::Io`] where files are missing,
 /// unreadable or damaged.
-pub fn load(name: &str, data_dir: Option<&Path>) -> Result<Dataset> {
+pub fn load(name: &str, data_dir: Option<&Path>) -> Result<ImageSet> {
     let entry = catalog::entry(name)?;
     let folder = self::data_dir(data_dir).join(entry.name);
     let (train, test) = match entry.format {
@@ -118,7 +173,7 @@ pub fn load(name: &str, data_dir: Option<&Path>) -> Result<Dataset> {
         Format::Idx => idx::load(entry, &folder)?,
         Format::Cifar => cifar::load(entry, &folder)?,
     };
-    Ok(Dataset { name: entry.name, classes: entry.classes, train, test })
+    Ok(ImageSet { name: entry.name, classes: entry.classes, train, test })
 }
 
 /// The folder that holds the sets, each in a folder of its own name: `flag` when given, else the
@@ -164,7 +219,7 @@ fn check_labels(path: &Path, labels: &[u8], classes: usize) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn tiny() -> Dataset {
+    fn tiny() -> ImageSet {
         let images = Images {
             pixels: vec![1, 2, 3, 4],
             labels: vec![0, 1],
@@ -173,7 +228,7 @@ mod tests {
             channels: 1,
             scale: 255.0,
         };
-        Dataset { name: "mnist", classes: 10, train: images.clone(), test: images }
+        ImageSet { name: "mnist", classes: 10, train: images.clone(), test: images }
     }
 
     #[test]
@@ -187,7 +242,7 @@ mod tests {
         let original = tiny().digest();
         assert_eq!(original.len(), 64);
         assert_eq!(original, tiny().digest());
-        let changes: [fn(&mut Dataset); 8] = [
+        let changes: [fn(&mut ImageSet); 8] = [
             |d| d.name = "digits",
             |d| d.classes = 9,
             |d| d.train.pixels[0] = 9,

@@ -33,6 +33,16 @@ impl<E: Elem> Feed<E> {
     }
 }
 
+impl<E> Feed<E> {
+    /// Where each sequence begins, and the end of the last; nothing for images.
+    pub fn starts(&self) -> Arc<[usize]> {
+        match self {
+            Feed::Images(_) => Arc::new([]),
+            Feed::Tokens(tokens) => tokens.starts.clone(),
+        }
+    }
+}
+
 impl<E> From<Arr<E>> for Feed<E> {
     fn from(images: Arr<E>) -> Feed<E> {
         Feed::Images(images)

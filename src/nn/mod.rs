@@ -1,7 +1,10 @@
 //! Parameters, layers and models. Every constructor takes its random numbers explicitly.
 
+pub mod attention;
+pub mod embedding;
 pub mod experts;
 pub mod feed;
+pub mod head;
 pub mod linear;
 pub mod model;
 pub mod moe;

@@ -1,19 +1,22 @@
-//! The whole DynaMoE network for images, and its dense baseline.
+//! Whole networks: DynaMoE for images and for text, its dense baseline, and the Transformer with experts.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Phase;
+use super::attention::SelfAttention;
+use super::embedding::Embedding;
 use super::feed::Feed;
+use super::head::{Head, Loss, Vocabulary};
 use super::linear::Linear;
 use super::moe::{Dispatch, Moe, Usage};
-use super::norm::LayerNorm;
-use super::param::{self, Init, Module, Visitor};
+use super::norm::{self, LayerNorm, RmsNorm};
+use super::param::{self, Init, Module, Param, Visitor};
 use super::router::{Cost, Layer, Rule, Settings};
-use crate::arr;
+use super::{Phase, experts::Form};
 use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
-use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
-use crate::tape::{Tape, Var};
+use crate::kernels::{attention::Heads, elem::Elem};
+use crate::tape::{Tape, Var, shape_error};
 
 /// Where layer normalisation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +33,9 @@ pub enum Norm {
 /// What a network is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Numbers in an image.
+    /// Numbers in an image; of no account for text.
     pub inputs: usize,
-    /// Classes to tell apart.
+    /// Classes to tell apart, or tokens of the vocabulary.
     pub classes: usize,
     /// Width d of the tokens inside.
     pub width: usize,
@@ -44,20 +47,67 @@ pub struct Spec {
     pub router: Option<Settings>,
     /// Where layer normalisation stands.
     pub norm: Norm,
+    /// What makes it a network for text.
+    pub text: Option<Text>,
+}
+
+/// What a network for text has beside its layers of experts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Text {
+    /// Whether the embedding's table is the head's weight, too.
+    pub tied: bool,
+    /// Attention before every layer's experts: then it is a Transformer, whose norms are of root mean squares, whose
+    /// experts are gated, and which has no biases but those of routers. Without, every token stands alone.
+    pub attention: Option<Attention>,
+}
+
+/// The attention of a Transformer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// How many heads, and how wide.
+    pub heads: Heads,
+    /// The base of the rotary angles.
+    pub theta: f64,
+    /// Tokens of a whole sequence, for counting FLOPs.
+    pub sequence: usize,
+}
+
+impl Attention {
+    /// Widths of a row of queries and of one of keys.
+    fn widths(&self) -> (usize, usize) {
+        (self.heads.count * self.heads.width, self.heads.groups * self.heads.width)
+    }
 }
 
 impl Spec {
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         let (d, h) = (self.width, self.hidden);
-        let expert = d * h + h + h * d + d;
-        let layers: usize = self.experts.iter().map(|&e| e * expert + self.cost(e).parameters).sum();
-        (self.inputs + 1) * d + layers + self.norm_parameters() + (d + 1) * self.classes
+        let (expert, attention) = match self.attention() {
+            None => (d * h + h + h * d + d, 0),
+            Some(attention) => {
+                let (queries, keys) = attention.widths();
+                (3 * d * h, 2 * d * (queries + keys))
+            }
+        };
+        let layer = |&e: &usize| e * expert + self.cost(e).parameters + attention;
+        let layers: usize = self.experts.iter().map(layer).sum();
+        let ends = match self.text {
+            None => (self.inputs + 1) * d + (d + 1) * self.classes,
+            Some(text) => {
+                let tables = if text.tied { 1 } else { 2 };
+                (tables * d + usize::from(text.attention.is_none())) * self.classes
+            }
+        };
+        ends + layers + self.norm_parameters()
     }
 
     /// Number of parameters in the norms.
     pub fn norm_parameters(&self) -> usize {
-        self.norms() * 2 * self.width
+        match self.attention() {
+            None => self.norms() * 2 * self.width,
+            Some(_) => (self.norms() + self.experts.len()) * self.width,
+        }
     }
 
     fn norms(&self) -> usize {
@@ -66,6 +116,10 @@ impl Spec {
             Norm::Post => self.experts.len(),
             Norm::Pre => self.experts.len() + 1,
         }
+    }
+
+    fn attention(&self) -> Option<Attention> {
+        self.text?.attention
     }
 
     /// What the router of a layer of `experts` costs. No cost depends on the layer's number.
@@ -90,13 +144,23 @@ impl Spec {
         self.rule().line
     }
 
-    /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h` and the router's
-    /// work, `2 d E` for a linear gate, a layer (Gülmez, proposition 1), and the input and the head.
+    /// Multiplications and additions per token with `k[l]` experts active in layer l: `k 4 d h` (`k 6 d h` where
+    /// experts are gated) and the router's work, `2 d E` for a linear gate, a layer (Gülmez, proposition 1); the
+    /// input and the head; and for a Transformer the products of the attention, with the keys of half a sequence.
     pub fn active_flops(&self, k: &[f64]) -> f64 {
         let (d, h) = (self.width as f64, self.hidden as f64);
-        let layer = |(&e, &k): (&usize, &f64)| k * 4.0 * d * h + self.cost(e).flops;
+        let (expert, attention) = match self.attention() {
+            None => (4.0 * d * h, 0.0),
+            Some(attention) => {
+                let (queries, keys) = attention.widths();
+                let seen = (attention.sequence + 1) as f64 / 2.0;
+                (6.0 * d * h, 4.0 * d * (queries + keys) as f64 + 4.0 * queries as f64 * seen)
+            }
+        };
+        let layer = |(&e, &k): (&usize, &f64)| k * expert + self.cost(e).flops + attention;
         let layers: f64 = self.experts.iter().zip(k).map(layer).sum();
-        layers + 2.0 * d * (self.inputs + self.classes) as f64
+        let inputs = if self.text.is_some() { 0 } else { self.inputs };
+        layers + 2.0 * d * (inputs + self.classes) as f64
     }
 
     /// [`Spec::active_flops`] with the nominal number of experts.
@@ -116,37 +180,64 @@ impl Spec {
     }
 }
 
-/// What a batch of answers cost.
-pub struct Loss<'t, E: Elem> {
-    /// Mean cross-entropy.
-    pub mean: Var<'t, E>,
-    /// How many targets had the largest logit.
-    pub right: usize,
-}
-
 /// Input layer, layers of experts with residuals, normalisation, head.
 #[derive(Clone, Debug)]
 pub struct Model<E: Elem> {
     spec: Spec,
-    input: Linear<E>,
+    stem: Stem<E>,
+    /// One before the experts of each layer, in a Transformer.
+    attention: Vec<AttentionBlock<E>>,
     layers: Vec<Moe<E>>,
-    norms: Vec<LayerNorm<E>>,
-    head: Linear<E>,
+    norms: Vec<norm::Norm<E>>,
+    head: Head<E>,
+}
+
+/// What turns a feed into tokens.
+#[derive(Clone, Debug)]
+enum Stem<E> {
+    Images(Linear<E>),
+    Text(Embedding<E>),
+}
+
+/// A Transformer's `h + attention(norm(h))`.
+#[derive(Clone, Debug)]
+struct AttentionBlock<E> {
+    norm: RmsNorm<E>,
+    attention: SelfAttention<E>,
 }
 
 impl<E: Elem> Model<E> {
     /// A network with fresh parameters.
     pub fn new(spec: &Spec, init: &mut Init) -> Model<E> {
         let (d, h) = (spec.width, spec.hidden);
-        let input = Linear::new(spec.inputs, d, init);
-        let layer = |(l, &experts): (usize, &usize)| match &spec.router {
-            Some(settings) => Moe::routed(d, h, experts, l, settings, init),
-            None => Moe::dense(d, h, init),
+        let stem = match spec.text {
+            None => Stem::Images(Linear::new(spec.inputs, d, init)),
+            Some(_) => Stem::Text(Embedding::new(spec.classes, d, init)),
         };
-        let layers = spec.experts.iter().enumerate().map(layer).collect();
-        let norms = (0..spec.norms()).map(|_| LayerNorm::new(d)).collect();
-        let head = Linear::new(d, spec.classes, init);
-        let mut model = Model { spec: spec.clone(), input, layers, norms, head };
+        let form = if spec.attention().is_some() { Form::Gated } else { Form::Relu };
+        let (mut attention, mut layers) = (Vec::new(), Vec::new());
+        for (l, &experts) in spec.experts.iter().enumerate() {
+            attention.extend(spec.attention().map(|Attention { heads, theta, .. }| AttentionBlock {
+                norm: RmsNorm::new(d),
+                attention: SelfAttention { theta, ..SelfAttention::new(d, heads, init) },
+            }));
+            layers.push(match &spec.router {
+                Some(settings) => Moe::routed(d, h, experts, l, settings, form, init),
+                None => Moe::dense(d, h, form, init),
+            });
+        }
+        let norm = |_| match form {
+            Form::Relu => norm::Norm::Layer(LayerNorm::new(d)),
+            Form::Gated => norm::Norm::Rms(RmsNorm::new(d)),
+        };
+        let norms = (0..spec.norms()).map(norm).collect();
+        let head = match spec.text {
+            None => Head::Classes(Linear::new(d, spec.classes, init)),
+            Some(Text { tied, attention }) => {
+                Head::Vocabulary(Vocabulary::new(spec.classes, d, tied, attention.is_none(), init))
+            }
+        };
+        let mut model = Model { spec: spec.clone(), stem, attention, layers, norms, head };
         param::number(&mut model);
         model
     }
@@ -161,8 +252,9 @@ impl<E: Elem> Model<E> {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
-        let (h, dispatch) = self.through(self.input.forward(x)?, phase)?;
-        Ok((self.classify(h)?, dispatch))
+        let Stem::Images(input) = &self.stem else { return Err(self.other_feed(&Feed::Images(x.value()))) };
+        let (h, dispatch) = self.through(input.forward(x)?, &Arc::new([]), phase)?;
+        Ok((self.logits(h)?, dispatch))
     }
 
     /// A feed to tokens (T, d).
@@ -170,43 +262,30 @@ impl<E: Elem> Model<E> {
     /// # Errors
     /// A feed of another kind or size than the network takes.
     pub fn start<'t>(&self, tape: &'t Tape<E>, feed: &Feed<E>) -> Result<Var<'t, E>> {
-        match feed {
-            Feed::Images(images) => self.input.forward(tape.constant(images.clone())),
-            Feed::Tokens(_) => unreachable!(),
+        match (&self.stem, feed) {
+            (Stem::Images(input), Feed::Images(images)) => input.forward(tape.constant(images.clone())),
+            (Stem::Text(table), Feed::Tokens(tokens)) => {
+                table.forward(tape, &tokens.ids, self.tied_table().is_none())
+            }
+            _ => Err(self.other_feed(feed)),
         }
     }
 
-    /// Tokens (T, d) through all layers.
-    fn through<'t>(&self, mut h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
-        let mut dispatch = Vec::with_capacity(self.layers.len());
-        for l in 0..self.layers.len() {
-            let (y, dispatched) = self.layer(l, h, phase)?;
-            dispatch.push(dispatched);
-            h = y;
+    /// The error for a feed of the other kind.
+    fn other_feed(&self, feed: &Feed<E>) -> crate::Error {
+        let why = match feed {
+            Feed::Images(_) => "this network takes text, not images",
+            Feed::Tokens(_) => "this network takes images, not text",
+        };
+        shape_error("model", why, &[&[feed.rows()]])
+    }
+
+    /// The embedding's table where it is the head's weight, too.
+    fn tied_table(&self) -> Option<&Param<E>> {
+        match (&self.stem, self.spec.text) {
+            (Stem::Text(embedding), Some(Text { tied: true, .. })) => Some(&embedding.table),
+            _ => None,
         }
-        Ok((h, dispatch))
-    }
-
-    /// Tokens (T, d) through layer number `l`, with its residual and its norm.
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn layer<'t>(&self, l: usize, h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
-        h.tape().enter("layers", Some(l));
-        let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
-        let (y, dispatch) = self.layers[l].forward(input, phase)?;
-        let h = h.add(y);
-        Ok((if self.spec.norm == Norm::Post { self.norms[l].forward(h)? } else { h }, dispatch))
-    }
-
-    /// Tokens (T, d) to logits (T, classes).
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn classify<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
-        h.tape().enter("head", None);
-        let normed = self.spec.norm != Norm::Post;
-        self.head.forward(if normed { self.norms[self.norms.len() - 1].forward(h)? } else { h })
     }
 
     /// Tokens (T, d) as they come out of the last layer, and how each layer dispatched them to its experts.
@@ -219,7 +298,73 @@ impl<E: Elem> Model<E> {
         feed: &Feed<E>,
         phase: Phase,
     ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
-        self.through(self.start(tape, feed)?, phase)
+        self.through(self.start(tape, feed)?, &feed.starts(), phase)
+    }
+
+    /// Tokens (T, d) through all layers.
+    fn through<'t>(
+        &self,
+        mut h: Var<'t, E>,
+        starts: &Arc<[usize]>,
+        phase: Phase,
+    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+        let mut dispatch = Vec::with_capacity(self.layers.len());
+        for l in 0..self.layers.len() {
+            let (y, dispatched) = self.layer(l, h, starts, phase)?;
+            dispatch.push(dispatched);
+            h = y;
+        }
+        Ok((h, dispatch))
+    }
+
+    /// Tokens (T, d) through layer number `l`, with its residuals and its norms; `starts` are those of the feed
+    /// ([`Feed::starts`]).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn layer<'t>(
+        &self,
+        l: usize,
+        h: Var<'t, E>,
+        starts: &Arc<[usize]>,
+        phase: Phase,
+    ) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+        h.tape().enter("layers", Some(l));
+        let h = match self.attention.get(l) {
+            Some(block) => h.add(block.attention.forward(block.norm.forward(h)?, starts.clone())?),
+            None => h,
+        };
+        self.experts(l, h, phase)
+    }
+
+    /// Tokens (T, d) through the experts of layer number `l`.
+    fn experts<'t>(
+        &self,
+        l: usize,
+        h: Var<'t, E>,
+        phase: Phase,
+    ) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+        let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
+        let (y, dispatch) = self.layers[l].forward(input, phase)?;
+        let h = h.add(y);
+        Ok((if self.spec.norm == Norm::Post { self.norms[l].forward(h)? } else { h }, dispatch))
+    }
+
+    /// Tokens (T, d) from the last layer, normalised for the head.
+    fn for_head<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
+        h.tape().enter("head", None);
+        match self.spec.norm {
+            Norm::Post => Ok(h),
+            Norm::Final | Norm::Pre => self.norms[self.norms.len() - 1].forward(h),
+        }
+    }
+
+    /// Tokens (T, d) from the last layer to logits (T, classes).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn logits<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
+        self.head.logits(self.for_head(h)?, self.tied_table())
     }
 
     /// The mean cross-entropy of the answers for tokens (T, d) from the last layer, with a target each.
@@ -227,12 +372,7 @@ impl<E: Elem> Model<E> {
     /// # Errors
     /// Shapes that do not fit, targets that are no classes.
     pub fn loss<'t>(&self, h: Var<'t, E>, targets: &[u32]) -> Result<Loss<'t, E>> {
-        let logits = self.classify(h)?;
-        let tape = h.tape();
-        tape.enter("loss", None);
-        let mean = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
-        let (logits, classes) = (logits.value(), self.spec.classes);
-        Ok(Loss { mean, right: select::right(arr::data(&logits), classes, targets) })
+        self.head.loss(self.for_head(h)?, targets, self.tied_table())
     }
 
     /// Fixes the number of experts of each layer from now on ([`super::router::Router::fix`]); false if some router
@@ -247,10 +387,22 @@ impl<E: Elem> Model<E> {
     }
 }
 
+impl<E: Elem> Module<E> for AttentionBlock<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let AttentionBlock { norm, attention } = self;
+        v.child("norm", norm);
+        attention.visit(v);
+    }
+}
+
 impl<E: Elem> Module<E> for Model<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
-        let Model { spec: _, input, layers, norms, head } = self;
-        v.child("input", input);
+        let Model { spec: _, stem, attention, layers, norms, head } = self;
+        match stem {
+            Stem::Images(linear) => v.child("input", linear),
+            Stem::Text(embedding) => v.child("embedding", embedding),
+        }
+        v.children("attention", attention);
         v.children("layers", layers);
         v.children("norms", norms);
         v.child("head", head);
@@ -266,7 +418,7 @@ mod tests {
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
         let router = Some(Settings { scope, ..Settings::DEFAULT });
-        Spec { inputs: 6, classes: 3, width: 8, hidden: 4, experts: vec![5, 3, 1], router, norm }
+        Spec { inputs: 6, classes: 3, width: 8, hidden: 4, experts: vec![5, 3, 1], router, norm, text: None }
     }
 
     #[test]
@@ -280,6 +432,7 @@ mod tests {
             experts: vec![8, 6, 3, 1],
             router,
             norm: Norm::Post,
+            text: None,
         };
         assert_eq!(small.parameters(), 403_484);
         assert_eq!(small.nominal_flops(), (7 * 4 * 128 * 64 + 18 * 2 * 128 + 2 * 128 * 794) as f64);

@@ -1,10 +1,13 @@
-//! Layer normalisation with its parameters.
+//! Normalisation of tokens, with its parameters.
 
 use super::param::{Module, Param, Visitor};
 use crate::error::Result;
 use crate::kernels::elem::Elem;
 use crate::ops::fused::layer_norm;
 use crate::tape::Var;
+
+/// What keeps the root from being zero.
+const EPSILON: f64 = 1e-5;
 
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
@@ -28,7 +31,8 @@ impl<E: Elem> LayerNorm<E> {
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
         let tape = x.tape();
-        tape.apply_fused(layer_norm::LayerNorm { epsilon: 1e-5 }, [x, self.gain.on(tape), self.bias.on(tape)])
+        let norm = layer_norm::LayerNorm { epsilon: EPSILON };
+        tape.apply_fused(norm, [x, self.gain.on(tape), self.bias.on(tape)])
     }
 }
 
@@ -37,5 +41,68 @@ impl<E: Elem> Module<E> for LayerNorm<E> {
         let LayerNorm { gain, bias } = self;
         v.param("gain", gain);
         v.param("bias", bias);
+    }
+}
+
+/// `x / sqrt(mean(x^2) + 1e-5) * gain` over the last axis.
+#[derive(Clone, Debug)]
+pub struct RmsNorm<E> {
+    /// Gain, (d), 1 at the start.
+    pub gain: Param<E>,
+}
+
+impl<E: Elem> RmsNorm<E> {
+    /// For tokens of `width` numbers.
+    pub fn new(width: usize) -> RmsNorm<E> {
+        RmsNorm { gain: Param::full(&[width], 1.0) }
+    }
+
+    /// (T, d) to (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        tape.apply(crate::ops::norm::RmsNorm { eps: EPSILON }, [x, self.gain.on(tape)])
+    }
+}
+
+impl<E: Elem> Module<E> for RmsNorm<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let RmsNorm { gain } = self;
+        v.param("gain", gain);
+    }
+}
+
+/// Either kind.
+#[derive(Clone, Debug)]
+pub enum Norm<E> {
+    /// With mean and bias.
+    Layer(LayerNorm<E>),
+    /// Without.
+    Rms(RmsNorm<E>),
+}
+
+impl<E: Elem> Norm<E> {
+    /// (T, d) to (T, d).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+        match self {
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
+        }
+    }
+}
+
+impl<E: Elem> Module<E> for Norm<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        match self {
+            Norm::Layer(norm) => norm.visit(v),
+            Norm::Rms(norm) => norm.visit(v),
+        }
     }
 }

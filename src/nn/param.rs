@@ -1,6 +1,7 @@
 //! Parameters, and the one way to reach all of them: a visitor.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
 use crate::arr::{self, Arr};
 use crate::kernels::elem::Elem;
@@ -42,6 +43,19 @@ impl<E: Elem> Param<E> {
     /// Its number in the model.
     pub fn slot(&self) -> usize {
         self.slot
+    }
+
+    /// Some rows of the parameter, by rising number, as a variable on `tape`.
+    pub fn rows_on<'t>(&self, tape: &'t Tape<E>, rows: Arc<[u32]>) -> Var<'t, E> {
+        let width = self.value.shape().iter().skip(1).product();
+        tape.parameter_rows(self.slot, rows.clone(), || {
+            let mut values = arr::fresh(&[&[rows.len()], &self.value.shape()[1..]].concat());
+            let all = arr::data(&self.value);
+            for (row, value) in rows.iter().zip(arr::data_mut(&mut values).chunks_exact_mut(width)) {
+                value.copy_from_slice(&all[*row as usize * width..][..width]);
+            }
+            values
+        })
     }
 
     /// The parameter as a variable on `tape`.

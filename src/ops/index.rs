@@ -138,6 +138,13 @@ pub struct Embedding {
     shape: Vec<usize>,
 }
 
+impl Embedding {
+    /// The vectors of `ids`, which are of the given shape.
+    pub fn new(ids: &[u32], shape: &[usize]) -> Embedding {
+        Embedding { ids: ids.to_vec(), shape: shape.to_vec() }
+    }
+}
+
 impl<E: Elem> Op<E, 1> for Embedding {
     const NAME: &'static str = "embedding";
     type Saved = ();
@@ -163,7 +170,7 @@ impl<'t, E: Elem> Var<'t, E> {
     /// are added in rising order of position.
     #[track_caller]
     pub fn embedding(self, ids: &[u32], shape: &[usize]) -> Self {
-        Var::apply(Embedding { ids: ids.to_vec(), shape: shape.to_vec() }, [self])
+        Var::apply(Embedding::new(ids, shape), [self])
     }
 }
 

@@ -8,7 +8,8 @@ use crate::tape::{Ctx, Op, Var, shape_error};
 
 /// Division of each row by its root mean square.
 pub struct RmsNorm {
-    eps: f64,
+    /// Added to the mean square.
+    pub eps: f64,
 }
 
 impl RmsNorm {

@@ -75,6 +75,26 @@ pub fn collect<E: Elem>(
     }
 }
 
+/// The sum of two gradients of one parameter.
+pub fn add<E: Elem>(a: Gradient<E>, b: Gradient<E>) -> Gradient<E> {
+    let (Some(of_a), Some(of_b)) = (&a.rows, &b.rows) else {
+        return Gradient { values: arr::sum(a.values, b.values), rows: None };
+    };
+    let mut rows = [&of_a[..], &of_b[..]].concat();
+    rows.sort_unstable();
+    rows.dedup();
+    let width = a.values.len() / of_a.len().max(1);
+    let mut values = arr::zeros(&[&[rows.len()], &a.values.shape()[1..]].concat());
+    let sums = arr::data_mut(&mut values);
+    for (rows_of, part) in [(of_a, &a.values), (of_b, &b.values)] {
+        for (row, part) in rows_of.iter().zip(arr::data(part).chunks_exact(width)) {
+            let at = rows.binary_search(row).expect("a row of one of the two") * width;
+            sums[at..at + width].iter_mut().zip(part).for_each(|(sum, &v)| *sum += v);
+        }
+    }
+    Gradient { values, rows: Some(rows.into()) }
+}
+
 /// The Euclidean norm of all gradients together.
 pub fn global_norm<E: Elem>(gradients: &[Gradient<E>]) -> f64 {
     gradients.iter().map(|g| reduce::sum_squares(arr::data(&g.values))).sum::<f64>().sqrt()
@@ -314,6 +334,18 @@ mod tests {
         let mut gradients = tape.backward(loss).unwrap();
         let error = collect(&mut model, &mut gradients).err().unwrap().to_string();
         assert!(error.contains("no gradient reached b"), "{error}");
+    }
+
+    #[test]
+    fn gradients_of_some_rows_add_up() {
+        let some = |rows: &[u32], values: &[f64]| {
+            let values = arr::from_vec(&[rows.len(), 2], values.to_vec());
+            Gradient { values, rows: Some(rows.into()) }
+        };
+        let sum = add(some(&[1, 4], &[1.0, 2.0, 3.0, 4.0]), some(&[0, 4], &[5.0, 6.0, 7.0, 8.0]));
+        assert_eq!(sum.rows.as_deref(), Some(&[0, 1, 4][..]));
+        assert_eq!(arr::data(&sum.values), [5.0, 6.0, 1.0, 2.0, 10.0, 12.0]);
+        assert_eq!(arr::data(&add(whole(&[1.0]), whole(&[2.0])).values), [3.0]);
     }
 
     #[test]

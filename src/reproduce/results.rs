@@ -220,8 +220,8 @@ pub mod tests {
             k_share: vec![0.0, 1.0],
         };
         Trained {
-            last: Scores { test_accuracy: accuracy, test_loss: 0.1 },
-            best: Best { epoch: 2, test_accuracy: accuracy },
+            last: Scores { test_accuracy: accuracy, test_loss: 0.1, perplexity: None },
+            best: Best { epoch: 2, test_accuracy: accuracy, test_loss: 0.1 },
             epochs_to_95: 2,
             epochs: 3,
             parameters: 1000,

@@ -12,13 +12,13 @@ use super::experiments::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
 use crate::analysis::{gradient_variance, learned, tokens};
 use crate::config::Config;
-use crate::data::{self, Dataset};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::kernels::par;
 use crate::nn::{Init, Model};
 use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
-use crate::train::{Control, Examples, Start, checkpoint, train};
+use crate::train::{Control, Examples, Start, checkpoint, examples, learner::steps_per_epoch, train};
 
 /// What is to be done, and how.
 pub struct Plan<'a> {
@@ -93,7 +93,7 @@ impl Plan<'_> {
             for job in &jobs {
                 let name = job.config.dataset.as_str();
                 if !data.contains_key(name) {
-                    data.insert(name.to_string(), data::load(name, self.data_dir)?);
+                    data.insert(name.to_string(), examples::load(&job.config, self.data_dir)?);
                 }
             }
             let steps = jobs.iter().map(|job| steps(&job.config, &data)).sum();
@@ -246,11 +246,11 @@ fn look_at(
     folder: &RunFolder,
 ) -> Result<(Vec<usize>, Option<gradient_variance::Comparison>)> {
     let saved = checkpoint::load(&folder.last())?;
-    let input = saved.progress.input;
-    let mut model = Model::new(&config.spec(input.features(), input.classes), &mut Init::new(config.seed));
+    let input = &saved.progress.input;
+    let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder.last())?;
     let standardize = input.standardize()?;
-    let [train, test] = [&data.train, &data.test].map(|split| Examples::Images(split, &standardize));
+    let [train, test] = [Examples::train(data, &standardize), Examples::test(data, &standardize)];
     let tokens = tokens::observe(&model, test)?;
     let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
     Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
@@ -258,7 +258,6 @@ fn look_at(
 
 /// Optimiser steps of a whole training.
 fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
-    let per_epoch = data[&config.dataset].train.len().div_ceil(config.batch) as u64;
-    let all = per_epoch * config.epochs as u64;
+    let all = steps_per_epoch(config, &data[&config.dataset]) * config.epochs as u64;
     if config.max_steps > 0 { all.min(config.max_steps) } else { all }
 }

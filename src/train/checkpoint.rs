@@ -104,7 +104,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
         return Err(broken(format!("layout version {version}, this program reads {VERSION}")));
     }
     let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
-    let input = header.progress.input;
+    let input = &header.progress.input;
     if !input.is_possible() {
         return Err(broken(format!("impossible images: {input:?}")));
     }

@@ -1,9 +1,8 @@
 //! Loss, accuracy and expert usage on a split, without noise.
 
 use super::examples::Examples;
-use super::metrics::{LayerRecord, Scores};
+use super::metrics::{LayerRecord, Scores, perplexity};
 use crate::error::Result;
-use crate::nn::model::Loss;
 use crate::nn::moe::Usage;
 use crate::nn::{Model, Phase};
 use crate::tape::{Mode, Tape};
@@ -18,13 +17,15 @@ pub fn evaluate(model: &Model<f32>, examples: Examples) -> Result<(Scores, Vec<L
     for (feed, targets) in examples.batches() {
         let tape = Tape::new(Mode::Infer);
         let (h, dispatch) = model.hidden(&tape, &feed, Phase::Eval)?;
-        let found: Loss<f32> = model.loss(h, &targets)?;
+        let found = model.loss(h, &targets)?;
         right += found.right;
         loss += f64::from(found.mean.item()) * targets.len() as f64;
         count += targets.len();
         usage.iter_mut().zip(&dispatch).for_each(|(all, layer)| all.add(&layer.usage));
     }
     let count = count as f64;
-    let scores = Scores { test_accuracy: right as f64 / count, test_loss: loss / count };
+    let (test_accuracy, test_loss) = (right as f64 / count, loss / count);
+    let perplexity = matches!(examples, Examples::Text(_)).then(|| perplexity(test_loss));
+    let scores = Scores { test_accuracy, test_loss, perplexity };
     Ok((scores, usage.iter().map(LayerRecord::new).collect()))
 }

@@ -1,9 +1,14 @@
-//! The examples of a split, as a network takes them.
+//! The data of a run, and the examples of a split as a network takes them.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::arr::{self, Arr};
-use crate::data::{Images, Standardize};
+use crate::config::Config;
+use crate::data::{self, Dataset, Images, Standardize, Text};
+use crate::error::Result;
 use crate::kernels::par;
-use crate::nn::Feed;
+use crate::nn::{Feed, Tokens};
 
 /// What a network is shown, and what it is to answer: one target for each row of the feed.
 pub type Batch = (Feed<f32>, Vec<u32>);
@@ -13,13 +18,44 @@ pub type Batch = (Feed<f32>, Vec<u32>);
 pub enum Examples<'a> {
     /// Images, and how their pixels become numbers.
     Images(&'a Images, &'a Standardize),
+    /// Text. An example is a sequence; its targets are the tokens that follow.
+    Text(&'a Text),
 }
 
-impl Examples<'_> {
+/// The data set of a run; `data_dir` is the folder the user asked for, if any ([`data::data_dir`]).
+///
+/// # Errors
+/// Files that are missing or damaged.
+pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
+    if !data::is_text(&config.dataset) {
+        return Ok(Dataset::Images(data::load(&config.dataset, data_dir)?));
+    }
+    let Config { dataset, tokenizer, sequence, pack, .. } = config;
+    Ok(Dataset::Text(data::text::load(dataset, *tokenizer, *sequence, *pack, data_dir)?))
+}
+
+impl<'a> Examples<'a> {
+    /// What to learn from; images as `standardize` says.
+    pub fn train(data: &'a Dataset, standardize: &'a Standardize) -> Examples<'a> {
+        match data {
+            Dataset::Images(set) => Examples::Images(&set.train, standardize),
+            Dataset::Text(set) => Examples::Text(&set.train),
+        }
+    }
+
+    /// What to be judged on.
+    pub fn test(data: &'a Dataset, standardize: &'a Standardize) -> Examples<'a> {
+        match data {
+            Dataset::Images(set) => Examples::Images(&set.test, standardize),
+            Dataset::Text(set) => Examples::Text(&set.test),
+        }
+    }
+
     /// How many there are: images, or sequences.
     pub fn len(&self) -> usize {
         match self {
             Examples::Images(images, _) => images.len(),
+            Examples::Text(text) => text.len(),
         }
     }
 
@@ -32,6 +68,7 @@ impl Examples<'_> {
     pub fn at_once(&self) -> usize {
         match self {
             Examples::Images(..) => 500,
+            Examples::Text(_) => 16,
         }
     }
 
@@ -40,6 +77,16 @@ impl Examples<'_> {
         match self {
             Examples::Images(images, standardize) => {
                 (Feed::Images(gather(images, indices, standardize)), labels(images, indices))
+            }
+            Examples::Text(text) => {
+                let (mut ids, mut starts, mut targets) = (Vec::new(), vec![0], Vec::new());
+                for &index in indices {
+                    let sequence = text.sequence(index as usize);
+                    ids.extend_from_slice(&sequence[..sequence.len() - 1]);
+                    targets.extend_from_slice(&sequence[1..]);
+                    starts.push(ids.len());
+                }
+                (Feed::Tokens(Tokens { ids: ids.into(), starts: Arc::from(starts) }), targets)
             }
         }
     }
@@ -70,4 +117,18 @@ pub fn gather(images: &Images, indices: &[u32], standardize: &Standardize) -> Ar
 /// The classes of the images at `indices`.
 pub fn labels(images: &Images, indices: &[u32]) -> Vec<u32> {
     indices.iter().map(|&i| u32::from(images.labels[i as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_text_predicts_the_token_after_each() {
+        let text = Text { ids: vec![1, 2, 3, 3, 4, 7, 8, 9], starts: vec![0, 3, 5, 8] };
+        let (feed, targets) = Examples::Text(&text).batch(&[2, 0]);
+        let Feed::Tokens(Tokens { ids, starts }) = feed else { panic!("it is text") };
+        assert_eq!((&ids[..], &starts[..]), (&[7, 8, 1, 2][..], &[0, 2, 4][..]));
+        assert_eq!(targets, [8, 9, 2, 3]);
+    }
 }

@@ -32,11 +32,16 @@ pub struct Learner<'a> {
     pub quiet: bool,
 }
 
+/// Steps that show every training example once; the last may have fewer.
+pub fn steps_per_epoch(config: &Config, data: &Dataset) -> u64 {
+    data.counts().0.div_ceil(config.batch * config.accumulate) as u64
+}
+
 /// One step that was taken.
 pub struct Taken {
     /// What it found.
     pub result: StepResult,
-    /// How many answers the batch asked for.
+    /// How many answers the step asked for.
     pub count: usize,
     /// The epoch, counted from 0.
     pub epoch: u64,
@@ -48,13 +53,14 @@ impl<'a> Learner<'a> {
     /// Before the first step.
     ///
     /// # Errors
-    /// Images without a finite mean and deviation.
+    /// Images without a finite mean and deviation, text without a whole sequence.
     pub fn new(config: &'a Config, data: &'a Dataset) -> Result<Learner<'a>> {
-        let spec = config.spec(data.train.features(), data.classes);
+        let input = Input::of(data);
+        let spec = config.spec(input.features(), input.classes());
         let mut model = Model::new(&spec, &mut Init::new(config.seed));
         let optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
-        let standardize = Input::of(data).standardize()?;
-        let all_steps = data.train.len().div_ceil(config.batch) as u64 * config.epochs as u64;
+        let standardize = input.standardize()?;
+        let all_steps = steps_per_epoch(config, data) * config.epochs as u64;
         let rate = Rate {
             peak: config.lr,
             schedule: config.lr_schedule,
@@ -74,9 +80,9 @@ impl<'a> Learner<'a> {
         self.rate.total_steps
     }
 
-    /// Steps that show every training image once; the last may have fewer.
+    /// Steps that show every training example once; the last may have fewer.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.data.train.len().div_ceil(self.config.batch) as u64
+        steps_per_epoch(self.config, self.data)
     }
 
     /// Whether the last step is taken.
@@ -105,12 +111,12 @@ impl<'a> Learner<'a> {
 
     /// What it learns from.
     pub fn train(&self) -> Examples<'_> {
-        Examples::Images(&self.data.train, &self.standardize)
+        Examples::train(self.data, &self.standardize)
     }
 
     /// What it is judged on.
     pub fn test(&self) -> Examples<'_> {
-        Examples::Images(&self.data.test, &self.standardize)
+        Examples::test(self.data, &self.standardize)
     }
 
     /// The settings.
@@ -123,16 +129,17 @@ impl<'a> Learner<'a> {
         (!self.quiet).then_some(self.config.seed)
     }
 
-    /// The next batch.
-    pub fn next_batch(&mut self) -> Batch {
-        let (steps, batch) = (self.steps_per_epoch(), self.config.batch);
+    /// The batches of the next step.
+    pub fn next_batches(&mut self) -> Vec<Batch> {
+        let (steps, Config { batch, accumulate, .. }) = (self.steps_per_epoch(), self.config);
         let (epoch, in_epoch) = (self.steps() / steps, (self.steps() % steps) as usize);
         if self.order.is_empty() || in_epoch == 0 {
             let stream = Stream::new(self.config.seed, Purpose::Shuffle, 0, epoch);
-            self.order = stream.permutation(self.data.train.len());
+            self.order = stream.permutation(self.train().len());
         }
-        let part = &self.order[in_epoch * batch..((in_epoch + 1) * batch).min(self.order.len())];
-        self.train().batch(part)
+        let first = in_epoch * batch * accumulate;
+        let part = &self.order[first..(first + batch * accumulate).min(self.order.len())];
+        part.chunks(*batch).map(|part| self.train().batch(part)).collect()
     }
 
     /// One step on the next batch; `watch` is shown every array.
@@ -140,19 +147,19 @@ impl<'a> Learner<'a> {
     /// # Errors
     /// NaN or infinity in the loss or a gradient; nothing has changed then.
     pub fn step(&mut self, watch: Option<Watch<f32>>) -> Result<Taken> {
-        let batch = self.next_batch();
-        self.step_on(batch, watch)
+        let batches = self.next_batches();
+        self.step_on(batches, watch)
     }
 
-    /// [`Learner::step`] on another batch.
+    /// [`Learner::step`] on other batches.
     ///
     /// # Errors
     /// As [`Learner::step`].
-    pub fn step_on(&mut self, batch: Batch, watch: Option<Watch<f32>>) -> Result<Taken> {
+    pub fn step_on(&mut self, batches: Vec<Batch>, watch: Option<Watch<f32>>) -> Result<Taken> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
         let (seed, clip_norm) = (self.seed(), self.config.clip_norm);
-        let count = batch.1.len();
-        let result = watched_step(&mut self.model, &mut self.optimizer, batch, seed, rate, clip_norm, watch)?;
+        let count = batches.iter().map(|(_, targets)| targets.len()).sum();
+        let result = watched_step(&mut self.model, &mut self.optimizer, batches, seed, rate, clip_norm, watch)?;
         Ok(Taken { result, count, epoch, rate })
     }
 }

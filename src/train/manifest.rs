@@ -18,7 +18,7 @@ pub struct Manifest {
     pub schema_version: u32,
     /// BLAKE3 of `config.toml`.
     pub config_digest: String,
-    /// [`crate::data::Dataset::digest`].
+    /// [`crate::data::ImageSet::digest`].
     pub data_digest: String,
     /// The programs and machines that worked on it, in order.
     pub sessions: Vec<Session>,

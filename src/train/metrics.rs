@@ -142,7 +142,7 @@ pub struct Summary {
     /// After the last step.
     #[serde(rename = "final")]
     pub last: Scores,
-    /// The epoch with the highest test accuracy.
+    /// The best epoch.
     pub best: Best,
     /// The first epoch that reached 95% of the final test accuracy.
     pub epochs_to_95: usize,
@@ -156,7 +156,7 @@ pub struct Summary {
     pub digests: Digests,
     /// Wall-clock time.
     pub seconds: Seconds,
-    /// Training images per second of training time.
+    /// Training images, or tokens, per second of training time.
     pub samples_per_second: f64,
     /// The seed.
     pub seed: u64,
@@ -169,9 +169,9 @@ pub struct Summary {
 pub struct DatasetSummary {
     /// Its name.
     pub name: String,
-    /// Training images.
+    /// Training images, or sequences.
     pub train: usize,
-    /// Test images.
+    /// Test images, or sequences.
     pub test: usize,
     /// BLAKE3 of its content.
     pub digest: String,
@@ -209,15 +209,21 @@ pub struct Scores {
     pub test_accuracy: f64,
     /// Mean loss.
     pub test_loss: f64,
+    /// Of text, what the loss comes to: [`perplexity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
 }
 
-/// The best epoch.
+/// The best epoch: of images the one with the highest accuracy, of text the one with the least loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Counted from 1.
     pub epoch: usize,
     /// Its accuracy on the test split.
     pub test_accuracy: f64,
+    /// Its mean loss on the test split.
+    #[serde(default)]
+    pub test_loss: f64,
 }
 
 /// BLAKE3 of the parameters.
@@ -237,6 +243,11 @@ pub struct Seconds {
     pub train: f64,
     /// In evaluations.
     pub eval: f64,
+}
+
+/// How many equally likely tokens a loss per token stands for: `e^loss`.
+pub fn perplexity(loss: f64) -> f64 {
+    libm::exp(loss)
 }
 
 /// The first epoch whose accuracy is at least 95% of the last one's.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use examples::Examples;
 pub use learner::Learner;
-pub use progress::{Input, Progress};
+pub use progress::{ImageInput, Input, Progress};
 pub use state::State;
 pub use step::{StepResult, step, watched_step};
 

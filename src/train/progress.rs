@@ -1,15 +1,25 @@
-//! Where a run stands, and what its images look like: what a checkpoint keeps beside the arrays.
+//! Where a run stands, and what its network takes: what a checkpoint keeps beside the arrays.
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Link, Session};
 use super::metrics::{Best, EpochRecord, Seconds};
-use crate::data::{Dataset, Images, Standardize};
+use crate::data::{Dataset, Images, Standardize, text::tokenizer::Tokenizer};
 use crate::error::Result;
 
-/// What a network's images look like, kept with its parameters so that it can judge one without the data set.
+/// What a network takes, kept with its parameters so that it can be used without the data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Input {
+    /// Images.
+    Images(ImageInput),
+    /// Text.
+    Text(TextInput),
+}
+
+/// What a network's images look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Input {
+pub struct ImageInput {
     /// Rows of an image.
     pub height: usize,
     /// Columns of an image.
@@ -26,32 +36,69 @@ pub struct Input {
     pub std: f32,
 }
 
+/// How a network's text is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextInput {
+    /// Into tokens.
+    pub tokenizer: Tokenizer,
+}
+
 impl Input {
     /// Of a data set.
     pub fn of(data: &Dataset) -> Input {
-        let standardize = Standardize::fit(&data.train);
-        let Images { height, width, channels, scale, .. } = data.train;
-        let (mean, std) = (standardize.mean(), standardize.std());
-        Input { height, width, channels, scale, classes: data.classes, mean, std }
+        match data {
+            Dataset::Images(set) => {
+                let standardize = Standardize::fit(&set.train);
+                let Images { height, width, channels, scale, .. } = set.train;
+                let (mean, std) = (standardize.mean(), standardize.std());
+                Input::Images(ImageInput { height, width, channels, scale, classes: set.classes, mean, std })
+            }
+            Dataset::Text(set) => Input::Text(TextInput { tokenizer: set.tokenizer.clone() }),
+        }
     }
 
-    /// Whether these can be images at all; a damaged checkpoint may say anything.
+    /// Whether this can be at all; a damaged checkpoint may say anything.
     pub fn is_possible(&self) -> bool {
         let sane = |n: usize| (1..=1 << 12).contains(&n);
-        sane(self.height) && sane(self.width) && (1..=16).contains(&self.channels) && sane(self.classes)
+        match self {
+            Input::Images(i) => {
+                sane(i.height) && sane(i.width) && (1..=16).contains(&i.channels) && sane(i.classes)
+            }
+            Input::Text(text) => text.tokenizer.vocabulary() > 0,
+        }
     }
 
-    /// Numbers in an image.
+    /// Numbers in an image; 0 for text.
     pub fn features(&self) -> usize {
-        self.height * self.width * self.channels
+        match self {
+            Input::Images(images) => images.height * images.width * images.channels,
+            Input::Text(_) => 0,
+        }
     }
 
-    /// From pixels to the numbers the network takes.
+    /// Classes of images, or tokens of the vocabulary.
+    pub fn classes(&self) -> usize {
+        match self {
+            Input::Images(images) => images.classes,
+            Input::Text(text) => text.tokenizer.vocabulary(),
+        }
+    }
+
+    /// From pixels to the numbers the network takes; of no account for text.
     ///
     /// # Errors
     /// Impossible values, from a damaged file.
     pub fn standardize(&self) -> Result<Standardize> {
-        Standardize::new(self.mean, self.std, self.scale)
+        match self {
+            Input::Images(images) => Standardize::new(images.mean, images.std, images.scale),
+            Input::Text(_) => Standardize::new(0.0, 1.0, 1.0),
+        }
+    }
+}
+
+impl Default for Input {
+    fn default() -> Input {
+        Input::Images(ImageInput::default())
     }
 }
 
@@ -60,12 +107,14 @@ impl Input {
 pub struct Progress {
     /// Steps taken.
     pub step: u64,
-    /// Sum of the losses of this epoch's steps, each times its images.
+    /// Sum of the losses of this epoch's steps, each times its answers.
     pub epoch_loss: f64,
-    /// Training images put in the right class in this epoch.
+    /// Right answers in this epoch.
     pub epoch_correct: usize,
-    /// Training images seen in this epoch.
+    /// Answers that this epoch's steps asked for.
     pub epoch_seen: usize,
+    /// Answers that all steps asked for.
+    pub seen: u64,
     /// The best epoch so far.
     pub best: Best,
     /// The finished epochs.
@@ -78,7 +127,7 @@ pub struct Progress {
     pub sessions: Vec<Session>,
     /// Digests of the state so far.
     pub chain: Vec<Link>,
-    /// What the images look like.
+    /// What the network takes.
     pub input: Input,
 }
 

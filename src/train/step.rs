@@ -3,7 +3,7 @@
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::kernels::{elem::Elem, reduce};
-use crate::nn::model::Loss;
+use crate::nn::head::Loss;
 use crate::nn::moe::{Dispatch, Usage};
 use crate::nn::param::for_each_param;
 use crate::nn::{Feed, Model, Phase};
@@ -12,6 +12,7 @@ use crate::tape::{Gradient, Mode, Tape, Var};
 use crate::watch::{Part, Seen, Watch};
 
 /// What one step found.
+#[derive(Default)]
 pub struct StepResult {
     /// Mean loss of the batch, without the routers' own losses.
     pub loss: f64,
@@ -38,49 +39,86 @@ pub fn step<E: Elem>(
     rate: f64,
     clip_norm: f64,
 ) -> Result<StepResult> {
-    watched_step(model, optimizer, (feed.into(), targets), Some(seed), rate, clip_norm, None)
+    watched_step(model, optimizer, vec![(feed.into(), targets)], Some(seed), rate, clip_norm, None)
 }
 
-/// [`step`], with every array shown to `watch` in the order of execution; without a seed nothing is random.
+/// [`step`] on several batches, whose gradients are added up as if they were one, with every array shown to `watch` in
+/// the order of execution; without a seed nothing is random.
 ///
 /// # Errors
 /// As [`step`].
 pub fn watched_step<E: Elem>(
     model: &mut Model<E>,
     optimizer: &mut Optimizer<E>,
-    (feed, targets): (Feed<E>, Vec<u32>),
+    batches: Vec<(Feed<E>, Vec<u32>)>,
     seed: Option<u64>,
     rate: f64,
     clip_norm: f64,
     watch: Option<Watch<E>>,
 ) -> Result<StepResult> {
     let step = optimizer.steps;
-    let tape = Tape::watched(Mode::Train, watch.clone());
-    let (h, dispatch) = model.hidden(&tape, &feed, Phase::Train { seed, step })?;
-    let Loss { mean: loss, right } = model.loss(h, &targets)?;
-    let (total, losses) = with_routers(loss, &dispatch);
-    let gradients = optim::collect(model, &mut tape.backward(total)?)?;
-    let gradient_norm = optim::global_norm(&gradients);
-    let (loss_value, total_value) = (loss.item().f64(), total.item().f64());
-    if !total_value.is_finite() || !gradient_norm.is_finite() {
-        let culprit = tape.first_non_finite(total).unwrap_or_else(|| "the norm of the gradients".into());
-        let parameter = first_bad(model, &gradients)
-            .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
-        let what = format!("loss {total_value}, first NaN or infinity in {culprit}{parameter}");
-        return Err(Error::NonFinite { step: step + 1, loss: total_value, what });
+    let count: usize = batches.iter().map(|(_, targets)| targets.len()).sum();
+    let mut sum: Option<Vec<Gradient<E>>> = None;
+    let mut found = StepResult::default();
+    for (part, (feed, targets)) in batches.into_iter().enumerate() {
+        let tape = Tape::watched(Mode::Train, watch.clone());
+        // Each batch of a step has random numbers of its own.
+        let seed = seed.map(|seed| seed ^ ((part as u64) << 44));
+        let (h, dispatch) = model.hidden(&tape, &feed, Phase::Train { seed, step })?;
+        let Loss { mean: loss, right } = model.loss(h, &targets)?;
+        let (total, losses) = with_routers(loss, &dispatch);
+        let share = targets.len() as f64 / count as f64;
+        let mut gradients = tape.backward_from(total, arr::full(&total.shape(), E::of(share)));
+        let gradients = optim::collect(model, &mut gradients)?;
+        let gradients = match sum.take() {
+            None => gradients,
+            Some(sum) => sum.into_iter().zip(gradients).map(|(a, b)| optim::add(a, b)).collect(),
+        };
+        found.gradient_norm = optim::global_norm(&gradients);
+        let total_value = total.item().f64();
+        if !total_value.is_finite() || !found.gradient_norm.is_finite() {
+            let culprit = tape.first_non_finite(total).unwrap_or_else(|| "the norm of the gradients".into());
+            let parameter = first_bad(model, &gradients)
+                .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
+            let what = format!("loss {total_value}, first NaN or infinity in {culprit}{parameter}");
+            return Err(Error::NonFinite { step: step + 1, loss: total_value, what });
+        }
+        found.add(share, loss.item().f64(), losses, right, &dispatch);
+        sum = Some(gradients);
+        // The tape holds the parameters too; without it the optimiser can write in place.
     }
-    let usage: Vec<Usage> = dispatch.into_iter().map(|layer| layer.usage).collect();
-    // The tape holds the parameters too; without it the optimiser can write in place.
-    drop(tape);
-    let clip = if clip_norm > 0.0 && gradient_norm > clip_norm { clip_norm / gradient_norm } else { 1.0 };
+    let gradients = sum.unwrap_or_default();
+    let norm = found.gradient_norm;
+    let clip = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
     optimizer.step(model, &gradients, rate, clip);
     if let Some(watch) = watch {
-        watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], E::of(gradient_norm)));
+        watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], E::of(norm)));
         show_update(model, optimizer, &mut *watch.borrow_mut());
     }
     gradients.into_iter().for_each(|gradient| arr::recycle(gradient.values));
-    model.absorb(&usage);
-    Ok(StepResult { loss: loss_value, losses, gradient_norm, right, usage })
+    model.absorb(&found.usage);
+    Ok(found)
+}
+
+impl StepResult {
+    /// Adds what one batch found, which has this share of the step's answers.
+    fn add<E: Elem>(
+        &mut self,
+        share: f64,
+        loss: f64,
+        losses: Vec<(&'static str, f64)>,
+        right: usize,
+        dispatch: &[Dispatch<E>],
+    ) {
+        self.loss += share * loss;
+        self.right += right;
+        self.losses.resize(losses.len(), ("", 0.0));
+        for (sum, (name, loss)) in self.losses.iter_mut().zip(losses) {
+            *sum = (name, sum.1 + share * loss);
+        }
+        self.usage.resize(dispatch.len(), Usage::default());
+        self.usage.iter_mut().zip(dispatch).for_each(|(sum, layer)| sum.add(&layer.usage));
+    }
 }
 
 /// The task's loss and those of all layers' routers together; and the latter by name, in order of appearance.

@@ -147,6 +147,7 @@ impl<'a> Trainer<'a> {
         progress.epoch_loss += result.loss * count as f64;
         progress.epoch_correct += result.right;
         progress.epoch_seen += count;
+        progress.seen += count as u64;
         progress.seconds.train += start.elapsed().as_secs_f64();
         let (step, gradient_norm) = (progress.step, result.gradient_norm);
         let router_losses = result.losses.iter().map(|&(name, loss)| (name.to_string(), loss)).collect();
@@ -177,8 +178,14 @@ impl<'a> Trainer<'a> {
         self.log.write(&Line::Epoch(record.clone()))?;
         (progress.epoch_loss, progress.epoch_correct, progress.epoch_seen) = (0.0, 0, 0);
         progress.history.push(record);
-        if scores.test_accuracy > progress.best.test_accuracy || progress.best.epoch == 0 {
-            progress.best = Best { epoch, test_accuracy: scores.test_accuracy };
+        let Scores { test_accuracy, test_loss, perplexity } = scores;
+        let best = &progress.best;
+        let is_better = match perplexity {
+            None => test_accuracy > best.test_accuracy,
+            Some(_) => test_loss < best.test_loss,
+        };
+        if is_better || best.epoch == 0 {
+            progress.best = Best { epoch, test_accuracy, test_loss };
             let parameters = State::of(&mut self.learner.model, None);
             let digest = parameters.digest();
             // Nothing goes on from this one: it needs no record of the way here.
@@ -194,19 +201,21 @@ impl<'a> Trainer<'a> {
         let last_digest = State::of(&mut self.learner.model, None).digest();
         let Trainer { config, data, progress, learner, .. } = &self;
         let last = &progress.history[progress.history.len() - 1];
-        // Whole epochs, and full batches of the one that was begun.
-        let (steps, per_epoch) = (progress.step as usize, learner.steps_per_epoch() as usize);
-        let seen = steps / per_epoch * data.train.len() + steps % per_epoch * config.batch;
+        let (train, test) = data.counts();
         let summary = Summary {
             schema_version: 1,
             dataset: metrics::DatasetSummary {
-                name: data.name.to_string(),
-                train: data.train.len(),
-                test: data.test.len(),
+                name: data.name().to_string(),
+                train,
+                test,
                 digest: progress.data_digest.clone(),
             },
             model: metrics::ModelSummary::new(learner.model.spec(), &metrics::mean_active(&last.layers)),
-            last: Scores { test_accuracy: last.test_accuracy, test_loss: last.test_loss },
+            last: Scores {
+                test_accuracy: last.test_accuracy,
+                test_loss: last.test_loss,
+                perplexity: matches!(data, Dataset::Text(_)).then(|| metrics::perplexity(last.test_loss)),
+            },
             best: progress.best,
             epochs_to_95: metrics::epochs_to_95(&progress.history),
             epochs: last.epoch,
@@ -214,7 +223,7 @@ impl<'a> Trainer<'a> {
             layers: last.layers.clone(),
             digests: metrics::Digests { init: self.init_digest.clone(), last: last_digest },
             seconds: progress.seconds,
-            samples_per_second: seen as f64 / progress.seconds.train.max(1e-9),
+            samples_per_second: progress.seen as f64 / progress.seconds.train.max(1e-9),
             seed: config.seed,
             threads: par::threads(),
         };

@@ -174,7 +174,7 @@ pub fn inference_digest(model: &Model<f32>, examples: Examples, batch: usize) ->
     for part in indices.chunks(batch) {
         let tape = Tape::new(Mode::Infer);
         let (h, _) = model.hidden(&tape, &examples.batch(part).0, Phase::Eval)?;
-        logits.extend_from_slice(crate::arr::data(&model.classify(h)?.value()));
+        logits.extend_from_slice(crate::arr::data(&model.logits(h)?.value()));
     }
     let logits: Arr<f32> = crate::arr::from_vec(&[logits.len() / classes, classes], logits);
     Ok(State { tensors: vec![("logits".into(), logits)], numbers: Vec::new() }.digest())
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_one_bit_is_found_where_it_was_made_at_20_random_places() {
-        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let (config, data) = (config(), Dataset::from(data::load("digits", None).unwrap()));
         let chain = record(&config, &data);
         assert_eq!(chain.iter().map(|link| link.step).collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
         let learner = || Learner::new(&config, &data).unwrap();
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_sign_of_a_zero_is_found() {
-        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let (config, data) = (config(), Dataset::from(data::load("digits", None).unwrap()));
         let chain = record(&config, &data);
         let learner = || Learner::new(&config, &data).unwrap();
         // In the last step before a digest: the next would add to the zero, and lose its sign.
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn without_a_fault_every_digest_comes_out_again_and_nothing_is_located() {
-        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let (config, data) = (config(), Dataset::from(data::load("digits", None).unwrap()));
         let chain = record(&config, &data);
         let learner = || Learner::new(&config, &data).unwrap();
         let outcome = condition(3).run(|| replay(learner(), &chain, STEPS, None, &mut |_| ())).unwrap();
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn logits_do_not_depend_on_the_batch() {
-        let (config, data) = (config(), data::load("digits", None).unwrap());
+        let (config, data) = (config(), Dataset::from(data::load("digits", None).unwrap()));
         let mut learner = Learner::new(&config, &data).unwrap();
         let digest =
             |learner: &Learner, batch| inference_digest(&learner.model, learner.test(), batch).unwrap();

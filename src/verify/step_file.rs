@@ -2,11 +2,12 @@
 //!
 //! | name | shape | what |
 //! |---|---|---|
-//! | `inputs`, `targets` | (T, inputs), (T) | the batch, standardised, and its classes |
+//! | `inputs`, `targets` | (T, inputs), (T) | the batch of images, standardised, and their classes |
+//! | `inputs`, `starts`, `targets` | (T), (S + 1), (T) | or of text: tokens, where sequences begin and the last ends, the tokens that follow |
 //! | `steps` | () | steps taken before |
 //! | a name as in checkpoints | | parameters, `optimizer.first.` and `optimizer.second.` moments, before the step |
 //! | `state.` and a name | () | running numbers such as thresholds, before the step, f64 |
-//! | `outputs`, `loss` | (T, classes), () | logits, and their mean cross-entropy |
+//! | `outputs`, `loss` | (T, classes), () | logits (of images), and their mean cross-entropy |
 //! | `router_losses.` and a name | () | what the routers add to the loss, weighted |
 //! | `routing.L.chosen`, `routing.L.weights` | (T, E) | layer L's experts for each token, and their weights |
 //! | `gradients.` and a name | | the gradient of `loss` and all `router_losses` together |
@@ -21,7 +22,8 @@ use serde::Serialize;
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::nn::param::{Item, for_each, for_each_param};
-use crate::nn::{Feed, Phase};
+use crate::nn::{Feed, Phase, Tokens};
+use crate::nn::embedding::rows_of;
 use crate::tape::{Mode, Tape};
 use crate::tensors::{self, Tensor};
 use crate::train::examples::Batch;
@@ -33,6 +35,7 @@ const INPUTS: &str = "inputs";
 const TARGETS: &str = "targets";
 /// What a step adds to the file; ignored when such a file is read again.
 const RESULTS: [&str; 6] = ["outputs", "loss", "router_losses.", "routing.", "gradients.", "after."];
+const STARTS: &str = "starts";
 const STEPS: &str = "steps";
 const STATE: &str = "state.";
 
@@ -118,26 +121,42 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
     }
     problem.map_or(Ok(()), Err)?;
     let spec = learner.model.spec();
+    let whole = |name: &str, tensor: &Tensor, most: usize| -> Result<Vec<u32>> {
+        let all = tensor.to_i64().ok_or_else(|| bad(format!("{name} must hold I64")))?;
+        let fits = |&n: &i64| u32::try_from(n).ok().filter(|&n| n as usize <= most);
+        let all: Option<Vec<u32>> = all.iter().map(fits).collect();
+        let all = all.ok_or_else(|| bad(format!("{name} must be from 0 to {most}")))?;
+        match all.is_empty() || tensor.shape.len() != 1 {
+            true => Err(bad(format!("{name} is {:?}; it must be (T), at least one", tensor.shape))),
+            false => Ok(all),
+        }
+    };
     let batch = match (tensors.remove(INPUTS), tensors.remove(TARGETS)) {
         (None, None) => None,
         (Some(inputs), Some(targets)) => {
-            let images = numbers(INPUTS, &inputs)?;
-            let classes = targets.to_i64().ok_or_else(|| bad(format!("{TARGETS} must hold I64")))?;
-            let fits = |&class: &i64| u32::try_from(class).ok().filter(|&c| (c as usize) < spec.classes);
-            let classes: Option<Vec<u32>> = classes.iter().map(fits).collect();
-            let classes = classes
-                .ok_or_else(|| bad(format!("{TARGETS} must be classes from 0 to {}", spec.classes - 1)))?;
-            if classes.is_empty() || targets.shape.len() != 1 {
-                return Err(bad(format!("{TARGETS} is {:?}; it must be (T), at least one", targets.shape)));
-            }
-            if images.shape() != [classes.len(), spec.inputs] {
-                let (is, inputs) = (images.shape(), spec.inputs);
-                return Err(bad(format!(
-                    "{INPUTS} is {is:?}; {} targets need [{0}, {inputs}]",
-                    classes.len()
-                )));
-            }
-            Some((Feed::Images(images), classes))
+            let targets = whole(TARGETS, &targets, spec.classes - 1)?;
+            let count = targets.len();
+            let fits = |is: &[usize], must: &[usize]| match is == must {
+                true => Ok(()),
+                false => Err(bad(format!("{INPUTS} is {is:?}; {count} targets need {must:?}"))),
+            };
+            let feed = if spec.text.is_some() {
+                let ids = whole(INPUTS, &inputs, spec.classes - 1)?;
+                fits(&[ids.len()], &[count])?;
+                let starts = tensors.remove(STARTS).map(|starts| whole(STARTS, &starts, count)).transpose()?;
+                let starts = starts.unwrap_or_else(|| vec![0, count as u32]);
+                let rise = starts.windows(2).all(|pair| pair[0] < pair[1]);
+                if !rise || starts[0] != 0 || starts[starts.len() - 1] as usize != count {
+                    return Err(bad(format!("{STARTS} must rise from 0 to the number of tokens, {count}")));
+                }
+                let starts = starts.into_iter().map(|start| start as usize).collect();
+                Feed::Tokens(Tokens { ids: ids.into(), starts })
+            } else {
+                let images = numbers(INPUTS, &inputs)?;
+                fits(images.shape(), &[count, spec.inputs])?;
+                Feed::Images(images)
+            };
+            Some((feed, targets))
         }
         _ => return Err(bad(format!("has only one of {INPUTS} and {TARGETS}"))),
     };
@@ -158,16 +177,26 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
 /// # Errors
 /// NaN or infinity in the step, and the system's, with the path.
 pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result<()> {
-    let (feed, targets) = batch.unwrap_or_else(|| learner.next_batch());
-    let inputs = match &feed {
-        Feed::Images(images) => Tensor::f32(images),
-        Feed::Tokens(_) => unreachable!(),
+    let (feed, targets) = match batch {
+        Some(batch) => batch,
+        None => <[Batch; 1]>::try_from(learner.next_batches()).map(|[batch]| batch).map_err(|batches| {
+            let what = format!("a step file holds one batch, not {}; set it to 1", batches.len());
+            Error::config("accumulate", what)
+        })?,
     };
-    let mut tensors = vec![
-        (INPUTS.to_string(), inputs),
-        (TARGETS.to_string(), Tensor::i64(&[targets.len()], targets.iter().map(|&class| class.into()))),
-    ];
-    tensors.push((STEPS.to_string(), Tensor::i64(&[], [learner.steps() as i64].into_iter())));
+    let ids = |ids: &[u32]| Tensor::i64(&[ids.len()], ids.iter().map(|&id| id.into()));
+    let mut tensors = match &feed {
+        Feed::Images(images) => vec![(INPUTS.to_string(), Tensor::f32(images))],
+        Feed::Tokens(tokens) => {
+            let starts = tokens.starts.iter().map(|&start| start as i64);
+            let starts = Tensor::i64(&[tokens.starts.len()], starts);
+            vec![(INPUTS.to_string(), ids(&tokens.ids)), (STARTS.to_string(), starts)]
+        }
+    };
+    tensors.extend([
+        (TARGETS.to_string(), ids(&targets)),
+        (STEPS.to_string(), Tensor::i64(&[], [learner.steps() as i64].into_iter())),
+    ]);
     let mut names = Vec::new();
     for_each_param(&mut learner.model, |name, _| names.push(name.to_string()));
     let State { tensors: arrays, numbers } = learner.state();
@@ -175,7 +204,7 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
     tensors.extend(numbers.into_iter().map(|(name, v)| (format!("{STATE}{name}"), Tensor::number(v))));
     routing(learner, &feed, &mut tensors)?;
 
-    // The last gradient shown for a parameter is the whole of it; the head's last value is the logits.
+    // The last gradient shown for a parameter is the whole of it; the linear head's value is the logits.
     let gradients = Rc::new(RefCell::new(vec![None; names.len()]));
     let outputs = Rc::new(RefCell::new(None));
     let watch = {
@@ -184,11 +213,15 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
             Seen::Gradient { parameter: Some(slot), .. } => {
                 gradients.borrow_mut()[slot] = Some(array.clone());
             }
-            Seen::Value { place: Place("head", _), .. } => *outputs.borrow_mut() = Some(array.clone()),
+            Seen::Value { place: Place("head", _), op: "linear", .. } => *outputs.borrow_mut() = Some(array.clone()),
             _ => {}
         }
     };
-    let taken = learner.step_on((feed, targets), Some(Rc::new(RefCell::new(watch))))?;
+    let rows = match &feed {
+        Feed::Images(_) => Vec::new(),
+        Feed::Tokens(tokens) => rows_of(&tokens.ids),
+    };
+    let taken = learner.step_on(vec![(feed, targets)], Some(Rc::new(RefCell::new(watch))))?;
     let loss = arr::full(&[], taken.result.loss as f32);
     tensors.extend(outputs.take().map(|logits| ("outputs".to_string(), Tensor::f32(&logits))));
     tensors.push(("loss".to_string(), Tensor::f32(&loss)));
@@ -198,12 +231,17 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
             (format!("router_losses.{name}"), Tensor::f32(&arr::full(&[], *loss as f32)))
         }),
     );
-    let gradients = gradients.take();
-    tensors.extend(
-        names.iter().zip(&gradients).filter_map(|(name, gradient)| {
-            Some((format!("gradients.{name}"), Tensor::f32(gradient.as_ref()?)))
-        }),
-    );
+    let (gradients, mut slots) = (gradients.take(), 0..);
+    for_each_param(&mut learner.model, |name, param| {
+        let slot: usize = slots.next().expect("it has no end");
+        let Some(gradient) = &gradients[slot] else { return };
+        // An embedding's has only the rows of the batch.
+        let whole = match gradient.shape() == param.value.shape() {
+            true => gradient.clone(),
+            false => spread(gradient, &rows, param.value.shape()),
+        };
+        tensors.push((format!("gradients.{name}"), Tensor::f32(&whole)));
+    });
     for_each_param(&mut learner.model, |name, param| {
         tensors.push((format!("after.{name}"), Tensor::f32(&param.value)));
     });
@@ -214,6 +252,15 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
         gradient_norm: taken.result.gradient_norm,
     };
     tensors::write(path, &tensors, serde_json::to_string(&header).expect("plain data"))
+}
+
+/// Zeros of this shape with `some` in these rows.
+fn spread(some: &Arr<f32>, rows: &[u32], shape: &[usize]) -> Arr<f32> {
+    let (mut whole, width) = (arr::zeros(shape), shape[1..].iter().product::<usize>());
+    for (row, some) in rows.iter().zip(arr::data(some).chunks_exact(width)) {
+        arr::data_mut(&mut whole)[*row as usize * width..][..width].copy_from_slice(some);
+    }
+    whole
 }
 
 /// Which experts each token goes to in the step to come, and with what weights.

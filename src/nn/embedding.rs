@@ -1,0 +1,87 @@
+//! A vector for each token of a vocabulary.
+
+use super::param::{Init, Module, Param, Visitor};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::tape::{Mode, Tape, Var};
+
+/// A table of vectors, (V, d).
+#[derive(Clone, Debug)]
+pub struct Embedding<E> {
+    /// The table.
+    pub table: Param<E>,
+}
+
+impl<E: Elem> Embedding<E> {
+    /// `vocabulary` vectors of `width` numbers, uniform within `1/sqrt(width)`.
+    pub fn new(vocabulary: usize, width: usize, init: &mut Init) -> Embedding<E> {
+        Embedding { table: Param::uniform(&[vocabulary, width], width, init) }
+    }
+
+    /// The vectors of `ids`, (T, d). Where nothing else on the tape reads the table (`alone`), only the rows that
+    /// `ids` name stand on it, and only they get a gradient.
+    ///
+    /// # Errors
+    /// Ids that are not in the vocabulary.
+    pub fn forward<'t>(&self, tape: &'t Tape<E>, ids: &[u32], alone: bool) -> Result<Var<'t, E>> {
+        if !alone || tape.mode() == Mode::Infer || ids.iter().any(|&id| id as usize >= self.rows()) {
+            return embed(self.table.on(tape), ids);
+        }
+        let rows = rows_of(ids);
+        let local: Vec<u32> =
+            ids.iter().map(|id| rows.binary_search(id).expect("a row of an id") as u32).collect();
+        embed(self.table.rows_on(tape, rows.into()), &local)
+    }
+
+    fn rows(&self) -> usize {
+        self.table.value.shape()[0]
+    }
+}
+
+/// The rows of a table that `ids` name, each once, rising.
+pub fn rows_of(ids: &[u32]) -> Vec<u32> {
+    let mut rows = ids.to_vec();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+fn embed<'t, E: Elem>(table: Var<'t, E>, ids: &[u32]) -> Result<Var<'t, E>> {
+    table.tape().apply(crate::ops::index::Embedding::new(ids, &[ids.len()]), [table])
+}
+
+impl<E: Elem> Module<E> for Embedding<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Embedding { table } = self;
+        v.param("table", table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::param::number;
+
+    #[test]
+    fn rows_alone_and_the_whole_table_give_the_same_vectors_and_gradients() {
+        let mut embedding = Embedding::<f64>::new(9, 3, &mut Init::new(1));
+        number(&mut embedding);
+        let ids = [7, 2, 2, 0, 7, 7];
+        let run = |alone| {
+            let tape = Tape::new(Mode::Train);
+            let h = embedding.forward(&tape, &ids, alone).unwrap();
+            let gradient = tape.backward(h.mul(h).sum()).unwrap().take_parameter(embedding.table.slot()).unwrap();
+            (h.value(), gradient)
+        };
+        let ((h, some), (expected, whole)) = (run(true), run(false));
+        assert_eq!(h, expected);
+        assert_eq!((some.rows.as_deref(), whole.rows), (Some(&[0, 2, 7][..]), None));
+        for (i, row) in [0usize, 2, 7].into_iter().enumerate() {
+            assert_eq!(arr::data(&some.values)[i * 3..][..3], arr::data(&whole.values)[row * 3..][..3]);
+        }
+        let tape = Tape::new(Mode::Train);
+        let error = embedding.forward(&tape, &[1, 9], true).err().unwrap().to_string();
+        assert!(error.contains("index 9 at position 1 is not below the 9 rows"), "{error}");
+    }
+}

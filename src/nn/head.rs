@@ -1,0 +1,116 @@
+//! The last layer: logits for a few classes, or for a vocabulary.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::linear::Linear;
+use super::param::{Init, Module, Param, Visitor};
+use crate::arr;
+use crate::error::Result;
+use crate::kernels::{elem::Elem, select};
+use crate::ops::fused::linear_cross_entropy::LinearCrossEntropy;
+use crate::ops::fused::logits::Logits;
+use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::tape::{Mode, Var};
+
+/// What a batch of answers cost.
+pub struct Loss<'t, E: Elem> {
+    /// Mean cross-entropy.
+    pub mean: Var<'t, E>,
+    /// How many targets had the largest logit.
+    pub right: usize,
+}
+
+/// From tokens to logits.
+#[derive(Clone, Debug)]
+pub enum Head<E> {
+    /// Of a few classes.
+    Classes(Linear<E>),
+    /// Of a vocabulary, whose logits are never all there at once in training.
+    Vocabulary(Vocabulary<E>),
+}
+
+/// `h W^T + b`, W (V, d).
+#[derive(Clone, Debug)]
+pub struct Vocabulary<E> {
+    /// A vector for each token, (V, d); none if the embedding's table stands in.
+    pub w: Option<Param<E>>,
+    /// Biases, (V).
+    pub b: Option<Param<E>>,
+}
+
+impl<E: Elem> Vocabulary<E> {
+    /// Weights uniform within `1/sqrt(width)`, unless they are `tied` to the embedding's; biases zero.
+    pub fn new(vocabulary: usize, width: usize, tied: bool, biased: bool, init: &mut Init) -> Vocabulary<E> {
+        let w = (!tied).then(|| Param::uniform(&[vocabulary, width], width, init));
+        Vocabulary { w, b: biased.then(|| Param::full(&[vocabulary], 0.0)) }
+    }
+
+    /// The weights and the biases on the tape of `h`.
+    fn parameters<'t>(&self, h: Var<'t, E>, table: Option<&Param<E>>) -> (Var<'t, E>, Option<Var<'t, E>>) {
+        let w = self.w.as_ref().or(table).expect("a tied head is given its table");
+        (w.on(h.tape()), self.b.as_ref().map(|b| b.on(h.tape())))
+    }
+}
+
+impl<E: Elem> Head<E> {
+    /// Tokens (T, d) to logits (T, C); `table` is the embedding's, for a head that is tied to it.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn logits<'t>(&self, h: Var<'t, E>, table: Option<&Param<E>>) -> Result<Var<'t, E>> {
+        match self {
+            Head::Classes(linear) => linear.forward(h),
+            Head::Vocabulary(head) => match head.parameters(h, table) {
+                (w, None) => h.tape().apply_fused(Logits, [h, w]),
+                (w, Some(b)) => h.tape().apply_fused(Logits, [h, w, b]),
+            },
+        }
+    }
+
+    /// The mean cross-entropy of tokens (T, d), with a target each.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, targets that are no classes.
+    pub fn loss<'t>(
+        &self,
+        h: Var<'t, E>,
+        targets: &[u32],
+        table: Option<&Param<E>>,
+    ) -> Result<Loss<'t, E>> {
+        let tape = h.tape();
+        let Head::Vocabulary(head) = self else {
+            let logits = self.logits(h, table)?;
+            tape.enter("loss", None);
+            let mean = tape.apply(SoftmaxCrossEntropy { targets: targets.into() }, [logits])?;
+            let (logits, classes) = (logits.value(), logits.shape()[1]);
+            return Ok(Loss { mean, right: select::right(arr::data(&logits), classes, targets) });
+        };
+        tape.enter("loss", None);
+        let right = Arc::new(AtomicUsize::new(0));
+        let gradients = tape.mode() != Mode::Infer;
+        let op = LinearCrossEntropy { targets: targets.into(), gradients, right: right.clone() };
+        let mean = match head.parameters(h, table) {
+            (w, None) => tape.apply_fused(op, [h, w])?,
+            (w, Some(b)) => tape.apply_fused(op, [h, w, b])?,
+        };
+        Ok(Loss { mean, right: right.load(Ordering::Relaxed) })
+    }
+}
+
+impl<E: Elem> Module<E> for Vocabulary<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let Vocabulary { w, b } = self;
+        w.iter_mut().for_each(|w| v.param("w", w));
+        b.iter_mut().for_each(|b| v.param("b", b));
+    }
+}
+
+impl<E: Elem> Module<E> for Head<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        match self {
+            Head::Classes(linear) => linear.visit(v),
+            Head::Vocabulary(head) => head.visit(v),
+        }
+    }
+}

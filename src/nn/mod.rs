@@ -1,5 +1,6 @@
 //! Parameters, layers and models. Every constructor takes its random numbers explicitly.
 
+pub mod attention;
 pub mod experts;
 pub mod linear;
 pub mod model;

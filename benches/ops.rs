@@ -1,8 +1,9 @@
-//! Each fused operation of the network Small, forward and backward.
+//! Each fused operation of the network Small, and those of a Transformer's attention, forward and backward.
 
 use std::sync::Arc;
 
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
+use dynamoe::kernels::attention::{self, Heads, Starts};
 use dynamoe::kernels::routes::Routes;
 use dynamoe::kernels::select;
 use dynamoe::nn::experts::Experts;
@@ -11,6 +12,8 @@ use dynamoe::nn::norm::LayerNorm;
 use dynamoe::nn::param::number;
 use dynamoe::nn::router::{Layer, Router, percentile::Percentile};
 use dynamoe::nn::{Init, Phase};
+use dynamoe::ops::fused::attention::Attention;
+use dynamoe::ops::fused::rotary::Rotary;
 use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::{Mode, Tape, Var, arr};
 
@@ -75,6 +78,53 @@ fn ops(c: &mut Criterion) {
     });
 }
 
+/// Eight heads of 32 numbers over 4,096 tokens; an element of the throughput is one operation of the products that
+/// causal attention needs: 4 for each number of a query's head and key it sees, and 10 on the way back.
+fn sequences(c: &mut Criterion) {
+    const HEADS: Heads = Heads { count: 8, groups: 8, width: 32 };
+    let (tokens, width) = (4096, HEADS.count * HEADS.width);
+    let x = [0, 1, 2].map(|layer| arr::from_vec(&[tokens, width], normal(tokens * width, layer)));
+    for length in [128, 256] {
+        let starts: Arc<[usize]> = (0..=tokens).step_by(length).collect();
+        let seen = (tokens * width * (length + 1) / 2) as u64;
+        let attention = Attention { starts: starts.clone(), heads: HEADS };
+        let mut group = c.benchmark_group(format!("attention, {} x {length}", tokens / length));
+        group.throughput(Throughput::Elements(4 * seen)).bench_function("forward", |bench| {
+            bench.iter(|| {
+                let tape = Tape::new(Mode::Infer);
+                tape.apply(attention.clone(), x.clone().map(|x| tape.constant(x)))
+                    .expect("shapes fit")
+                    .value()
+            });
+        });
+        group.throughput(Throughput::Elements(14 * seen)).bench_function("forward and backward", |bench| {
+            bench.iter(|| {
+                let tape = Tape::new(Mode::Train);
+                let x = x.clone().map(|x| tape.variable(x));
+                let y = tape.apply(attention.clone(), x).expect("shapes fit");
+                tape.backward_from(y, y.value()).wrt(x[0])
+            });
+        });
+        let rotary = Rotary { starts, head: HEADS.width, theta: 10_000.0, first: 0 };
+        group.throughput(Throughput::Elements((tokens * width) as u64)).bench_function("rotary", |bench| {
+            bench.iter(|| {
+                let tape = Tape::new(Mode::Infer);
+                tape.apply(rotary.clone(), [tape.constant(x[0].clone())]).expect("shapes fit").value()
+            });
+        });
+    }
+    let keys = 256;
+    let (mut y, mut log_sums) = (vec![0.0; width], vec![0.0; HEADS.count]);
+    let inputs = [normal(width, 0), normal(keys * width, 1), normal(keys * width, 2)];
+    let starts = Starts { queries: &[0, 1], keys: &[0, keys] };
+    c.bench_function("attention, one query and 256 keys", |bench| {
+        bench.iter(|| {
+            attention::forward(inputs.each_ref().map(|x| &x[..]), HEADS, starts, &mut y, &mut log_sums);
+            y[0]
+        });
+    });
+}
+
 fn main() {
-    common::run(0, &[ops]);
+    common::run(0, &[ops, sequences]);
 }

@@ -6,11 +6,14 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::text::{grouped, print, table};
-use crate::config::{Config, Layers, PRESETS};
-use crate::data::catalog;
+use crate::config::{Config, Layers, PRESETS, TRANSFORMERS};
+use crate::data::text::tokenizer::{self, Tokenizer};
+use crate::data::{self, catalog};
 use crate::error::{Error, nearest};
-use crate::nn::model::Spec;
+use crate::kernels::attention::Heads;
+use crate::nn::model::{Attention, Spec, Text};
 use crate::nn::router::{Rule, Sees};
+use crate::train::{Input, examples};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,11 +46,12 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
     let Some(path) = target else { return Ok(Config::resolve(&Layers { set, ..Layers::default() })?) };
     let name = path.to_str().unwrap_or_default();
     let file = if path.is_dir() { path.join("config.toml") } else { path.to_path_buf() };
-    if PRESETS.iter().any(|p| p.0 == name) {
+    let presets = || PRESETS.iter().map(|p| p.0).chain(TRANSFORMERS.iter().map(|p| p.0));
+    if presets().any(|preset| preset == name) {
         return Ok(Config::resolve(&Layers { preset: Some(name), set, file: None })?);
     }
     if !file.is_file() {
-        let near = nearest(name, PRESETS.iter().map(|p| p.0)).unwrap_or_default();
+        let near = nearest(name, presets()).unwrap_or_default();
         let what =
             format!("neither a run folder, nor a .toml file, nor a preset; the nearest preset is `{near}`");
         return Err(Error::data(path, what).into());
@@ -61,8 +65,16 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
 /// A target that is none, and settings that cannot be.
 pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
     let config = configuration(target, set)?;
-    let entry = catalog::entry(&config.dataset)?;
-    let spec = config.spec(entry.shape.iter().product(), entry.classes);
+    let (inputs, classes) = match (data::is_text(&config.dataset), config.tokenizer) {
+        (false, _) => {
+            let entry = catalog::entry(&config.dataset)?;
+            (entry.shape.iter().product(), entry.classes)
+        }
+        // How many characters there are, only the text can tell.
+        (true, tokenizer::Kind::Chars) => (0, Input::of(&examples::load(&config, None)?).classes()),
+        (true, kind) => (0, Tokenizer::new(kind, &[]).vocabulary()),
+    };
+    let spec = config.spec(inputs, classes);
     let inspection = inspect(&config, &spec);
     if json {
         return print(&(serde_json::to_string_pretty(&inspection)? + "\n"));
@@ -118,9 +130,17 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
     let paper = inspection
         .paper_parameters
         .map_or(String::new(), |n| format!("   (the paper says about {})", grouped(n)));
+    let (inputs, classes) = match spec.text {
+        None => (format!("{} inputs", spec.inputs), "classes"),
+        Some(Text { attention: None, .. }) => ("text".into(), "tokens in the vocabulary"),
+        Some(Text { attention: Some(Attention { heads, .. }), .. }) => {
+            let Heads { count, groups, width } = heads;
+            let heads = format!("text, {count} heads of {width} for queries and {groups} for keys");
+            (heads, "tokens in the vocabulary")
+        }
+    };
     format!(
-        "{} inputs ({}), width {}, {} classes, norm {}\nrouter: {}\nlooks across the batch: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
-        spec.inputs,
+        "{inputs} ({}), width {}, {} {classes}, norm {}\nrouter: {}\nlooks across the batch: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
         config.dataset,
         spec.width,
         spec.classes,

@@ -3,6 +3,7 @@
 //! Every kernel computes one fixed sequence of roundings per output, whatever the instruction set
 //! and the number of threads; the tests beside each compare it bit for bit with a plain loop.
 
+pub mod attention;
 pub mod elem;
 pub mod experts;
 pub mod fused;
@@ -15,6 +16,7 @@ pub mod peak;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod rotary;
 pub mod routes;
 pub mod rows;
 pub mod select;

@@ -6,6 +6,7 @@
 //! Threads come from rayon. Under [`with_threads`] they stand ready as a team (`team.rs`), to which a
 //! loop costs about a microsecond; elsewhere loops go through rayon's own scheduler.
 
+mod columns;
 mod team;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::error::Error;
+
+pub use columns::{Columns, Parts};
 
 /// How many threads the current pool has.
 pub fn threads() -> usize {

@@ -1,24 +1,38 @@
 //! Operations that do the work of several small ones in one pass over the data. Each spells itself out in
 //! small operations (`reference`): that is what it means, and what its tests compare it with.
 
+use crate::error::Result;
 use crate::gradcheck::Check;
+use crate::tape::shape_error;
 
+pub mod attention;
 pub mod experts;
 pub mod gate;
 pub mod layer_norm;
 pub mod linear;
+pub mod rotary;
 pub mod softmax_cross_entropy;
 
 /// The gradient checks of the fused operations.
 pub fn checks() -> Vec<Check> {
     let files = [
+        attention::checks(),
         experts::checks(),
         gate::checks(),
         layer_norm::checks(),
         linear::checks(),
+        rotary::checks(),
         softmax_cross_entropy::checks(),
     ];
     files.into_iter().flatten().collect()
+}
+
+/// Sequences one after another must fill the rows: `starts` has the first row of each, and the end of the last.
+fn check_starts(op: &'static str, starts: &[usize], rows: usize, shapes: &[&[usize]]) -> Result<()> {
+    if starts.first() == Some(&0) && starts.last() == Some(&rows) && starts.is_sorted() {
+        return Ok(());
+    }
+    Err(shape_error(op, format!("sequences must fill the {rows} rows, from 0 on and in order"), shapes))
 }
 
 #[cfg(test)]

@@ -1,0 +1,213 @@
+//! Causal self-attention with rotary positions, and a cache of keys and values for generation.
+
+use std::sync::Arc;
+
+use super::param::{Init, Module, Param, Visitor};
+use crate::arr;
+use crate::error::{Error, Result};
+use crate::kernels::attention::{self as kernel, Heads, Starts};
+use crate::kernels::{elem::Elem, pool::Buffer};
+use crate::ops::{fused::attention::Attention, fused::rotary::Rotary, matmul::Matmul};
+use crate::tape::{Mode, Var};
+
+/// `attention(rotary(x q), rotary(x k), x v) o`, without biases.
+#[derive(Clone, Debug)]
+pub struct SelfAttention<E> {
+    /// To queries, (d, H dh).
+    pub q: Param<E>,
+    /// To keys, (d, G dh).
+    pub k: Param<E>,
+    /// To values, (d, G dh).
+    pub v: Param<E>,
+    /// Of the heads' outputs, (H dh, d).
+    pub o: Param<E>,
+    /// H, G and dh.
+    pub heads: Heads,
+    /// The base of the rotary angles.
+    pub theta: f64,
+}
+
+/// The keys (turned) and values of a sequence so far, for one layer.
+#[derive(Clone, Debug, Default)]
+pub struct Cache<E> {
+    keys: Vec<E>,
+    values: Vec<E>,
+    tokens: usize,
+}
+
+impl<E> Cache<E> {
+    /// How many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.tokens
+    }
+
+    /// It holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+}
+
+impl<E: Elem> SelfAttention<E> {
+    /// For tokens of `width` numbers; weights uniform within `1/sqrt(inputs)`, and theta 10,000.
+    pub fn new(width: usize, heads: Heads, init: &mut Init) -> SelfAttention<E> {
+        let (queries, keys) = (heads.count * heads.width, heads.groups * heads.width);
+        SelfAttention {
+            q: Param::uniform(&[width, queries], width, init),
+            k: Param::uniform(&[width, keys], width, init),
+            v: Param::uniform(&[width, keys], width, init),
+            o: Param::uniform(&[queries, width], queries, init),
+            heads,
+            theta: 10_000.0,
+        }
+    }
+
+    /// (T, d) to (T, d), for sequences one after another: `starts` has the first row of each, and the end of the last.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>, starts: Arc<[usize]>) -> Result<Var<'t, E>> {
+        let [q, k, v] = self.project(x, &starts, 0)?;
+        let attention = Attention { starts, heads: self.heads };
+        let tape = x.tape();
+        tape.apply(Matmul, [tape.apply_fused(attention, [q, k, v])?, self.o.on(tape)])
+    }
+
+    /// The next n tokens of one sequence, (n, d) to (n, d), on a tape for inference: to the bit what [`Self::forward`]
+    /// gives for them in the whole sequence. Their keys and values go to the cache.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or a tape that records.
+    #[track_caller]
+    pub fn forward_cached<'t>(&self, x: Var<'t, E>, cache: &mut Cache<E>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        if tape.mode() != Mode::Infer {
+            return Err(Error::config("mode", "a cache holds no gradients: use a tape in Mode::Infer"));
+        }
+        let count = x.shape().first().copied().unwrap_or(0);
+        let [q, k, v] = self.project(x, &[0, count].into(), cache.tokens)?.map(Var::value);
+        cache.keys.extend_from_slice(arr::data(&k));
+        cache.values.extend_from_slice(arr::data(&v));
+        cache.tokens += count;
+        let (mut y, mut log_sums) = (arr::fresh(q.shape()), Buffer::new(count * self.heads.count));
+        let starts = Starts { queries: &[0, count], keys: &[0, cache.tokens] };
+        let inputs = [arr::data(&q), &cache.keys, &cache.values];
+        kernel::forward(inputs, self.heads, starts, arr::data_mut(&mut y), &mut log_sums);
+        tape.apply(Matmul, [tape.constant(y), self.o.on(tape)])
+    }
+
+    /// Queries, keys and values; the position of each sequence's first row is `first`.
+    #[track_caller]
+    fn project<'t>(&self, x: Var<'t, E>, starts: &Arc<[usize]>, first: usize) -> Result<[Var<'t, E>; 3]> {
+        let tape = x.tape();
+        let rotary = Rotary { starts: starts.clone(), head: self.heads.width, theta: self.theta, first };
+        let q = tape.apply(Matmul, [x, self.q.on(tape)])?;
+        let k = tape.apply(Matmul, [x, self.k.on(tape)])?;
+        let v = tape.apply(Matmul, [x, self.v.on(tape)])?;
+        Ok([tape.apply_fused(rotary.clone(), [q])?, tape.apply_fused(rotary, [k])?, v])
+    }
+}
+
+impl<E: Elem> Module<E> for SelfAttention<E> {
+    fn visit(&mut self, visitor: &mut Visitor<'_, E>) {
+        let SelfAttention { q, k, v, o, heads: _, theta: _ } = self;
+        visitor.param("q", q);
+        visitor.param("k", k);
+        visitor.param("v", v);
+        visitor.param("o", o);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+    use crate::arr::Arr;
+    use crate::gradcheck::{gradcheck, random};
+    use crate::kernels::random::{Purpose, Stream};
+    use crate::nn::param;
+
+    fn layer<E: Elem>(width: usize, heads: Heads) -> SelfAttention<E> {
+        let mut layer = SelfAttention::new(width, heads, &mut Init::new(3));
+        param::number(&mut layer);
+        layer
+    }
+
+    #[test]
+    fn parameters_have_names_and_shapes() {
+        let mut layer = layer::<f32>(8, Heads { count: 4, groups: 2, width: 6 });
+        let mut seen = Vec::new();
+        param::for_each_param(&mut layer, |name, p| seen.push(format!("{name} {:?}", p.value.shape())));
+        assert_eq!(seen, ["q [8, 24]", "k [8, 12]", "v [8, 12]", "o [24, 8]"]);
+    }
+
+    #[test]
+    fn the_gradients_of_tokens_and_of_every_parameter_are_the_differences() {
+        let mut layer = layer::<f64>(5, Heads { count: 4, groups: 2, width: 2 });
+        let (x, cotangent, starts) = (random(&[9, 5], 1), random(&[9, 5], 2), Arc::from([0, 1, 4, 9]));
+        let report = gradcheck([x.clone()], |[x]| layer.forward(x, Arc::clone(&starts))).unwrap();
+        assert!(report.passed(), "{report:?}");
+
+        let tape = Tape::new(Mode::Train);
+        let y = layer.forward(tape.constant(x.clone()), starts.clone()).unwrap();
+        let mut gradients = tape.backward_from(y, cotangent.clone());
+        let value = |layer: &SelfAttention<f64>| {
+            let tape = Tape::new(Mode::Infer);
+            let y = layer.forward(tape.constant(x.clone()), starts.clone()).unwrap();
+            y.mul(tape.constant(cotangent.clone())).sum().item()
+        };
+        for slot in 0..4 {
+            let gradient = gradients.take_parameter(slot).unwrap();
+            for (i, &exact) in arr::data(&gradient).iter().enumerate() {
+                let mut moved = |by: f64| {
+                    param::for_each_param(&mut layer, |_, p| {
+                        if p.slot() == slot {
+                            arr::data_mut(&mut p.value)[i] += by;
+                        }
+                    });
+                    value(&layer)
+                };
+                let (up, down) = (moved(1e-5), moved(-2e-5));
+                moved(1e-5);
+                assert!(((up - down) / 2e-5 - exact).abs() < 1e-7, "parameter {slot}, element {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_a_cache_tokens_have_the_bits_of_the_whole_sequence_however_they_arrive() {
+        let (d, n, heads) = (24, 70, Heads { count: 6, groups: 2, width: 8 });
+        let layer = layer::<f32>(d, heads);
+        let mut numbers = vec![0.0; n * d];
+        Stream::new(1, Purpose::Check, 0, 0).normal(&mut numbers, 1.0);
+        let tape = Tape::new(Mode::Infer);
+        let rows = |from: usize, to: usize| -> Arr<f32> {
+            arr::from_vec(&[to - from, d], numbers[from * d..to * d].to_vec())
+        };
+        let whole = layer.forward(tape.constant(rows(0, n)), [0, n].into()).unwrap().value();
+        let one_by_one: Vec<usize> = (0..=n).collect();
+        for parts in [&[0, n][..], &[0, 40, 41, 42, 69, 70], &[0, 1, 64, 70], &one_by_one] {
+            let mut cache = Cache::default();
+            let parts = parts.windows(2).flat_map(|part| {
+                assert_eq!(cache.len(), part[0]);
+                let y = layer.forward_cached(tape.constant(rows(part[0], part[1])), &mut cache).unwrap();
+                arr::data(&y.value()).to_vec()
+            });
+            assert!(parts.map(f32::to_bits).eq(arr::data(&whole).iter().map(|v| v.to_bits())));
+        }
+    }
+
+    #[test]
+    fn a_cache_is_refused_on_a_tape_that_records_and_by_tokens_of_another_width() {
+        let layer = layer::<f32>(4, Heads { count: 2, groups: 1, width: 2 });
+        let mut cache = Cache::default();
+        let mut message = |mode, width| {
+            let tape = Tape::new(mode);
+            let x = tape.constant(arr::zeros(&[1, width]));
+            layer.forward_cached(x, &mut cache).err().unwrap().to_string()
+        };
+        assert!(message(Mode::Train, 4).contains("use a tape in Mode::Infer"));
+        assert!(message(Mode::Infer, 3).starts_with("matmul: the left side has 3 columns"));
+        assert!(cache.is_empty());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynamoe::config::Layers;
 use dynamoe::reproduce::seeds::Seeds;
 use dynamoe::train::run_folder::LAST;
@@ -144,6 +144,55 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Generate text from a trained network
+    Sample {
+        /// Folder of the run
+        run: PathBuf,
+        /// What it goes on from [default: the beginning of a text]
+        #[arg(long, value_name = "TEXT")]
+        prompt: Option<String>,
+        /// How many tokens
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        tokens: usize,
+        /// Below 1 for likelier text, above for stranger; 0 takes the likeliest token each time
+        #[arg(long, value_name = "T", default_value_t = 0.8)]
+        temperature: f64,
+        /// Draw from so many likeliest tokens; 0 for all
+        #[arg(long, value_name = "K", default_value_t = 0)]
+        top_k: usize,
+        /// Draw from the fewest likeliest tokens that have this share of the probability
+        #[arg(long, value_name = "P", default_value_t = 1.0)]
+        top_p: f64,
+        /// Seed of the draws
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Go through the whole text for each token: slow, and the same text
+        #[arg(long)]
+        no_cache: bool,
+        /// Colour each token by how many experts it used
+        #[arg(long, value_name = "WHAT")]
+        show: Option<Show>,
+        /// Also write the coloured text into this file
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// How many threads [default: one for each core]; changes no result
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        /// Which checkpoint: last, best or step-N
+        #[arg(long, value_name = "NAME", default_value = LAST)]
+        checkpoint: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take over a Transformer in the published layout of top-p routing (config.json, .safetensors) as a run
+    Import {
+        /// Folder of the files
+        folder: PathBuf,
+        /// Folder of the run
+        #[arg(long, value_name = "DIR")]
+        out_dir: PathBuf,
+    },
     /// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
     Inspect {
         /// A run folder, a .toml file, or tiny, small, medium, large
@@ -210,6 +259,13 @@ pub enum Verb {
     },
 }
 
+/// What `sample` can show of each token.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Show {
+    /// How many experts it used
+    Experts,
+}
+
 #[derive(Subcommand)]
 pub enum BenchVerb {
     /// A training step and inference of one network
@@ -235,6 +291,16 @@ pub enum BenchVerb {
         /// Layer normalisation: final, post, pre
         #[arg(long, value_name = "WHERE", default_value = "post")]
         norm: String,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
+    /// A training step and generation of a network for text
+    Text {
+        #[command(flatten)]
+        network: Network,
         /// Threads [default: all]
         #[arg(long, value_name = "N")]
         threads: Option<usize>,

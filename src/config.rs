@@ -70,6 +70,8 @@ pub struct Config {
     pub kv_heads: usize,
     /// Transformer: the base of the rotary angles.
     pub rope_theta: f64,
+    /// Transformer: what keeps the norms' roots from being zero.
+    pub rms_eps: f64,
     /// Text: how it is cut into tokens.
     pub tokenizer: tokenizer::Kind,
     /// Text: the most tokens that a sequence predicts.
@@ -127,6 +129,7 @@ impl Default for Config {
             heads: 0,
             kv_heads: 0,
             rope_theta: 10_000.0,
+            rms_eps: 1e-5,
             tokenizer: tokenizer::Kind::Gpt2,
             sequence: 128,
             pack: false,
@@ -376,6 +379,7 @@ impl Config {
             ("heads", self.heads != 0),
             ("kv_heads", self.kv_heads != 0),
             ("rope_theta", self.rope_theta != default.rope_theta),
+            ("rms_eps", self.rms_eps != default.rms_eps),
         ] {
             refuse(key, is_set && !transformer, "is for model = \"transformer\"")?;
         }
@@ -391,6 +395,8 @@ impl Config {
             require("kv_heads", count.is_multiple_of(groups), &groups, "a divisor of heads")?;
             let theta = self.rope_theta;
             require("rope_theta", theta.is_finite() && theta > 1.0, &theta, "above 1")?;
+            let epsilon = self.rms_eps;
+            require("rms_eps", epsilon > 0.0 && epsilon < 1.0, &epsilon, "above 0 and below 1")?;
         }
         Ok(())
     }
@@ -419,8 +425,8 @@ impl Config {
             schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
         };
         let experts = experts.into_iter().map(|scheduled| self.routing.experts(scheduled)).collect();
-        let Config { width, norm, tie, rope_theta, sequence, .. } = *self;
-        let attention = Attention { heads: self.heads(), theta: rope_theta, sequence };
+        let Config { width, norm, tie, rope_theta: theta, rms_eps: epsilon, sequence, .. } = *self;
+        let attention = Attention { heads: self.heads(), theta, epsilon, sequence };
         let attention = (self.model == Network::Transformer).then_some(attention);
         let text = data::is_text(&self.dataset).then_some(Text { tied: tie, attention });
         let (hidden, router) = (self.hidden(), Some(self.routing));

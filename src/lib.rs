@@ -51,8 +51,10 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod generate;
 pub mod gradcheck;
 pub mod guide;
+pub mod import;
 #[expect(unsafe_code, reason = "what threads share, and two inner loops")]
 pub mod kernels;
 pub mod nn;

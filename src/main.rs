@@ -42,6 +42,9 @@ fn run_bench(verb: BenchVerb) -> anyhow::Result<()> {
             let shape = bench::network::Shape { size, batch, input, classes, experts, expert_hidden, norm };
             bench::step::run(&shape, threads, output.quick, output.json, allocations)
         }
+        BenchVerb::Text { network, threads, output } => {
+            bench::text::run(&network.layers([]), threads, output.quick, output.json)
+        }
         BenchVerb::Gemm { threads, output } => bench::gemm::run(threads, output.quick, output.json),
         BenchVerb::Select { output } => bench::select::run(output.quick, output.json),
         BenchVerb::Accuracy { stride, threads, output } => {
@@ -114,6 +117,29 @@ fn run(program: Program) -> anyhow::Result<()> {
                 json,
             )
         }
+        Verb::Sample {
+            run,
+            prompt,
+            tokens,
+            temperature,
+            top_k,
+            top_p,
+            seed,
+            no_cache,
+            show,
+            html,
+            threads,
+            checkpoint,
+            json,
+        } => {
+            let sampling = dynamoe::generate::Sampling { temperature, top_k, top_p, seed };
+            let (show, cached) = (show.is_some(), !no_cache);
+            let (prompt, html) = (prompt.as_deref(), html.as_deref());
+            let options =
+                cli::sample::Options { prompt, tokens, sampling, cached, show, html, threads, json };
+            cli::sample::run(&run, &checkpoint, &options)
+        }
+        Verb::Import { folder, out_dir } => cli::import::run(&folder, &out_dir),
         Verb::Inspect { target, set, json } => cli::inspect::run(target.as_deref(), set, json),
         Verb::Schedule { layers, min, max, custom, svg } => {
             cli::schedule::run(layers, min, max, custom.as_deref(), svg.as_deref())

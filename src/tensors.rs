@@ -62,6 +62,17 @@ impl Tensor {
         (self.dtype == Dtype::F32).then(|| arr::from_vec(&self.shape, numbers()))
     }
 
+    /// As an array of f32 from f32 or either kind of half as wide numbers; none of another kind.
+    pub fn widened(&self) -> Option<Arr<f32>> {
+        let halves = || self.bytes.as_chunks().0.iter();
+        let numbers = match self.dtype {
+            Dtype::F16 => halves().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::BF16 => halves().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+            _ => return self.to_f32(),
+        };
+        Some(arr::from_vec(&self.shape, numbers))
+    }
+
     /// Its whole numbers, if it has such.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let numbers = || self.bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();

@@ -31,6 +31,8 @@ pub enum Purpose {
     Spread = 8,
     /// Gumbel noise on a draw (learned k).
     Gumbel = 9,
+    /// Which token comes next in generated text; `step` counts tokens.
+    Sample = 10,
 }
 
 /// One addressed stream: elements 0, 1, 2, .. of random numbers.

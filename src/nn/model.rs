@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::attention::SelfAttention;
+use super::attention::{Cache, SelfAttention};
 use super::embedding::Embedding;
-use super::feed::Feed;
+use super::feed::{Feed, Tokens};
 use super::head::{Head, Loss, Vocabulary};
 use super::linear::Linear;
 use super::moe::{Dispatch, Moe, Usage};
@@ -68,6 +68,8 @@ pub struct Attention {
     pub heads: Heads,
     /// The base of the rotary angles.
     pub theta: f64,
+    /// What keeps the norms' roots from being zero.
+    pub epsilon: f64,
     /// Tokens of a whole sequence, for counting FLOPs.
     pub sequence: usize,
 }
@@ -192,6 +194,12 @@ pub struct Model<E: Elem> {
     head: Head<E>,
 }
 
+/// What a network has seen of a sequence: keys and values of each layer, if it has attention.
+#[derive(Clone, Debug)]
+pub struct Memory<E> {
+    layers: Vec<Cache<E>>,
+}
+
 /// What turns a feed into tokens.
 #[derive(Clone, Debug)]
 enum Stem<E> {
@@ -217,8 +225,8 @@ impl<E: Elem> Model<E> {
         let form = if spec.attention().is_some() { Form::Gated } else { Form::Relu };
         let (mut attention, mut layers) = (Vec::new(), Vec::new());
         for (l, &experts) in spec.experts.iter().enumerate() {
-            attention.extend(spec.attention().map(|Attention { heads, theta, .. }| AttentionBlock {
-                norm: RmsNorm::new(d),
+            attention.extend(spec.attention().map(|Attention { heads, theta, epsilon, .. }| AttentionBlock {
+                norm: RmsNorm::new(d, epsilon),
                 attention: SelfAttention { theta, ..SelfAttention::new(d, heads, init) },
             }));
             layers.push(match &spec.router {
@@ -226,9 +234,9 @@ impl<E: Elem> Model<E> {
                 None => Moe::dense(d, h, form, init),
             });
         }
-        let norm = |_| match form {
-            Form::Relu => norm::Norm::Layer(LayerNorm::new(d)),
-            Form::Gated => norm::Norm::Rms(RmsNorm::new(d)),
+        let norm = |_| match spec.attention() {
+            None => norm::Norm::Layer(LayerNorm::new(d)),
+            Some(attention) => norm::Norm::Rms(RmsNorm::new(d, attention.epsilon)),
         };
         let norms = (0..spec.norms()).map(norm).collect();
         let head = match spec.text {
@@ -335,6 +343,38 @@ impl<E: Elem> Model<E> {
             None => h,
         };
         self.experts(l, h, phase)
+    }
+
+    /// The next tokens of one sequence, whose earlier ones `memory` has seen, to (n, d) from the last layer: to the bit
+    /// what [`Model::hidden`] gives for them in the whole sequence, if experts depend on nothing but the token
+    /// ([`Rule::inference`]). On an inference tape.
+    ///
+    /// # Errors
+    /// Tokens that are not in the vocabulary, a network for images.
+    pub fn extend<'t>(
+        &self,
+        tape: &'t Tape<E>,
+        ids: &[u32],
+        memory: &mut Memory<E>,
+    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+        let tokens = Tokens { ids: ids.into(), starts: Arc::new([0, ids.len()]) };
+        let mut h = self.start(tape, &Feed::Tokens(tokens))?;
+        let mut all = Vec::with_capacity(self.layers.len());
+        for l in 0..self.layers.len() {
+            if let Some(block) = self.attention.get(l) {
+                let cache = &mut memory.layers[l];
+                h = h.add(block.attention.forward_cached(block.norm.forward(h)?, cache)?);
+            }
+            let (y, dispatch) = self.experts(l, h, Phase::Eval)?;
+            all.push(dispatch);
+            h = y;
+        }
+        Ok((h, all))
+    }
+
+    /// An empty memory for [`Model::extend`].
+    pub fn memory(&self) -> Memory<E> {
+        Memory { layers: self.attention.iter().map(|_| Cache::default()).collect() }
     }
 
     /// Tokens (T, d) through the experts of layer number `l`.

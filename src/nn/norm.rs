@@ -6,9 +6,6 @@ use crate::kernels::elem::Elem;
 use crate::ops::fused::layer_norm;
 use crate::tape::Var;
 
-/// What keeps the root from being zero.
-const EPSILON: f64 = 1e-5;
-
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
 pub struct LayerNorm<E> {
@@ -31,7 +28,7 @@ impl<E: Elem> LayerNorm<E> {
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
         let tape = x.tape();
-        let norm = layer_norm::LayerNorm { epsilon: EPSILON };
+        let norm = layer_norm::LayerNorm { epsilon: 1e-5 };
         tape.apply_fused(norm, [x, self.gain.on(tape), self.bias.on(tape)])
     }
 }
@@ -44,17 +41,19 @@ impl<E: Elem> Module<E> for LayerNorm<E> {
     }
 }
 
-/// `x / sqrt(mean(x^2) + 1e-5) * gain` over the last axis.
+/// `x / sqrt(mean(x^2) + epsilon) * gain` over the last axis.
 #[derive(Clone, Debug)]
 pub struct RmsNorm<E> {
     /// Gain, (d), 1 at the start.
     pub gain: Param<E>,
+    /// What keeps the root from being zero.
+    pub epsilon: f64,
 }
 
 impl<E: Elem> RmsNorm<E> {
     /// For tokens of `width` numbers.
-    pub fn new(width: usize) -> RmsNorm<E> {
-        RmsNorm { gain: Param::full(&[width], 1.0) }
+    pub fn new(width: usize, epsilon: f64) -> RmsNorm<E> {
+        RmsNorm { gain: Param::full(&[width], 1.0), epsilon }
     }
 
     /// (T, d) to (T, d).
@@ -64,13 +63,13 @@ impl<E: Elem> RmsNorm<E> {
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
         let tape = x.tape();
-        tape.apply(crate::ops::norm::RmsNorm { eps: EPSILON }, [x, self.gain.on(tape)])
+        tape.apply(crate::ops::norm::RmsNorm { eps: self.epsilon }, [x, self.gain.on(tape)])
     }
 }
 
 impl<E: Elem> Module<E> for RmsNorm<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
-        let RmsNorm { gain } = self;
+        let RmsNorm { gain, epsilon: _ } = self;
         v.param("gain", gain);
     }
 }

@@ -18,6 +18,7 @@ pub mod routers;
 pub mod scaling;
 pub mod select;
 pub mod step;
+pub mod text;
 
 /// Says on standard error what is being measured, if somebody is there to read it.
 fn progress(what: &str) {

@@ -164,7 +164,7 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
 }
 
 /// The most memory that this process has held, in millions of bytes.
-fn peak_rss_mb() -> Option<f64> {
+pub(super) fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,0 +1,242 @@
+//! `dynamoe sample`: text from a trained network, as it comes, and the experts of each token.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::run::{on_threads, open};
+use super::text::print;
+use crate::data::text::tokenizer::Tokenizer;
+use crate::error::Error;
+use crate::files;
+use crate::generate::{Sampling, Step, Writer};
+use crate::train::Input;
+
+/// The flags.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// What the text begins with.
+    pub prompt: Option<&'a str>,
+    /// How many tokens to write.
+    pub tokens: usize,
+    /// How to draw them.
+    pub sampling: Sampling,
+    /// Whether to keep keys and values.
+    pub cached: bool,
+    /// Whether to colour tokens by their experts.
+    pub show: bool,
+    /// The file for the coloured text.
+    pub html: Option<&'a Path>,
+    /// How many threads.
+    pub threads: Option<usize>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Sample {
+    text: String,
+    /// Every token of prompt and text but the last, which the network has not read.
+    tokens: Vec<Step>,
+    tokens_per_second: f64,
+}
+
+/// Writes text.
+///
+/// # Errors
+/// A run that is missing, damaged or for images; settings that cannot be; a full disk.
+pub fn run(run: &Path, checkpoint: &str, options: &Options) -> Result<()> {
+    options.sampling.check()?;
+    let (sample, tokenizer) = on_threads(options.threads, || {
+        let trained = open(run, checkpoint)?;
+        let Input::Text(input) = &trained.input else {
+            let what = "this network is for images; `dynamoe predict` classifies one";
+            return Err(Error::data(run, what).into());
+        };
+        let tokenizer = input.tokenizer.clone();
+        let prompt = match options.prompt {
+            Some(text) => tokenizer.encode(text),
+            // A text begins after the end of another, or on a new line.
+            None => tokenizer.end_of_text().map_or_else(|| tokenizer.encode("\n"), |end| vec![end]),
+        };
+        let begins = if options.prompt.is_some() { 0 } else { prompt.len() };
+        let mut writer = Writer::new(&trained.model, &prompt, trained.config.sequence, options.cached)?;
+        let (mut read, mut ids, mut stream) = (Vec::new(), prompt.clone(), Stream::new(&tokenizer, options));
+        stream.write(&prompt[begins..])?;
+        let start = Instant::now();
+        for _ in 0..options.tokens {
+            let id = writer.next(&options.sampling, &mut |step| read.push(step))?;
+            stream.write(&[id])?;
+            ids.push(id);
+        }
+        let tokens_per_second = options.tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        stream.end()?;
+        let text = tokenizer.decode(&ids[begins..]);
+        Ok((Sample { text, tokens: read.split_off(begins.min(read.len())), tokens_per_second }, tokenizer))
+    })?;
+    if let Some(path) = options.html {
+        files::write(path, html(&sample.tokens, &tokenizer).as_bytes())?;
+    }
+    if options.json {
+        return print(&(serde_json::to_string_pretty(&sample)? + "\n"));
+    }
+    if options.show {
+        print(&coloured(&sample.tokens, &tokenizer))?;
+    }
+    if std::io::stderr().is_terminal() {
+        eprintln!("{} tokens, {:.1} a second", options.tokens, sample.tokens_per_second);
+    }
+    Ok(())
+}
+
+/// Prints tokens as soon as their bytes are whole characters.
+struct Stream<'a> {
+    tokenizer: &'a Tokenizer,
+    pending: Vec<u8>,
+    silent: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn new(tokenizer: &'a Tokenizer, options: &Options) -> Stream<'a> {
+        Stream { tokenizer, pending: Vec::new(), silent: options.json || options.show }
+    }
+
+    fn write(&mut self, ids: &[u32]) -> Result<()> {
+        self.pending.extend(ids.iter().flat_map(|&id| self.tokenizer.piece(id)));
+        let whole = whole_characters(&self.pending);
+        let text = String::from_utf8_lossy(&self.pending[..whole]).into_owned();
+        self.pending.drain(..whole);
+        self.print(&text)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let text = String::from_utf8_lossy(&self.pending).into_owned() + "\n";
+        self.print(&text)
+    }
+
+    fn print(&self, text: &str) -> Result<()> {
+        if self.silent {
+            return Ok(());
+        }
+        print(text)?;
+        std::io::stdout().flush().ok();
+        Ok(())
+    }
+}
+
+/// How many of the bytes can be shown now: all but the beginning of a character at their end.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => bytes.len(),
+        // What is wrong and not only unfinished stays wrong.
+        Err(error) if error.error_len().is_some() => {
+            let bad = error.valid_up_to() + error.error_len().unwrap_or(1);
+            bad + whole_characters(&bytes[bad..])
+        }
+        Err(error) => error.valid_up_to(),
+    }
+}
+
+/// How many experts each token had over all layers, and the least and the most.
+fn counts(tokens: &[Step]) -> (Vec<usize>, usize, usize) {
+    let count = |step: &Step| step.experts.iter().map(Vec::len).sum();
+    let all: Vec<usize> = tokens.iter().map(count).collect();
+    let (least, most) = (all.iter().min(), all.iter().max());
+    (all.clone(), least.copied().unwrap_or(0), most.copied().unwrap_or(0))
+}
+
+/// From 0 for the least to 1 for the most.
+fn share(count: usize, least: usize, most: usize) -> f64 {
+    if most > least { (count - least) as f64 / (most - least) as f64 } else { 0.0 }
+}
+
+/// Dark text on white for the least experts to orange for the most.
+fn shade(share: f64) -> [u8; 3] {
+    [(255.0, 255.0), (255.0, 150.0), (255.0, 50.0)].map(|(from, to)| (from + share * (to - from)) as u8)
+}
+
+/// Pieces of text with the number of experts of the token that ends each, joined where a character goes over several
+/// tokens.
+fn pieces(tokens: &[Step], tokenizer: &Tokenizer) -> Vec<(String, usize)> {
+    let (counts, ..) = counts(tokens);
+    let (mut out, mut pending) = (Vec::new(), Vec::new());
+    for (step, count) in tokens.iter().zip(counts) {
+        pending.extend(tokenizer.piece(step.id));
+        if whole_characters(&pending) == pending.len() {
+            out.push((String::from_utf8_lossy(&pending).into_owned(), count));
+            pending.clear();
+        }
+    }
+    out
+}
+
+/// For a terminal.
+fn coloured(tokens: &[Step], tokenizer: &Tokenizer) -> String {
+    let (_, least, most) = counts(tokens);
+    let mut text = String::new();
+    for (piece, count) in pieces(tokens, tokenizer) {
+        let [r, g, b] = shade(share(count, least, most));
+        // A background must not run on over the end of a line.
+        for line in piece.split_inclusive('\n') {
+            let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+            text += &format!("\x1b[30;48;2;{r};{g};{b}m{line}\x1b[0m{end}");
+        }
+    }
+    format!("{text}\n\nexperts of a token over all layers: {least} (white) to {most} (orange)\n")
+}
+
+/// As a page.
+fn html(tokens: &[Step], tokenizer: &Tokenizer) -> String {
+    let (_, least, most) = counts(tokens);
+    let mut text = String::new();
+    for (piece, count) in pieces(tokens, tokenizer) {
+        let [r, g, b] = shade(share(count, least, most));
+        let piece = piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        text += &format!(
+            "<span style=\"background:rgb({r},{g},{b})\" title=\"{count} experts\">{piece}</span>"
+        );
+    }
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Experts by token</title>\n\
+         <style>body{{font:16px/1.6 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#222}}\
+         pre{{font:inherit;white-space:pre-wrap}}</style>\n</head>\n<body>\n\
+         <p>Experts of a token over all layers: {least} (white) to {most} (orange).</p>\n\
+         <pre>{text}</pre>\n</body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_characters_are_shown() {
+        let euro = "a€".as_bytes();
+        assert_eq!([1, 2, 3, 4].map(|n| whole_characters(&euro[..n])), [1, 1, 1, 4]);
+        assert_eq!(whole_characters(&[b'a', 0xff, b'b']), 3);
+        assert_eq!(whole_characters(&[0xff, 0xe2, 0x82]), 1);
+    }
+
+    fn steps() -> Vec<Step> {
+        let step = |id: u8, counts: [u16; 2]| Step {
+            id: id.into(),
+            experts: counts.map(|count| (0..count).collect()).into(),
+        };
+        vec![step(b'<', [1, 1]), step(b'\n', [3, 1]), step(0xc3, [1, 1]), step(0xa4, [2, 1])]
+    }
+
+    #[test]
+    fn colours_go_from_the_least_to_the_most_experts() {
+        let page = html(&steps(), &Tokenizer::Bytes);
+        assert!(page.contains("2 (white) to 4 (orange)"), "{page}");
+        assert!(page.contains("rgb(255,255,255)\" title=\"2 experts\">&lt;</span>"), "{page}");
+        assert!(page.contains("rgb(255,150,50)\" title=\"4 experts\">\n</span>"), "{page}");
+        assert!(page.contains("title=\"3 experts\">ä</span>"), "{page}");
+        let text = coloured(&steps(), &Tokenizer::Bytes);
+        assert!(text.starts_with("\x1b[30;48;2;255;255;255m<\x1b[0m\x1b[30;48;2;255;150;50m\x1b[0m\n"), "{text:?}");
+    }
+}

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod idx;
 mod reader;
 pub mod standardize;
+pub mod text;
 pub mod verify;
 
 use std::ffi::OsString;

@@ -12,5 +12,6 @@ pub mod run;
 pub mod schedule;
 pub mod step;
 pub mod text;
+pub mod tokenize;
 pub mod train;
 pub mod verify;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dynamoe::config::Layers;
+use dynamoe::data::text::Kind;
 use dynamoe::reproduce::seeds::Seeds;
 use dynamoe::train::run_folder::LAST;
 
@@ -245,6 +246,20 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show the tokens of a text: ids and pieces
+    Tokenize {
+        /// The text [default: standard input]
+        text: Option<String>,
+        /// Take the text from this file
+        #[arg(long, value_name = "FILE", conflicts_with = "text")]
+        file: Option<PathBuf>,
+        /// Which tokenizer
+        #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+        tokenizer: Kind,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the gradient of every operation against differences
     Gradcheck,
     /// Measure how fast this machine trains, and how near that is to what it could do
@@ -379,7 +394,7 @@ pub enum DataVerb {
     List(DataDir),
     /// Download a data set from its publisher
     Fetch {
-        /// mnist, fashion-mnist or cifar-10
+        /// mnist, fashion-mnist, cifar-10 or recycling-the-web
         name: String,
         #[command(flatten)]
         dir: DataDir,

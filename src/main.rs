@@ -151,6 +151,9 @@ fn run(program: Program) -> anyhow::Result<()> {
                 cli::reproduce::Options { seeds, quick, out_dir, threads, data_dir, json, revision };
             cli::reproduce::run(&experiments, options)
         }
+        Verb::Tokenize { text, file, tokenizer, json } => {
+            cli::tokenize::run(text, file.as_deref(), tokenizer, json)
+        }
         Verb::Gradcheck => cli::gradcheck::run(),
         Verb::Bench { verb } => run_bench(verb),
         Verb::Data { verb } => match verb {

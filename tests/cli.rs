@@ -644,3 +644,50 @@ fn experiments_are_run_once_and_go_on_after_a_kill() {
         assert!(line.contains(part), "{line}");
     }
 }
+
+#[test]
+fn a_text_is_shown_as_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = success(folder, &["tokenize", "Hello world"]);
+    assert_eq!(text, "15496  \"Hello\"\n995    \" world\"\ntokens: 2   bytes: 11   bytes per token: 5.50\n");
+    std::fs::write(folder.join("a.txt"), "ä\n").unwrap();
+    let bytes = success(folder, &["tokenize", "--file", "a.txt", "--tokenizer", "bytes"]);
+    assert_eq!(
+        bytes,
+        "195  \"\\xc3\"\n164  \"\\xa4\"\n10   \"\\n\"\ntokens: 3   bytes: 3   bytes per token: 1.00\n"
+    );
+    let mut command = Command::cargo_bin("dynamoe").unwrap();
+    let output =
+        command.args(["tokenize", "--tokenizer", "chars", "--json"]).write_stdin("abba").output().unwrap();
+    let tokens = json(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(tokens["vocabulary"], 3);
+    assert_eq!(tokens["tokens"][1], serde_json::json!({ "id": 1, "piece": "b" }));
+    assert_eq!(success(folder, &["tokenize", ""]), "tokens: 0   bytes: 0\n");
+
+    let mut command = Command::cargo_bin("dynamoe").unwrap();
+    let output = command.arg("tokenize").write_stdin(&b"\xff"[..]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("error: cannot read standard input") && error.lines().count() == 1, "{error}");
+    std::fs::write(folder.join("b.txt"), b"a\xff").unwrap();
+    assert!(refusal(folder, &["tokenize", "--file", "b.txt"]).contains("is not UTF-8 (at byte 1)"));
+    assert!(refusal(folder, &["tokenize", "--file", "c.txt"]).contains("cannot read c.txt"));
+}
+
+#[test]
+fn texts_stand_beside_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let list = success(folder, &["data", "list"]);
+    assert!(list.contains("wikitext-2") && list.contains("recycling-the-web"), "{list}");
+    assert!(success(folder, &["data", "verify"]).contains("guide  README.md, guide (bundled)  ok"));
+    assert!(success(folder, &["data", "fetch", "guide"]).contains("bundled: nothing to fetch"));
+    assert!(refusal(folder, &["data", "fetch", "wikitext-2"]).contains("put wiki.test.tokens"));
+    assert!(
+        refusal(folder, &["data", "verify", "recycling-the-web"]).contains("run `dynamoe data fetch recyc")
+    );
+    assert!(refusal(folder, &["data", "fetch", "wikitext2"]).contains("the nearest is `wikitext-2`"));
+    assert!(
+        refusal(folder, &["train", "--dataset", "guide"]).contains("`guide` is a text, where images are")
+    );
+}

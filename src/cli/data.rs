@@ -5,15 +5,19 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::text::{print, table};
+use crate::data::text::Named;
 use crate::data::{self, FileReport, Place};
 
 /// Downloads the files of a set and says for each whether it is new. `quiet` hides the progress bar and
 /// the lines.
 ///
 /// # Errors
-/// Those of [`data::fetch()`].
+/// Those of [`data::fetch()`] and [`Named::fetch`].
 pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
-    let fetched = data::fetch(name, data_dir, !quiet)?;
+    let fetched = match Named::of(name) {
+        Some(text) => text.fetch(data_dir, !quiet)?,
+        None => data::fetch(name, data_dir, !quiet)?,
+    };
     if quiet {
         return Ok(());
     }
@@ -32,14 +36,19 @@ pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
 /// # Errors
 /// Those of [`data::verify()`], and one line when any file is missing or corrupt.
 pub fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
-    let here = data::list(data_dir).into_iter().filter(|set| set.place != Place::Missing);
+    let images = data::list(data_dir).into_iter().map(|set| (set.entry.name, set.place));
+    let texts = Named::ALL.into_iter().map(|text| (text.name(), text.place(data_dir)));
+    let here = images.chain(texts).filter(|(_, place)| *place != Place::Missing);
     let names = match name {
         Some(name) => vec![name],
-        None => here.map(|set| set.entry.name).collect(),
+        None => here.map(|(name, _)| name).collect(),
     };
     let mut bad = 0;
     for name in names {
-        let reports = data::verify(name, data_dir)?;
+        let reports = match Named::of(name) {
+            Some(text) => text.verify(data_dir)?,
+            None => data::verify(name, data_dir)?,
+        };
         bad += reports.iter().filter(|report| report.state.is_bad()).count();
         let line = |report: &FileReport| {
             vec![name.to_string(), report.path.display().to_string(), report.state.to_string()]
@@ -48,12 +57,12 @@ pub fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
     }
     match (bad, name) {
         (0, _) => Ok(()),
-        (_, Some(name)) => bail!("{name}: {bad} missing or corrupt; run `dynamoe data fetch {name}`"),
+        (_, Some(name)) => bail!("{name}: {bad} missing or corrupt; {}", way(name)),
         (_, None) => bail!("{bad} missing or corrupt; run `dynamoe data fetch` for those sets"),
     }
 }
 
-/// Prints a table of all known sets: counts, classes, shape, and where each is.
+/// Prints a table of the images, with counts, classes and shape, and one of the texts; and where each is.
 ///
 /// # Errors
 /// When standard output cannot be written.
@@ -61,20 +70,33 @@ pub fn list(data_dir: Option<&Path>) -> Result<()> {
     print(&listing(data_dir))
 }
 
+/// What to do about missing or corrupt files of a set.
+fn way(name: &str) -> String {
+    let fetch = || format!("run `dynamoe data fetch {name}`");
+    Named::of(name).and_then(Named::by_hand).map_or_else(fetch, String::from)
+}
+
 fn listing(data_dir: Option<&Path>) -> String {
-    let head = ["name", "train", "test", "classes", "shape", "where"].map(String::from).to_vec();
-    let lines = data::list(data_dir).into_iter().map(|data::Listing { entry, place }| {
+    let place = |name: &str, place: Place| match place {
+        Place::Bundled => "bundled".to_string(),
+        Place::Folder(folder) => folder.display().to_string(),
+        Place::Missing => format!("not here: {}", way(name)),
+    };
+    let head = ["images", "train", "test", "classes", "shape", "where"].map(String::from).to_vec();
+    let lines = data::list(data_dir).into_iter().map(|set| {
+        let data::Listing { entry, place: at } = set;
         let [height, width, channels] = entry.shape;
-        let place = match place {
-            Place::Bundled => "bundled".to_string(),
-            Place::Folder(folder) => folder.display().to_string(),
-            Place::Missing => format!("not here: dynamoe data fetch {}", entry.name),
-        };
         let shape = format!("{height}x{width}x{channels}");
         let counts = [entry.train, entry.test, entry.classes].map(|count| count.to_string());
-        [&[entry.name.to_string()], &counts[..], &[shape, place]].concat()
+        [&[entry.name.to_string()], &counts[..], &[shape, place(entry.name, at)]].concat()
     });
-    table(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
+    let images = table(&std::iter::once(head).chain(lines).collect::<Vec<_>>());
+    let head = ["texts", "about", "where"].map(String::from).to_vec();
+    let lines = Named::ALL.into_iter().map(|text| {
+        let place = place(text.name(), text.place(data_dir));
+        vec![text.name().to_string(), text.about(data_dir), place]
+    });
+    images + "\n" + &table(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -86,13 +108,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = listing(Some(folder.path()));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "name           train  test   classes  shape    where");
+        assert_eq!(lines[0], "images         train  test   classes  shape    where");
         assert_eq!(lines[1], "digits         1442   355    10       8x8x1    bundled");
         assert_eq!(
             lines[4],
-            "cifar-10       50000  10000  10       32x32x3  not here: dynamoe data fetch cifar-10"
+            "cifar-10       50000  10000  10       32x32x3  not here: run `dynamoe data fetch cifar-10`"
         );
-        assert_eq!(lines.len(), 5);
+        assert!(lines[7].starts_with("guide ") && lines[7].ends_with("bundled"), "{text}");
+        assert!(lines[8].contains("learns from wiki.test.tokens, is tested on wiki.valid.tokens"), "{text}");
+        assert!(lines[8].ends_with("not here: put its files into that folder of the data folder"), "{text}");
+        assert!(lines[9].ends_with("not here: run `dynamoe data fetch recycling-the-web`"), "{text}");
+        assert_eq!(lines.len(), 10);
     }
 
     #[test]
@@ -102,5 +128,8 @@ mod tests {
         let line = verify(Some("mnist"), Some(folder.path())).unwrap_err().to_string();
         assert_eq!(line, "mnist: 4 missing or corrupt; run `dynamoe data fetch mnist`");
         assert!(verify(Some("nothing"), Some(folder.path())).is_err());
+        verify(Some("guide"), Some(folder.path())).unwrap();
+        let line = verify(Some("wikitext-2"), Some(folder.path())).unwrap_err().to_string();
+        assert!(line.starts_with("wikitext-2: 2 missing or corrupt; put its files"), "{line}");
     }
 }

@@ -14,5 +14,6 @@ pub mod sample;
 pub mod schedule;
 pub mod step;
 pub mod text;
+pub mod tokenize;
 pub mod train;
 pub mod verify;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::data::text::Named;
 use crate::error::nearest;
 use crate::{Error, Result};
 
@@ -154,13 +155,17 @@ pub static ENTRIES: [Entry; 4] = [
 /// The entry called `name`.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown name, with the nearest one and all there are.
+/// [`Error::Config`] for a text, and for an unknown name, with the nearest one and all there are.
 pub fn entry(name: &str) -> Result<&'static Entry> {
     if let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) {
         return Ok(entry);
     }
-    let nearest = nearest(name, ENTRIES.iter().map(|entry| entry.name)).unwrap_or_default();
-    let all = ENTRIES.map(|entry| entry.name).join(", ");
+    if Named::of(name).is_some() {
+        return Err(Error::config("dataset", format!("`{name}` is a text, where images are needed")));
+    }
+    let names = || ENTRIES.iter().map(|entry| entry.name).chain(Named::ALL.map(Named::name));
+    let nearest = nearest(name, names()).unwrap_or_default();
+    let all = names().collect::<Vec<_>>().join(", ");
     Err(Error::config(
         "dataset",
         format!("there is no data set `{name}`; the nearest is `{nearest}`; all are {all}"),

@@ -40,7 +40,8 @@ pub fn fetch(name: &str, data_dir: Option<&Path>, progress: bool) -> Result<Vec<
     fetch_entry(&agent, entry, entry.base_url, &self::data_dir(data_dir).join(entry.name), progress)
 }
 
-fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+/// How to speak to any publisher.
+pub(super) fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("dynamoe/", env!("CARGO_PKG_VERSION")))
@@ -66,7 +67,7 @@ fn fetch_entry(
             continue;
         }
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let bar = progress_bar(file.name, progress);
+        let bar = progress_bar(file.name, "{bytes}/{total_bytes} {bytes_per_sec}", progress);
         let path = fetch_file(agent, file, base_url, folder, &bar);
         bar.finish_and_clear();
         fetched.push(Fetched { path: path?, downloaded: true });
@@ -74,13 +75,14 @@ fn fetch_entry(
     Ok(fetched)
 }
 
-fn progress_bar(name: &'static str, visible: bool) -> ProgressBar {
+/// A bar on stderr, which shows `counts` in indicatif's notation.
+pub(super) fn progress_bar(name: &'static str, counts: &str, visible: bool) -> ProgressBar {
     if !visible {
         return ProgressBar::hidden();
     }
     // indicatif itself stays silent when stderr is no terminal.
-    let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let template = format!("{{msg}} [{{bar:30}}] {counts}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(name)
 }
 

@@ -106,7 +106,7 @@ fn verify_batch(path: PathBuf) -> Result<FileReport> {
 }
 
 /// A report on `path`; damage is part of the report, all other errors stay errors.
-fn report(path: PathBuf, state: Result<FileState>) -> Result<FileReport> {
+pub(super) fn report(path: PathBuf, state: Result<FileState>) -> Result<FileReport> {
     match state {
         Ok(state) => Ok(FileReport { path, state }),
         Err(Error::Data { path: place, what }) => {
@@ -131,7 +131,8 @@ pub(crate) fn is_published(file: &Published, path: &Path) -> Result<bool> {
     Ok(reader::md5(unpacked).is_ok_and(|sum| sum == raw_md5))
 }
 
-fn md5_of(path: &Path) -> Result<String> {
+/// The MD5 sum of a file, in hex.
+pub(super) fn md5_of(path: &Path) -> Result<String> {
     File::open(path).and_then(reader::md5).map_err(Error::io("read", path))
 }
 

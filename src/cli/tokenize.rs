@@ -1,0 +1,102 @@
+//! `dynamoe tokenize`: the tokens of a text.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use super::text::{print, table};
+use crate::data::text::{self, Kind, Tokenizer};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Tokens {
+    tokenizer: &'static str,
+    vocabulary: usize,
+    /// In order.
+    tokens: Vec<Token>,
+    /// Of the text, in UTF-8.
+    bytes: usize,
+    /// None of an empty text.
+    bytes_per_token: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Token {
+    id: u32,
+    /// Its bytes, with escapes for those that cannot be printed.
+    piece: String,
+}
+
+/// Prints the tokens of `text`, else of the file's text, else of standard input's. The alphabet of [`Kind::Chars`] is
+/// that of the text itself.
+///
+/// # Errors
+/// A file or an input that cannot be read or is not UTF-8.
+pub fn run(text: Option<String>, file: Option<&Path>, tokenizer: Kind, json: bool) -> Result<()> {
+    let text = match (text, file) {
+        (Some(text), _) => text,
+        (None, Some(path)) => text::read_text(path)?,
+        (None, None) => std::io::read_to_string(std::io::stdin())
+            .map_err(|error| anyhow!("cannot read standard input: {error}"))?,
+    };
+    let tokens = tokens(&text, &Tokenizer::new(tokenizer, std::slice::from_ref(&text)));
+    if json {
+        return print(&(serde_json::to_string_pretty(&tokens)? + "\n"));
+    }
+    let Tokens { tokens, bytes, bytes_per_token, .. } = tokens;
+    let line = |token: &Token| vec![token.id.to_string(), format!("\"{}\"", token.piece)];
+    let ratio = bytes_per_token.map(|ratio| format!("   bytes per token: {ratio:.2}")).unwrap_or_default();
+    let lines = table(&tokens.iter().map(line).collect::<Vec<_>>());
+    print(&format!("{lines}tokens: {}   bytes: {bytes}{ratio}\n", tokens.len()))
+}
+
+fn tokens(text: &str, tokenizer: &Tokenizer) -> Tokens {
+    let token = |id| Token { id, piece: escaped(&tokenizer.piece(id)) };
+    let tokens: Vec<Token> = tokenizer.encode(text).into_iter().map(token).collect();
+    let bytes = text.len();
+    let bytes_per_token = (!tokens.is_empty()).then(|| bytes as f64 / tokens.len() as f64);
+    Tokens { tokenizer: tokenizer.name(), vocabulary: tokenizer.vocabulary(), tokens, bytes, bytes_per_token }
+}
+
+/// Bytes as they would stand in a string of Rust: what is text and can be printed is itself.
+fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        let quoted = format!("{:?}", chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        for byte in chunk.invalid() {
+            write!(out, "\\x{byte:02x}").expect("a string takes everything");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_printed_is_escaped() {
+        for (bytes, shown) in [
+            (" it's ä".as_bytes(), " it's ä"),
+            (b"\"a\\b\"\n\t\x00\x1b", r#"\"a\\b\"\n\t\0\u{1b}"#),
+            (b"a\xc3", r"a\xc3"),
+            (b"\xa4\xff b", r"\xa4\xff b"),
+            (b"", ""),
+        ] {
+            assert_eq!(escaped(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn a_text_is_counted() {
+        let of = |text: &str, kind| tokens(text, &Tokenizer::new(kind, &[text.to_string()]));
+        let counted = of("Hello world", Kind::Gpt2);
+        assert_eq!((counted.tokens.len(), counted.bytes, counted.bytes_per_token), (2, 11, Some(5.5)));
+        let counted = of("ää", Kind::Chars);
+        assert_eq!((counted.vocabulary, counted.tokens.len(), counted.bytes), (2, 2, 4));
+        assert_eq!(of("", Kind::Bytes).bytes_per_token, None);
+    }
+}

@@ -1,0 +1,315 @@
+//! Texts as sequences of tokens: what a set is, and how to make one from a named text or from files.
+
+mod guide;
+mod named;
+mod path;
+mod recycling;
+#[cfg(feature = "program")]
+mod rows;
+mod split;
+pub mod tokenizer;
+mod wikitext;
+
+use std::path::Path;
+
+pub use named::Named;
+pub use tokenizer::{Kind, Tokenizer};
+
+#[cfg(feature = "program")]
+pub(crate) use path::read_text;
+
+use crate::error::require;
+use crate::{Error, Result};
+
+/// Sequences of tokens, one after the other.
+///
+/// Each has one token more than it predicts: its inputs are all but its last, its targets all but its first. So
+/// neighbouring sequences of a document share a token, which is stored twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The tokens of all sequences.
+    pub ids: Vec<u32>,
+    /// The index in `ids` of each sequence's first token, and the end of the last.
+    pub starts: Vec<usize>,
+}
+
+impl Text {
+    /// The number of sequences.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tokens of sequence `i`: two or more.
+    pub fn sequence(&self, i: usize) -> &[u32] {
+        &self.ids[self.starts[i]..self.starts[i + 1]]
+    }
+
+    /// The number of tokens that all sequences predict.
+    pub fn predicted(&self) -> usize {
+        self.ids.len() - self.len()
+    }
+}
+
+/// Cuts documents into sequences that predict `length` tokens each (at least 1), the last of a document maybe fewer.
+/// Every token of a document but its first is predicted exactly once; a document of fewer than two gives no sequence.
+pub fn cut(documents: &[Vec<u32>], length: usize) -> Text {
+    let mut text = Text { ids: Vec::new(), starts: vec![0] };
+    for document in documents {
+        for start in (0..document.len().saturating_sub(1)).step_by(length) {
+            let end = document.len().min(start + length + 1);
+            text.ids.extend(&document[start..end]);
+            text.starts.push(text.ids.len());
+        }
+    }
+    text
+}
+
+/// All documents as one, with `separator` between them.
+pub fn join(documents: &[Vec<u32>], separator: Option<u32>) -> Vec<u32> {
+    documents.join(separator.as_slice())
+}
+
+/// A text with its fixed train and test split, as sequences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextSet {
+    /// Its name: one of [`Named`], or a path.
+    pub name: String,
+    /// What its ids mean.
+    pub tokenizer: Tokenizer,
+    /// What to learn from.
+    pub train: Text,
+    /// What to be judged on.
+    pub test: Text,
+}
+
+impl TextSet {
+    /// A fingerprint of the sequences and what they mean: 64 hex digits that are equal exactly when these are. The name
+    /// is not part of it, since the same text may lie under another path.
+    ///
+    /// It is the BLAKE3 hash of these strings of bytes, each after its length (8 bytes, little-endian): the tokenizer's
+    /// name; the characters of its alphabet in UTF-8, none but for `chars`; then for `train` and for `test` the split's
+    /// name, its `ids` (4 bytes each, little-endian) and its `starts` (8 bytes each, little-endian).
+    pub fn digest(&self) -> String {
+        let alphabet = match &self.tokenizer {
+            Tokenizer::Chars(alphabet) => alphabet.iter().collect(),
+            Tokenizer::Gpt2 | Tokenizer::Bytes => String::new(),
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        add(self.tokenizer.name().as_bytes());
+        add(alphabet.as_bytes());
+        for (split, text) in [("train", &self.train), ("test", &self.test)] {
+            add(split.as_bytes());
+            add(&text.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
+            add(&text.starts.iter().flat_map(|&start| (start as u64).to_le_bytes()).collect::<Vec<_>>());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// Loads a text as sequences that predict up to `length` tokens each.
+///
+/// `source` is the name of one of [`Named`], else the path of a `.txt` or `.md` file, of a `.jsonl` file (on each line
+/// a JSON object with a field `text`, or a string), or of a folder of such files. Of ten or more documents every tenth
+/// is for testing, of fewer the last tenth of their text; WikiText-2 has its own split.
+///
+/// Sequences never cross documents, unless `pack` joins all documents of a split, with the tokenizer's end of text
+/// between them if it has one. `data_dir` is the folder the user asked for, if any (see [`crate::data::data_dir`]).
+///
+/// # Errors
+/// [`Error::Config`] if there is nothing called `source`; [`Error::Data`] or [`Error::Io`] where files are missing,
+/// unreadable or damaged, or hold too little.
+pub fn load(
+    source: &str,
+    tokenizer: Kind,
+    length: usize,
+    pack: bool,
+    data_dir: Option<&Path>,
+) -> Result<TextSet> {
+    require("length", length > 0, &length, "at least 1")?;
+    let path = Path::new(source);
+    let (train, test) = match Named::of(source) {
+        Some(text) => text.load(data_dir)?,
+        None if path.exists() => path::load(path)?,
+        None => return Err(unknown(source)),
+    };
+    let tokenizer = Tokenizer::new(tokenizer, &train);
+    let sequences = |split: &str, documents: &[String]| {
+        let mut documents: Vec<_> = documents.iter().map(|text| tokenizer.encode(text)).collect();
+        if pack {
+            documents = vec![join(&documents, tokenizer.end_of_text())];
+        }
+        let text = cut(&documents, length);
+        match text.is_empty() {
+            true => Err(Error::data(
+                path,
+                format!("holds too little text: nothing to predict in its {split} part"),
+            )),
+            false => Ok(text),
+        }
+    };
+    let (train, test) = (sequences("train", &train)?, sequences("test", &test)?);
+    Ok(TextSet { name: source.into(), tokenizer, train, test })
+}
+
+fn unknown(source: &str) -> Error {
+    let names = Named::ALL.map(Named::name);
+    let nearest = crate::error::nearest(source, names.into_iter()).unwrap_or_default();
+    let all = names.join(", ");
+    Error::config(
+        "dataset",
+        format!(
+            "there is no text or file `{source}`; the nearest is `{nearest}`; all are {all}, and the path of any .txt, .md \
+             or .jsonl file or of a folder of them"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The sequences of a text.
+    fn sequences(text: &Text) -> Vec<&[u32]> {
+        (0..text.len()).map(|i| text.sequence(i)).collect()
+    }
+
+    #[test]
+    fn sequences_share_a_token_and_stay_inside_documents() {
+        let text = cut(&[vec![1, 2, 3, 4, 5, 6], vec![7], vec![], vec![8, 9], vec![1, 2, 3]], 2);
+        assert_eq!(sequences(&text), [&[1, 2, 3][..], &[3, 4, 5], &[5, 6], &[8, 9], &[1, 2, 3]]);
+        assert_eq!((text.len(), text.predicted(), text.is_empty()), (5, 8, false));
+        let none = cut(&[vec![7]], 2);
+        assert_eq!((none.len(), none.predicted(), none.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn documents_are_joined_around_the_separator() {
+        let documents = [vec![1, 2], vec![], vec![3]];
+        assert_eq!(join(&documents, Some(0)), [1, 2, 0, 0, 3]);
+        assert_eq!(join(&documents, None), [1, 2, 3]);
+        assert_eq!(join(&[], Some(0)), [0; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_but_the_first_is_predicted_once(
+            sizes in proptest::collection::vec(0usize..40, 0..6), length in 1usize..12,
+        ) {
+            let documents: Vec<Vec<u32>> =
+                sizes.iter().enumerate().map(|(i, &size)| (0..size).map(|j| (100 * i + j) as u32).collect()).collect();
+            let text = cut(&documents, length);
+            let targets: Vec<u32> = sequences(&text).iter().flat_map(|s| s[1..].to_vec()).collect();
+            let expected: Vec<u32> = documents.iter().flat_map(|d| d.iter().skip(1).copied()).collect();
+            prop_assert_eq!(&targets, &expected);
+            prop_assert_eq!(text.predicted(), expected.len());
+            for sequence in sequences(&text) {
+                prop_assert!((2..=length + 1).contains(&sequence.len()));
+                prop_assert!(sequence.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", sequence);
+            }
+        }
+    }
+
+    /// A set made of a file with this text.
+    fn set(text: &str, tokenizer: Kind, length: usize, pack: bool) -> Result<TextSet> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.jsonl");
+        std::fs::write(&path, text).unwrap();
+        load(path.to_str().unwrap(), tokenizer, length, pack, None)
+    }
+
+    /// Ten documents of two characters, as lines of JSON.
+    const PAIRS: &str = "\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"xd\"\n";
+
+    #[test]
+    fn a_file_becomes_sequences() {
+        let apart = set(PAIRS, Kind::Chars, 128, false).unwrap();
+        assert_eq!(apart.tokenizer, Tokenizer::Chars(vec!['a', 'b', 'c', 'd']));
+        assert_eq!((apart.train.len(), apart.train.sequence(1)), (9, &[2, 3][..]));
+        // A character that is only in the test part is unknown.
+        assert_eq!(sequences(&apart.test), [[4, 3]]);
+
+        let packed = set(PAIRS, Kind::Bytes, 10, true).unwrap();
+        assert_eq!((packed.train.len(), packed.train.sequence(0)), (2, &b"abcdabcdabc".map(u32::from)[..]));
+        let packed = set(&PAIRS.repeat(2), Kind::Gpt2, 128, true).unwrap();
+        assert_eq!((packed.train.len(), packed.train.sequence(0)[1..3].to_vec()), (1, vec![50_256, 10_210]));
+    }
+
+    #[test]
+    fn the_guide_is_there_without_any_file() {
+        let nowhere = tempfile::tempdir().unwrap();
+        for kind in [Kind::Gpt2, Kind::Bytes, Kind::Chars] {
+            let set = load("guide", kind, 128, false, Some(nowhere.path())).unwrap();
+            assert!(set.train.len() > 20 && !set.test.is_empty(), "{kind:?}");
+            let below = |text: &Text| text.ids.iter().all(|&id| (id as usize) < set.tokenizer.vocabulary());
+            assert!(below(&set.train) && below(&set.test));
+            assert!(set.tokenizer.decode(set.train.sequence(0)).starts_with("# dynamoe\n"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_one_line() {
+        let line = |source: &str| load(source, Kind::Bytes, 8, false, None).unwrap_err().to_string();
+        let told = line("wikitext2");
+        assert!(
+            told.contains("no text or file `wikitext2`; the nearest is `wikitext-2`; all are guide,"),
+            "{told}"
+        );
+        let told = load("guide", Kind::Bytes, 0, false, None).unwrap_err().to_string();
+        assert!(told.contains("length: 0 is impossible"), "{told}");
+        let told = set("\"a\"", Kind::Bytes, 8, false).unwrap_err().to_string();
+        assert!(told.contains("too little text"), "{told}");
+    }
+
+    fn small() -> TextSet {
+        let text = Text { ids: vec![1, 2, 2, 3], starts: vec![0, 2, 4] };
+        let tokenizer = Tokenizer::Chars(vec!['a', 'ä']);
+        TextSet { name: "here".into(), tokenizer, train: text.clone(), test: text }
+    }
+
+    #[test]
+    fn the_digest_sees_every_change_but_the_name() {
+        let original = small().digest();
+        let changes: [fn(&mut TextSet); 6] = [
+            |t| t.tokenizer = Tokenizer::Gpt2,
+            |t| t.tokenizer = Tokenizer::Bytes,
+            |t| t.tokenizer = Tokenizer::Chars(vec!['a', 'b']),
+            |t| t.train.ids[0] = 0,
+            |t| t.test.ids[3] = 0,
+            |t| t.test.starts[1] = 1,
+        ];
+        let mut digests: std::collections::BTreeSet<String> = [original.clone()].into();
+        for change in changes {
+            let mut set = small();
+            change(&mut set);
+            digests.insert(set.digest());
+        }
+        assert_eq!(digests.len(), 7);
+        assert_eq!(TextSet { name: "there".into(), ..small() }.digest(), original);
+    }
+
+    #[test]
+    fn the_digest_is_the_documented_one() {
+        let mut expected = Vec::new();
+        let mut add = |bytes: &[u8]| {
+            expected.extend((bytes.len() as u64).to_le_bytes());
+            expected.extend(bytes);
+        };
+        add(b"chars");
+        add("aä".as_bytes());
+        for split in ["train", "test"] {
+            add(split.as_bytes());
+            add(&[1, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]);
+            add(&[[0u64, 2, 4].map(u64::to_le_bytes)].concat().concat());
+        }
+        assert_eq!(small().digest(), blake3::hash(&expected).to_hex().to_string());
+    }
+}

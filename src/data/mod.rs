@@ -118,10 +118,10 @@ impl From<TextSet> for Dataset {
     }
 }
 
-/// Whether a data set of this name is text: one of [`text::NAMES`], or a path.
+/// Whether a data set of this name is text: one of [`text::Named`], or a path.
 pub fn is_text(name: &str) -> bool {
     let is_path = name.contains(['/', '\\']) || Path::new(name).extension().is_some();
-    text::NAMES.contains(&name) || is_path
+    text::Named::of(name).is_some() || is_path
 }
 
 impl ImageSet {

@@ -46,6 +46,55 @@ impl<E: Elem> Experts<E> {
     }
 }
 
+/// What an expert computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// [`Experts`].
+    Relu,
+    /// [`GatedExperts`].
+    Gated,
+}
+
+/// The experts of one layer, of either form.
+#[derive(Clone, Debug)]
+pub enum AnyExperts<E> {
+    /// With relu and biases.
+    Relu(Experts<E>),
+    /// Gated, without biases.
+    Gated(GatedExperts<E>),
+}
+
+impl<E: Elem> AnyExperts<E> {
+    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    pub fn new(form: Form, count: usize, width: usize, hidden: usize, init: &mut Init) -> AnyExperts<E> {
+        match form {
+            Form::Relu => AnyExperts::Relu(Experts::new(count, width, hidden, init)),
+            Form::Gated => AnyExperts::Gated(GatedExperts::new(count, width, hidden, init)),
+        }
+    }
+
+    /// As [`Experts::forward`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+        match self {
+            AnyExperts::Relu(experts) => experts.forward(x, gates, routes),
+            AnyExperts::Gated(experts) => experts.forward(x, gates, routes),
+        }
+    }
+}
+
+impl<E: Elem> Module<E> for AnyExperts<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        match self {
+            AnyExperts::Relu(experts) => experts.visit(v),
+            AnyExperts::Gated(experts) => experts.visit(v),
+        }
+    }
+}
+
 impl<E: Elem> Module<E> for Experts<E> {
     fn visit(&mut self, v: &mut Visitor<'_, E>) {
         let Experts { w1, b1, w2, b2 } = self;

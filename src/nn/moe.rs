@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Phase;
-use super::experts::Experts;
+use super::experts::{AnyExperts, Form};
 use super::param::{Init, Module, Visitor};
 use super::router::{Layer, Losses, Router, Routing, Settings};
 use crate::arr::{self, Arr};
@@ -19,7 +19,7 @@ pub struct Moe<E: Elem> {
     /// Chooses the experts; `None` for a dense layer, whose one expert serves every token.
     pub router: Option<Box<dyn Router<E>>>,
     /// The experts.
-    pub experts: Experts<E>,
+    pub experts: AnyExperts<E>,
 }
 
 /// How a layer used its experts, added up over tokens.
@@ -89,15 +89,16 @@ impl<E: Elem> Moe<E> {
         experts: usize,
         layer: usize,
         settings: &Settings,
+        form: Form,
         init: &mut Init,
     ) -> Moe<E> {
         let router = Some(settings.router(Layer { number: layer, width, experts }, init));
-        Moe { router, experts: Experts::new(experts, width, hidden, init) }
+        Moe { router, experts: AnyExperts::new(form, experts, width, hidden, init) }
     }
 
     /// A dense layer.
-    pub fn dense(width: usize, hidden: usize, init: &mut Init) -> Moe<E> {
-        Moe { router: None, experts: Experts::new(1, width, hidden, init) }
+    pub fn dense(width: usize, hidden: usize, form: Form, init: &mut Init) -> Moe<E> {
+        Moe { router: None, experts: AnyExperts::new(form, 1, width, hidden, init) }
     }
 
     /// Tokens (T, d) to (T, d), without the residual, and how they were dispatched.

@@ -17,6 +17,8 @@ pub enum Kind {
     Bytes,
     /// One token per character of the training text
     Chars,
+    /// Ids of tokens, written as numbers: for networks from elsewhere
+    Numbers,
 }
 
 /// Turns text into token ids and back. It is kept in checkpoints.
@@ -29,6 +31,8 @@ pub enum Tokenizer {
     Bytes,
     /// The characters of the training text in ascending order; the id after them stands for every other one.
     Chars(Vec<char>),
+    /// So many ids, which are written as numbers.
+    Numbers(usize),
 }
 
 /// What an id that stands for no text is shown as.
@@ -47,6 +51,10 @@ impl Tokenizer {
                 let alphabet: BTreeSet<char> = documents.iter().flat_map(|text| text.chars()).collect();
                 Tokenizer::Chars(alphabet.into_iter().collect())
             }
+            Kind::Numbers => {
+                let largest = documents.iter().flat_map(|text| numbers(text)).max();
+                Tokenizer::Numbers(largest.map_or(1, |id| id as usize + 1))
+            }
         }
     }
 
@@ -56,6 +64,7 @@ impl Tokenizer {
             Tokenizer::Gpt2 => "gpt2",
             Tokenizer::Bytes => "bytes",
             Tokenizer::Chars(_) => "chars",
+            Tokenizer::Numbers(_) => "numbers",
         }
     }
 
@@ -65,6 +74,7 @@ impl Tokenizer {
             Tokenizer::Gpt2 => 50_257,
             Tokenizer::Bytes => 256,
             Tokenizer::Chars(alphabet) => alphabet.len() + 1,
+            Tokenizer::Numbers(count) => *count,
         }
     }
 
@@ -81,6 +91,7 @@ impl Tokenizer {
             Tokenizer::Chars(alphabet) => {
                 text.chars().map(|c| alphabet.binary_search(&c).unwrap_or(alphabet.len()) as u32).collect()
             }
+            Tokenizer::Numbers(count) => numbers(text).filter(|&id| (id as usize) < *count).collect(),
         }
     }
 
@@ -96,9 +107,15 @@ impl Tokenizer {
             Tokenizer::Gpt2 => gpt2().decode_bytes(&[id]).ok(),
             Tokenizer::Bytes => u8::try_from(id).ok().map(|byte| vec![byte]),
             Tokenizer::Chars(alphabet) => alphabet.get(id as usize).map(|c| c.to_string().into_bytes()),
+            Tokenizer::Numbers(_) => Some(format!("{id} ").into_bytes()),
         };
         known.unwrap_or_else(|| UNKNOWN.into())
     }
+}
+
+/// The numbers in a text, with anything else between them.
+fn numbers(text: &str) -> impl Iterator<Item = u32> {
+    text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
 }
 
 /// GPT-2's vocabulary, unpacked when it is first needed.
@@ -131,6 +148,14 @@ mod tests {
 
     fn chars(text: &str) -> Tokenizer {
         Tokenizer::new(Kind::Chars, &[text.to_string()])
+    }
+
+    #[test]
+    fn numbers_are_ids() {
+        let tokenizer = Tokenizer::new(Kind::Numbers, &["3 1, 41".into()]);
+        assert_eq!((tokenizer.vocabulary(), tokenizer.name()), (42, "numbers"));
+        assert_eq!(tokenizer.encode("41 7\n0 42"), [41, 7, 0]);
+        assert_eq!(tokenizer.decode(&[41, 7]), "41 7 ");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use dynamoe::arr::{self, Arr};
 use dynamoe::gradcheck::random;
 use dynamoe::kernels::routes::Routes;
+use dynamoe::nn::experts::Form;
 use dynamoe::nn::moe::{Dispatch, Moe};
 use dynamoe::nn::router::Settings;
 use dynamoe::nn::{Init, Phase, param};
@@ -26,7 +27,7 @@ fn difference(a: &Arr<f64>, b: &Arr<f64>) -> f64 {
 
 fn main() -> Result<()> {
     let settings = Settings { tau: 0.8, temperature: 0.1, noise: 0.0, ..Settings::DEFAULT };
-    let mut layer = Moe::<f64>::routed(WIDTH, 16, EXPERTS, 0, &settings, &mut Init::new(1));
+    let mut layer = Moe::<f64>::routed(WIDTH, 16, EXPERTS, 0, &settings, Form::Relu, &mut Init::new(1));
     param::number(&mut layer);
     let tokens = random(&[TOKENS, WIDTH], 1);
 
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
     println!("\nrouted and dense: outputs differ by {:e}", difference(&routed.value(), &dense.value()));
 
     // An expert that served no token has no part in the result: its gradient is zero.
-    let w1 = layer.experts.w1.on(&tape);
+    let w1 = layer.experts.first_weights().on(&tape);
     let loss = routed.powi(2).mean();
     let gradients = tape.backward(loss)?;
     println!("\nThe largest gradient among the first weights of each expert:\n");

@@ -165,8 +165,14 @@ pub const TRANSFORMERS: [(&str, &[&str]); 4] = [
 ];
 
 /// What every one of [`TRANSFORMERS`] sets.
-const TRANSFORMER: [&str; 6] =
-    ["model=transformer", "dataset=guide", "tokenizer=bytes", "sequence=256", "clip_norm=1", "warmup_steps=100"];
+const TRANSFORMER: [&str; 6] = [
+    "model=transformer",
+    "dataset=guide",
+    "tokenizer=bytes",
+    "sequence=256",
+    "clip_norm=1",
+    "warmup_steps=100",
+];
 
 /// What a data set changes in the defaults: name, batch, epochs.
 const DATASETS: [(&str, usize, usize); 3] = [("digits", 32, 30), ("cifar-10", 256, 25), ("guide", 32, 10)];

@@ -154,9 +154,7 @@ fn fill(
         let array = arrays.remove(&name).ok_or_else(|| bad(format!("{name} is missing")))?;
         match array.shape() == shape {
             true => Ok(array),
-            false => {
-                Err(bad(format!("{name} is {:?}; config.json makes it {shape:?}", array.shape())))
-            }
+            false => Err(bad(format!("{name} is {:?}; config.json makes it {shape:?}", array.shape()))),
         }
     };
     let last = published.num_hidden_layers.to_string();

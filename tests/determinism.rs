@@ -34,6 +34,7 @@ fn run(router: Settings, norm: Norm, threads: usize) -> (Vec<f64>, String) {
             experts: vec![8, 5, 2, 1],
             router: Some(router),
             norm,
+            text: None,
         };
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
         let mut optimizer = Optimizer::new(optim::Settings::ADAMW, &mut model);

@@ -99,7 +99,7 @@ impl Golden {
         let settings = Settings { tau, temperature, noise: 0.0, ..Settings::DEFAULT };
         let router = case.routed.then_some(settings);
         let (experts, norm) = (case.experts.clone(), case.norm);
-        let spec = Spec { inputs, classes, width, hidden, experts, router, norm };
+        let spec = Spec { inputs, classes, width, hidden, experts, router, norm, text: None };
         let mut model = Model::new(&spec, &mut Init::new(0));
         let initial = if case.routed { &self.initial.routed } else { &self.initial.dense };
         for_each_param(&mut model, |name, p| {

@@ -48,5 +48,6 @@ pub fn spec(size: &str) -> Spec {
         experts: Schedule::Descending.experts(layers, 1, 8),
         router: Some(ROUTER),
         norm: Norm::Post,
+        text: None,
     }
 }

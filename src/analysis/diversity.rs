@@ -196,13 +196,7 @@ fn gradient(
 }
 
 /// Mean over tokens and probes of `v H v`.
-fn curvature(
-    model: &Model<f32>,
-    first: usize,
-    h: &Arr<f32>,
-    answers: Answers,
-    seed: u64,
-) -> Result<f64> {
+fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, answers: Answers, seed: u64) -> Result<f64> {
     let (tokens, width) = (h.shape()[0], h.shape()[1]);
     let square: f64 = arr::data(h).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let step = PROBE_STEP * (square / h.len().max(1) as f64).sqrt().max(1e-12) as f32;
@@ -384,8 +378,8 @@ mod tests {
                 let at = |(i, &v): (usize, &f32)| if i % 6 == j { v + by } else { v };
                 arr::from_vec(h.shape(), arr::data(&h).iter().enumerate().map(at).collect())
             };
-            let [ahead, behind] =
-                [step, -step].map(|by| gradient(&learner.model, 1, moved(by), (&targets, &feed.starts())).unwrap().0);
+            let [ahead, behind] = [step, -step]
+                .map(|by| gradient(&learner.model, 1, moved(by), (&targets, &feed.starts())).unwrap().0);
             for t in 0..64 {
                 let at = t * 6 + j;
                 exact += f64::from(arr::data(&ahead)[at] - arr::data(&behind)[at])

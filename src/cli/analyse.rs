@@ -14,9 +14,9 @@ use crate::analysis::usage::{Difficulty, Group, Usage};
 use crate::analysis::{plots, tokens};
 use crate::config::Config;
 use crate::files;
-use crate::train::{Examples, examples};
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, mean_active};
+use crate::train::{Examples, examples};
 
 /// The folder in a run's folder that the pictures and the numbers go to.
 const FOLDER: &str = "analysis";

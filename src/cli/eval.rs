@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::run::{on_threads, open};
 use super::text::{layers, print};
 use crate::error::Error;
-use crate::train::{Examples, examples};
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
+use crate::train::{Examples, examples};
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -196,9 +196,8 @@ fn html(tokens: &[Step], tokenizer: &Tokenizer) -> String {
     for (piece, count) in pieces(tokens, tokenizer) {
         let [r, g, b] = shade(share(count, least, most));
         let piece = piece.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        text += &format!(
-            "<span style=\"background:rgb({r},{g},{b})\" title=\"{count} experts\">{piece}</span>"
-        );
+        text +=
+            &format!("<span style=\"background:rgb({r},{g},{b})\" title=\"{count} experts\">{piece}</span>");
     }
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Experts by token</title>\n\
@@ -237,6 +236,9 @@ mod tests {
         assert!(page.contains("rgb(255,150,50)\" title=\"4 experts\">\n</span>"), "{page}");
         assert!(page.contains("title=\"3 experts\">ä</span>"), "{page}");
         let text = coloured(&steps(), &Tokenizer::Bytes);
-        assert!(text.starts_with("\x1b[30;48;2;255;255;255m<\x1b[0m\x1b[30;48;2;255;150;50m\x1b[0m\n"), "{text:?}");
+        assert!(
+            text.starts_with("\x1b[30;48;2;255;255;255m<\x1b[0m\x1b[30;48;2;255;150;50m\x1b[0m\n"),
+            "{text:?}"
+        );
     }
 }

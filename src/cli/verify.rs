@@ -13,9 +13,9 @@ use crate::data::Dataset;
 use crate::error::Error;
 use crate::kernels::simd;
 use crate::nn::router::Sees;
-use crate::train::{Learner, examples};
 use crate::train::manifest::{self, Manifest, Session};
 use crate::train::run_folder::RunFolder;
+use crate::train::{Learner, examples};
 use crate::verify::{
     Comparison, Condition, Fault, Located, Replay, Trace, compare, inference_digest, locate, replay,
     trace_path,

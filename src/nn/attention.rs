@@ -158,7 +158,7 @@ mod tests {
         };
         for slot in 0..4 {
             let gradient = gradients.take_parameter(slot).unwrap();
-            for (i, &exact) in arr::data(&gradient).iter().enumerate() {
+            for (i, &exact) in arr::data(&gradient.values).iter().enumerate() {
                 let mut moved = |by: f64| {
                     param::for_each_param(&mut layer, |_, p| {
                         if p.slot() == slot {

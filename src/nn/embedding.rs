@@ -1,7 +1,6 @@
 //! A vector for each token of a vocabulary.
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::arr;
 use crate::error::Result;
 use crate::kernels::elem::Elem;
 use crate::tape::{Mode, Tape, Var};
@@ -61,6 +60,7 @@ impl<E: Elem> Module<E> for Embedding<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arr;
     use crate::nn::param::number;
 
     #[test]
@@ -71,7 +71,8 @@ mod tests {
         let run = |alone| {
             let tape = Tape::new(Mode::Train);
             let h = embedding.forward(&tape, &ids, alone).unwrap();
-            let gradient = tape.backward(h.mul(h).sum()).unwrap().take_parameter(embedding.table.slot()).unwrap();
+            let gradient =
+                tape.backward(h.mul(h).sum()).unwrap().take_parameter(embedding.table.slot()).unwrap();
             (h.value(), gradient)
         };
         let ((h, some), (expected, whole)) = (run(true), run(false));

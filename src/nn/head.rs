@@ -72,12 +72,7 @@ impl<E: Elem> Head<E> {
     ///
     /// # Errors
     /// Shapes that do not fit, targets that are no classes.
-    pub fn loss<'t>(
-        &self,
-        h: Var<'t, E>,
-        targets: &[u32],
-        table: Option<&Param<E>>,
-    ) -> Result<Loss<'t, E>> {
+    pub fn loss<'t>(&self, h: Var<'t, E>, targets: &[u32], table: Option<&Param<E>>) -> Result<Loss<'t, E>> {
         let tape = h.tape();
         let Head::Vocabulary(head) = self else {
             let logits = self.logits(h, table)?;

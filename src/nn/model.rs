@@ -225,9 +225,11 @@ impl<E: Elem> Model<E> {
         let form = if spec.attention().is_some() { Form::Gated } else { Form::Relu };
         let (mut attention, mut layers) = (Vec::new(), Vec::new());
         for (l, &experts) in spec.experts.iter().enumerate() {
-            attention.extend(spec.attention().map(|Attention { heads, theta, epsilon, .. }| AttentionBlock {
-                norm: RmsNorm::new(d, epsilon),
-                attention: SelfAttention { theta, ..SelfAttention::new(d, heads, init) },
+            attention.extend(spec.attention().map(|Attention { heads, theta, epsilon, .. }| {
+                AttentionBlock {
+                    norm: RmsNorm::new(d, epsilon),
+                    attention: SelfAttention { theta, ..SelfAttention::new(d, heads, init) },
+                }
             }));
             layers.push(match &spec.router {
                 Some(settings) => Moe::routed(d, h, experts, l, settings, form, init),
@@ -261,7 +263,8 @@ impl<E: Elem> Model<E> {
     /// Shapes that do not fit.
     pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
         let Stem::Images(input) = &self.stem else { return Err(self.other_feed(&Feed::Images(x.value()))) };
-        let (h, dispatch) = self.through(input.forward(x)?, &Arc::new([]), phase)?;
+        let starts: Arc<[usize]> = Arc::new([]);
+        let (h, dispatch) = self.through(input.forward(x)?, &starts, phase)?;
         Ok((self.logits(h)?, dispatch))
     }
 
@@ -378,12 +381,7 @@ impl<E: Elem> Model<E> {
     }
 
     /// Tokens (T, d) through the experts of layer number `l`.
-    fn experts<'t>(
-        &self,
-        l: usize,
-        h: Var<'t, E>,
-        phase: Phase,
-    ) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+    fn experts<'t>(&self, l: usize, h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
         let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
         let (y, dispatch) = self.layers[l].forward(input, phase)?;
         let h = h.add(y);
@@ -452,6 +450,7 @@ impl<E: Elem> Module<E> for Model<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arr;
     use crate::gradcheck::{gradcheck, random};
     use crate::nn::router::{Kind, percentile::Scope};
     use crate::tape::Mode;

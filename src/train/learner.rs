@@ -159,7 +159,8 @@ impl<'a> Learner<'a> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
         let (seed, clip_norm) = (self.seed(), self.config.clip_norm);
         let count = batches.iter().map(|(_, targets)| targets.len()).sum();
-        let result = watched_step(&mut self.model, &mut self.optimizer, batches, seed, rate, clip_norm, watch)?;
+        let result =
+            watched_step(&mut self.model, &mut self.optimizer, batches, seed, rate, clip_norm, watch)?;
         Ok(Taken { result, count, epoch, rate })
     }
 }

@@ -21,9 +21,9 @@ use serde::Serialize;
 
 use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
+use crate::nn::embedding::rows_of;
 use crate::nn::param::{Item, for_each, for_each_param};
 use crate::nn::{Feed, Phase, Tokens};
-use crate::nn::embedding::rows_of;
 use crate::tape::{Mode, Tape};
 use crate::tensors::{self, Tensor};
 use crate::train::examples::Batch;
@@ -143,7 +143,8 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
             let feed = if spec.text.is_some() {
                 let ids = whole(INPUTS, &inputs, spec.classes - 1)?;
                 fits(&[ids.len()], &[count])?;
-                let starts = tensors.remove(STARTS).map(|starts| whole(STARTS, &starts, count)).transpose()?;
+                let starts =
+                    tensors.remove(STARTS).map(|starts| whole(STARTS, &starts, count)).transpose()?;
                 let starts = starts.unwrap_or_else(|| vec![0, count as u32]);
                 let rise = starts.windows(2).all(|pair| pair[0] < pair[1]);
                 if !rise || starts[0] != 0 || starts[starts.len() - 1] as usize != count {
@@ -213,7 +214,9 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
             Seen::Gradient { parameter: Some(slot), .. } => {
                 gradients.borrow_mut()[slot] = Some(array.clone());
             }
-            Seen::Value { place: Place("head", _), op: "linear", .. } => *outputs.borrow_mut() = Some(array.clone()),
+            Seen::Value { place: Place("head", _), op: "linear", .. } => {
+                *outputs.borrow_mut() = Some(array.clone())
+            }
             _ => {}
         }
     };

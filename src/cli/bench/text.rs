@@ -82,9 +82,8 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
     let (batch, sequence) = (config.batch, config.sequence);
     let mut random = Stream::new(config.seed, Purpose::Check, 0, 0).generator();
-    let mut ids = |count: usize| -> Vec<u32> {
-        (0..count).map(|_| random.bounded(vocabulary as u32)).collect()
-    };
+    let mut ids =
+        |count: usize| -> Vec<u32> { (0..count).map(|_| random.bounded(vocabulary as u32)).collect() };
     let (inputs, targets) = (ids(batch * sequence), ids(batch * sequence));
     let starts = (0..=batch).map(|i| i * sequence).collect();
     let feed = Feed::Tokens(Tokens { ids: inputs[..].into(), starts });

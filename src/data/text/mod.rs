@@ -97,7 +97,7 @@ impl TextSet {
     pub fn digest(&self) -> String {
         let alphabet = match &self.tokenizer {
             Tokenizer::Chars(alphabet) => alphabet.iter().collect(),
-            Tokenizer::Gpt2 | Tokenizer::Bytes => String::new(),
+            Tokenizer::Gpt2 | Tokenizer::Bytes | Tokenizer::Numbers(_) => String::new(),
         };
         let mut hasher = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {

@@ -6,6 +6,7 @@ use super::*;
 use crate::gradcheck::{Report, random};
 use crate::kernels::random::{Purpose, Stream};
 use crate::nn::experts::Experts;
+use crate::nn::experts::Form;
 use crate::nn::moe::{Dispatch, Moe};
 use crate::nn::param::{self, Visitor, for_each_param};
 use crate::tape::{Mode, Tape};
@@ -121,7 +122,7 @@ pub fn all_losses(kind: Kind) -> Settings {
 
 /// A layer for tokens of four numbers whose parameters are all random.
 fn layer<E: Elem>(settings: &Settings, experts: usize) -> Moe<E> {
-    let mut layer = Moe::routed(4, 3, experts, 0, settings, &mut Init::new(2));
+    let mut layer = Moe::routed(4, 3, experts, 0, settings, Form::Relu, &mut Init::new(2));
     randomise(&mut layer);
     layer
 }
@@ -215,7 +216,7 @@ fn equal_scores_go_to_the_lower_index() {
     for settings in all() {
         let experts = 6;
         // Tokens of zeros, and fresh biases of zero: all scores are equal.
-        let mut layer = Moe::<f64>::routed(4, 3, experts, 0, &settings, &mut Init::new(2));
+        let mut layer = Moe::<f64>::routed(4, 3, experts, 0, &settings, Form::Relu, &mut Init::new(2));
         param::number(&mut layer);
         let gates = forward(&layer, &arr::zeros(&[3, 4]), Phase::Eval).1;
         let chosen: Vec<usize> =

@@ -10,8 +10,6 @@ use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 /// [`super::linear_cross_entropy`] takes the loss without having all logits at once.
 pub struct Logits;
 
-const NAME: &str = "logits";
-
 fn forward<E: Elem>(h: &Arr<E>, w: &Arr<E>, b: Option<&Arr<E>>) -> Result<Arr<E>> {
     let fits = match (h.shape(), w.shape()) {
         (&[_, d], &[v, d_w]) => d == d_w && b.is_none_or(|b| b.shape() == [v]),
@@ -19,7 +17,7 @@ fn forward<E: Elem>(h: &Arr<E>, w: &Arr<E>, b: Option<&Arr<E>>) -> Result<Arr<E>
     };
     if !fits {
         let shapes: Vec<&[usize]> = [h.shape(), w.shape()].into_iter().chain(b.map(|b| b.shape())).collect();
-        return Err(shape_error(NAME, "h (T, d), W (V, d) and b (V) must agree", &shapes));
+        return Err(shape_error("logits", "h (T, d), W (V, d) and b (V) must agree", &shapes));
     }
     let (rows, width, count) = (h.shape()[0], h.shape()[1], w.shape()[0]);
     let mut y = arr::fresh(&[rows, count]);
@@ -50,7 +48,7 @@ fn backward<E: Elem>(h: &Arr<E>, w: &Arr<E>, gy: &Arr<E>, needs: &[bool]) -> [Op
 }
 
 impl<E: Elem> Op<E, 2> for Logits {
-    const NAME: &'static str = NAME;
+    const NAME: &'static str = "logits";
     type Saved = ();
     fn forward(&self, [h, w]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
         Ok((forward(h, w, None)?, ()))
@@ -62,7 +60,7 @@ impl<E: Elem> Op<E, 2> for Logits {
 }
 
 impl<E: Elem> Op<E, 3> for Logits {
-    const NAME: &'static str = NAME;
+    const NAME: &'static str = "logits";
     type Saved = ();
     fn forward(&self, [h, w, b]: [&Arr<E>; 3]) -> Result<(Arr<E>, ())> {
         Ok((forward(h, w, Some(b))?, ()))
@@ -94,7 +92,7 @@ impl<E: Elem> Fused<E, 3> for Logits {
 /// The gradient checks of this file.
 pub fn checks() -> Vec<Check> {
     vec![Check {
-        op: NAME,
+        op: "logits",
         run: || {
             gradcheck([random(&[3, 4], 1), random(&[5, 4], 2), random(&[5], 3)], |x| {
                 x[0].tape().apply(Logits, x)

@@ -8,8 +8,11 @@ use crate::tape::shape_error;
 pub mod attention;
 pub mod experts;
 pub mod gate;
+pub mod gated_experts;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_cross_entropy;
+pub mod logits;
 pub mod rotary;
 pub mod softmax_cross_entropy;
 
@@ -19,8 +22,11 @@ pub fn checks() -> Vec<Check> {
         attention::checks(),
         experts::checks(),
         gate::checks(),
+        gated_experts::checks(),
         layer_norm::checks(),
         linear::checks(),
+        linear_cross_entropy::checks(),
+        logits::checks(),
         rotary::checks(),
         softmax_cross_entropy::checks(),
     ];

@@ -12,8 +12,8 @@ use super::par::{self, Parts};
 use super::reduce::{self, LANES};
 use super::{elem::Elem, pool::Buffer, simd::fast, softmax::whole};
 
-/// Rows of a block, about: whole tiles of the products, and few scores beyond the causal ones.
-const ROWS: usize = 48;
+/// Rows of a block, about: enough to be worth packing the keys for, and few scores beyond the causal ones.
+const ROWS: usize = 64;
 
 /// How a row of queries, and one of keys or values, is made up of heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,11 @@ pub struct Starts<'a> {
     pub keys: &'a [usize],
 }
 
-/// Queries of a sequence that follow one another, and a group of heads.
+/// Queries of a sequence that follow one another.
 #[derive(Clone, Copy)]
 struct Block {
-    group: usize,
-    /// The first row of queries, and its number in [`Parts`] by groups.
+    /// The first row of queries.
     row: usize,
-    first: usize,
     count: usize,
     /// The sequence's first row of keys, and how many the first query sees.
     key: usize,
@@ -63,7 +61,7 @@ struct Block {
 // SAFETY: fields behind a shared borrow do not change.
 unsafe impl par::Span for Block {
     fn first(&self) -> usize {
-        self.first
+        self.row
     }
     fn count(&self) -> usize {
         self.count
@@ -75,7 +73,6 @@ impl Block {
     fn cut(self, size: usize) -> impl Iterator<Item = Block> {
         (0..self.count).step_by(size).map(move |i| Block {
             row: self.row + i,
-            first: self.first + i,
             count: size.min(self.count - i),
             seen: self.seen + i,
             ..self
@@ -87,21 +84,28 @@ impl Block {
         self.seen + self.count - 1
     }
 
-    /// Its heads of its rows of `x`, one row for each, times `scale`.
-    fn queries<E: Elem>(&self, x: &[E], heads: Heads, scale: E) -> Buffer<E> {
+    /// A group's heads of its rows of `x`, one row for each, times `scale`.
+    fn queries<E: Elem>(&self, x: &[E], heads: Heads, group: usize, scale: E) -> Buffer<E> {
         let width = heads.per_group() * heads.width;
         let mut out = Buffer::new(self.count * width);
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            let x = &x[((self.row + i) * heads.groups + self.group) * width..][..width];
-            out.iter_mut().zip(x).for_each(|(out, &x)| *out = x * scale);
-        }
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (i, out) in out.chunks_exact_mut(width).enumerate() {
+                    let x = &x[((self.row + i) * heads.groups + group) * width..][..width];
+                    for (out, &x) in out.iter_mut().zip(x) {
+                        *out = x * scale;
+                    }
+                }
+            },
+        );
         out
     }
 
-    /// Its head of all rows of `x` that its queries see.
-    fn seen<'a, E: Elem>(&self, x: &'a [E], heads: Heads) -> Mat<'a, E> {
+    /// A group's head of all rows of `x` that its queries see.
+    fn seen<'a, E: Elem>(&self, x: &'a [E], heads: Heads, group: usize) -> Mat<'a, E> {
         let row = heads.groups * heads.width;
-        Mat::new(&x[self.key * row..], self.keys(), row).t().slice(self.group * heads.width, heads.width).t()
+        Mat::new(&x[self.key * row..], self.keys(), row).t().slice(group * heads.width, heads.width).t()
     }
 }
 
@@ -110,16 +114,13 @@ fn tokens(heads: Heads) -> usize {
     (ROWS / heads.per_group()).max(1)
 }
 
-/// Every sequence, for every group of heads.
-fn sequences(heads: Heads, starts: Starts) -> Vec<Block> {
-    let total = starts.queries.last().copied().unwrap_or(0);
-    let sequences = || starts.queries.windows(2).zip(starts.keys.windows(2));
-    let block = |group, (queries, keys): (&[usize], &[usize])| {
-        let (row, count, len) = (queries[0], queries[1] - queries[0], keys[1] - keys[0]);
+/// Every sequence.
+fn sequences(starts: Starts) -> impl Iterator<Item = Block> {
+    starts.queries.windows(2).zip(starts.keys.windows(2)).map(|(queries, keys)| {
+        let (count, len) = (queries[1] - queries[0], keys[1] - keys[0]);
         assert!(count <= len, "{count} queries of a sequence of {len} keys");
-        Block { group, row, first: group * total + row, count, key: keys[0], seen: len + 1 - count }
-    };
-    (0..heads.groups).flat_map(|group| sequences().map(move |s| block(group, s))).collect()
+        Block { row: queries[0], count, key: keys[0], seen: len + 1 - count }
+    })
 }
 
 /// `y = softmax(q k^T / sqrt(width)) v` for each head, over the keys of the query's sequence up to the query's own.
@@ -127,17 +128,17 @@ fn sequences(heads: Heads, starts: Starts) -> Vec<Block> {
 /// Queries and `y` are (T, H width), keys and values (M, G width); the queries are the last ones of their sequences, so
 /// that keys and values may come from a cache. `log_sums` (T, H) becomes `ln(sum of e^score)`, for the backward pass.
 pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &mut [E], log_sums: &mut [E]) {
-    let (per_group, width) = (heads.per_group(), heads.width);
-    let blocks: Vec<Block> =
-        sequences(heads, starts).into_iter().flat_map(|sequence| sequence.cut(tokens(heads))).collect();
-    let scores: usize = blocks.iter().map(|block| block.count * block.keys() * per_group).sum();
+    let (per_group, width, scale) = (heads.per_group(), heads.width, heads.scale());
+    let blocks: Vec<Block> = sequences(starts).flat_map(|sequence| sequence.cut(tokens(heads))).collect();
+    let scores: usize = blocks.iter().map(|block| block.count * block.keys() * heads.count).sum();
     let out = (Parts::new(y, heads.groups, per_group * width), Parts::new(log_sums, heads.groups, per_group));
-    let work = |block: &Block, (mut y, mut log_sums): (par::Columns<E>, par::Columns<E>)| {
+    let work = |block: &Block, group: usize, (mut y, mut log_sums): (par::Columns<E>, par::Columns<E>)| {
         let (rows, keys) = (block.count * per_group, block.keys());
-        let queries = block.queries(q, heads, heads.scale());
-        let mut weights = Buffer::new(rows * keys);
-        let (mut sums, mut values) = (Buffer::new(rows), Buffer::new(rows * width));
-        E::gemm(&mut weights, Mat::new(&queries, rows, width), block.seen(k, heads).t(), Start::Zero, false);
+        let queries = block.queries(q, heads, group, scale);
+        let (k, v) = (block.seen(k, heads, group), block.seen(v, heads, group));
+        let [mut logs, mut sums] = [(); 2].map(|()| Buffer::<E>::new(rows));
+        let (mut weights, mut values) = (Buffer::new(rows * keys), Buffer::new(rows * width));
+        E::gemm(&mut weights, Mat::new(&queries, rows, width), k.t(), Start::Zero, false);
         fast::<E, _>(
             #[inline(always)]
             || {
@@ -150,25 +151,28 @@ pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &
                         |score| (score - max).exp(),
                     );
                     later.fill(E::zero());
-                    sums[i] = reduce::sum_lanes(seen);
-                    log_sums.row(i / per_group)[i % per_group] = max + sums[i].ln();
+                    (logs[i], sums[i]) = (max, reduce::sum_lanes(seen));
+                }
+                for (log, &sum) in logs.iter_mut().zip(&*sums) {
+                    *log += sum.ln();
                 }
             },
         );
-        E::gemm(&mut values, Mat::new(&weights, rows, keys), block.seen(v, heads), Start::Zero, false);
+        E::gemm(&mut values, Mat::new(&weights, rows, keys), v, Start::Zero, false);
         fast::<E, _>(
             #[inline(always)]
             || {
                 for (i, values) in values.chunks_exact(width).enumerate() {
-                    let y = &mut y.row(i / per_group)[i % per_group * width..][..width];
+                    log_sums.row(i / per_group)[i % per_group] = logs[i];
+                    let (y, sum) = (&mut y.row(i / per_group)[i % per_group * width..][..width], sums[i]);
                     for (y, &value) in y.iter_mut().zip(values) {
-                        *y = value / sums[i];
+                        *y = value / sum;
                     }
                 }
             },
         );
     };
-    par::sized(2 * scores * width, || par::spans(out, &blocks, work));
+    par::sized(2 * scores * width, || par::parts(out, heads.groups, &blocks, work));
 }
 
 /// What the forward pass leaves for the backward pass, of the shapes it had there.
@@ -203,33 +207,32 @@ pub struct Gradients<'a, E> {
 /// run block by block in rising order, and so within a block, token by token and for each in rising order of heads.
 pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[usize], out: Gradients<E>) {
     let Forward { q, k, v, y, log_sums } = saved;
-    let (per_group, width) = (heads.per_group(), heads.width);
-    let sequences = sequences(heads, Starts { queries: starts, keys: starts });
+    let (per_group, width, scale) = (heads.per_group(), heads.width, heads.scale());
+    let sequences: Vec<Block> = sequences(Starts { queries: starts, keys: starts }).collect();
     let out = (
         Parts::new(out.q, heads.groups, per_group * width),
         Parts::new(out.k, heads.groups, width),
         Parts::new(out.v, heads.groups, width),
     );
-    par::spans(out, &sequences, |sequence, (mut gq, mut gk, mut gv)| {
+    par::parts(out, heads.groups, &sequences, |sequence, group, (mut gq, mut gk, mut gv)| {
         let mut sums = [(); 2].map(|()| Buffer::new(sequence.count * width));
         sums.iter_mut().for_each(|sums| sums.fill(E::zero()));
         let [k_sums, v_sums] = &mut sums;
         for block in sequence.cut(tokens(heads)) {
             let (rows, keys) = (block.count * per_group, block.keys());
-            let queries = block.queries(q, heads, heads.scale());
-            let gy = block.queries(gy, heads, E::one());
+            let queries = block.queries(q, heads, group, scale);
+            let gy = block.queries(gy, heads, group, E::one());
             let [mut weights, mut g_scores] = [(); 2].map(|()| Buffer::new(rows * keys));
             let (queries, gy_rows) = (Mat::new(&queries, rows, width), Mat::new(&gy, rows, width));
-            E::gemm(&mut weights, queries, block.seen(k, heads).t(), Start::Zero, false);
-            E::gemm(&mut g_scores, gy_rows, block.seen(v, heads).t(), Start::Zero, false);
+            E::gemm(&mut weights, queries, block.seen(k, heads, group).t(), Start::Zero, false);
+            E::gemm(&mut g_scores, gy_rows, block.seen(v, heads, group).t(), Start::Zero, false);
             fast::<E, _>(
                 #[inline(always)]
                 || {
                     let scores = weights.chunks_exact_mut(keys).zip(g_scores.chunks_exact_mut(keys));
                     for ((i, (weights, g_scores)), gy) in scores.enumerate().zip(gy.chunks_exact(width)) {
-                        let head = (block.row + i / per_group) * heads.count
-                            + block.group * per_group
-                            + i % per_group;
+                        let head =
+                            (block.row + i / per_group) * heads.count + group * per_group + i % per_group;
                         let common = reduce::dot_lanes(gy, &y[head * width..][..width]);
                         let (weights, later) = weights.split_at_mut(block.seen + i / per_group);
                         let (g_scores, g_later) = g_scores.split_at_mut(weights.len());
@@ -250,11 +253,18 @@ pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[us
             let mut g_queries = Buffer::new(rows * width);
             E::gemm(&mut v_sums[..keys * width], weights.t(), gy_rows, Start::Sum, false);
             E::gemm(&mut k_sums[..keys * width], g_scores.t(), queries, Start::Sum, false);
-            E::gemm(&mut g_queries, g_scores, block.seen(k, heads), Start::Zero, false);
-            for (i, g) in g_queries.chunks_exact(per_group * width).enumerate() {
-                let gq = gq.row(block.row - sequence.row + i);
-                gq.iter_mut().zip(g).for_each(|(gq, &g)| *gq = g * heads.scale());
-            }
+            E::gemm(&mut g_queries, g_scores, block.seen(k, heads, group), Start::Zero, false);
+            fast::<E, _>(
+                #[inline(always)]
+                || {
+                    for (i, g) in g_queries.chunks_exact(per_group * width).enumerate() {
+                        let gq = gq.row(block.row - sequence.row + i);
+                        for (gq, &g) in gq.iter_mut().zip(g) {
+                            *gq = g * scale;
+                        }
+                    }
+                },
+            );
         }
         for (i, (k, v)) in k_sums.chunks_exact(width).zip(v_sums.chunks_exact(width)).enumerate() {
             gk.row(i).copy_from_slice(k);

@@ -7,7 +7,11 @@ use crate::arr;
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self as kernel, Heads, Starts};
 use crate::kernels::{elem::Elem, pool::Buffer};
-use crate::ops::{fused::attention::Attention, fused::rotary::Rotary, matmul::Matmul};
+use crate::ops::fused::{
+    attention::{self, Attention},
+    rotary::Rotary,
+};
+use crate::ops::matmul::Matmul;
 use crate::tape::{Mode, Var};
 
 /// `attention(rotary(x q), rotary(x k), x v) o`, without biases.
@@ -84,6 +88,7 @@ impl<E: Elem> SelfAttention<E> {
         if tape.mode() != Mode::Infer {
             return Err(Error::config("mode", "a cache holds no gradients: use a tape in Mode::Infer"));
         }
+        attention::check_heads(self.heads, &[&x.shape()])?;
         let count = x.shape().first().copied().unwrap_or(0);
         let [q, k, v] = self.project(x, &[0, count].into(), cache.tokens)?.map(Var::value);
         cache.keys.extend_from_slice(arr::data(&k));
@@ -198,16 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_refused_on_a_tape_that_records_and_by_tokens_of_another_width() {
-        let layer = layer::<f32>(4, Heads { count: 2, groups: 1, width: 2 });
+    fn what_does_not_fit_is_refused_and_the_cache_stays_as_it_was() {
         let mut cache = Cache::default();
-        let mut message = |mode, width| {
+        let mut message = |mode, width, groups| {
+            let layer = layer::<f32>(4, Heads { count: 2, groups, width: 2 });
             let tape = Tape::new(mode);
             let x = tape.constant(arr::zeros(&[1, width]));
             layer.forward_cached(x, &mut cache).err().unwrap().to_string()
         };
-        assert!(message(Mode::Train, 4).contains("use a tape in Mode::Infer"));
-        assert!(message(Mode::Infer, 3).starts_with("matmul: the left side has 3 columns"));
+        assert!(message(Mode::Train, 4, 1).contains("use a tape in Mode::Infer"));
+        assert!(message(Mode::Infer, 3, 1).starts_with("matmul: the left side has 3 columns"));
+        assert!(message(Mode::Infer, 4, 3).contains("2 heads of 2 numbers cannot share 3 key heads evenly"));
         assert!(cache.is_empty());
     }
 }

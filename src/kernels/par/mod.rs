@@ -177,13 +177,17 @@ pub unsafe trait Span: Sync {
 
 /// A source of pieces for spans that were checked: they rise, do not overlap and end within the rows.
 fn checked<O: Output, S: Span>(out: O, spans: &[S]) -> O::Source {
-    let (rows, mut end) = (out.rows(), 0);
+    check(spans, out.rows());
+    out.source()
+}
+
+fn check<S: Span>(spans: &[S], rows: usize) {
+    let mut end = 0;
     for span in spans {
         assert!(span.first() >= end, "spans overlap");
         end = span.first().saturating_add(span.count());
     }
     assert!(end <= rows, "a span reaches past the last row");
-    out.source()
 }
 
 /// `work(span, piece)` for each of the spans of rows of `out`.
@@ -195,6 +199,28 @@ pub fn spans<O: Output, S: Span>(out: O, spans: &[S], work: impl Fn(&S, O::Piece
     // SAFETY: `source` stands for borrows that last until the end of this function; each span is given to one
     // task, and no two share a row (`checked`, and a `Span` does not change).
     run(spans.len(), &|i| work(&spans[i], unsafe { O::piece(&source, spans[i].first(), spans[i].count()) }));
+}
+
+/// `work(span, part, piece)` for each of the spans of rows of matrices that are cut into `count` [`Parts`] each; one span's
+/// parts one after another, since they lie side by side in memory.
+///
+/// # Panics
+/// As [`spans`], or if there are not so many parts.
+pub fn parts<O: Output, S: Span>(
+    out: O,
+    count: usize,
+    spans: &[S],
+    work: impl Fn(&S, usize, O::Piece) + Sync,
+) {
+    let height = out.rows() / count;
+    assert_eq!(out.rows(), height * count, "another number of parts");
+    check(spans, height);
+    let source = out.source();
+    run(spans.len() * count, &|i| {
+        let (span, part) = (&spans[i / count], i % count);
+        // SAFETY: as in `spans`; a span's rows in one part are not those in another, since it ends within the height.
+        work(span, part, unsafe { O::piece(&source, part * height + span.first(), span.count()) });
+    });
 }
 
 /// Two loops like [`spans`] in one: no thread waits between them.
@@ -276,6 +302,35 @@ mod tests {
             );
         });
         assert_eq!((a, b), ([1, 1, 0, 0, 3, 3], [0, 0, 0, 0, 4, 4, 6, 6, 6, 0]));
+    }
+
+    #[test]
+    fn spans_get_their_rows_in_every_part() {
+        let (mut a, mut b) = ([0; 5 * 3 * 2], [0; 5 * 3]);
+        with_threads(3, || {
+            let out = (Parts::new(&mut a, 3, 2), Parts::new(&mut b, 3, 1));
+            parts(out, 3, &[(0, 2), (3, 2)], |span, part, (mut a, mut b)| {
+                for i in 0..span.1 {
+                    a.row(i).fill(10 * (span.0 + i) + part);
+                    b.row(i).fill(10 * (span.0 + i) + part);
+                }
+            });
+        });
+        let expected = |row: usize, part: usize| if row == 2 { 0 } else { 10 * row + part };
+        assert!(a.iter().enumerate().all(|(j, &v)| v == expected(j / 6, j / 2 % 3)));
+        assert!(b.iter().enumerate().all(|(j, &v)| v == expected(j / 3, j % 3)));
+    }
+
+    #[test]
+    #[should_panic(expected = "past the last row")]
+    fn spans_must_lie_inside_a_part() {
+        parts(Parts::new(&mut [0; 8], 2, 1), 2, &[(3, 2)], |_, _, _| ());
+    }
+
+    #[test]
+    #[should_panic(expected = "another number of parts")]
+    fn parts_must_be_as_many() {
+        parts(Parts::new(&mut [0; 8], 2, 1), 3, &[(0, 1)], |_, _, _| ());
     }
 
     #[test]

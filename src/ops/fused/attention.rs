@@ -22,17 +22,24 @@ pub struct Attention {
     pub heads: Heads,
 }
 
+/// The key heads must be shared evenly by the query heads.
+pub(crate) fn check_heads(heads: Heads, shapes: &[&[usize]]) -> Result<()> {
+    let Heads { count, groups, width } = heads;
+    if count > 0 && groups > 0 && width > 0 && count % groups == 0 {
+        return Ok(());
+    }
+    let why = format!("{count} heads of {width} numbers cannot share {groups} key heads evenly");
+    Err(shape_error("attention", why, shapes))
+}
+
 impl<E: Elem> Op<E, 3> for Attention {
     const NAME: &'static str = "attention";
     /// The logarithm of the sum of `e^score`, for each row and head.
     type Saved = Buffer<E>;
     fn forward(&self, x: [&Arr<E>; 3]) -> Result<(Arr<E>, Buffer<E>)> {
         let (name, shapes) = (<Self as Op<E, 3>>::NAME, x.map(|x| x.shape()));
+        check_heads(self.heads, &shapes)?;
         let Heads { count, groups, width } = self.heads;
-        if groups == 0 || count == 0 || width == 0 || count % groups != 0 {
-            let why = format!("{count} heads of {width} numbers cannot share {groups} key heads evenly");
-            return Err(shape_error(name, why, &shapes));
-        }
         let rows = shapes[0].first().copied().unwrap_or(0);
         if shapes != [&[rows, count * width][..], &[rows, groups * width], &[rows, groups * width]] {
             let why = format!("q must be (T, {}), k and v (T, {})", count * width, groups * width);

@@ -73,11 +73,10 @@ impl<E: Elem> Op<E, 1> for Rotary {
 impl<E: Elem> Fused<E, 1> for Rotary {
     fn reference<'t>(&self, [x]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
         let (shape, pairs, turns, places) = (x.shape(), self.head / 2, self.turns::<E>(), self.places());
-        let row = |part: fn((&[E], &[E])) -> Vec<E>| {
-            let data = places.iter().flat_map(|&place| part(turns.at(place as usize))).collect();
-            x.tape().constant(arr::from_vec(&[places.len(), 1, pairs], data))
-        };
-        let (cos, sin) = (row(|(cos, _)| cos.to_vec()), row(|(_, sin)| sin.to_vec()));
+        let rows = places.iter().map(|&place| turns.at(place as usize));
+        let (cos, sin): (Vec<_>, Vec<_>) = rows.unzip();
+        let [cos, sin] =
+            [cos, sin].map(|rows| x.tape().constant(arr::from_vec(&[places.len(), 1, pairs], rows.concat())));
         let x = x.reshape(&[shape[0], shape[1] / self.head, self.head]);
         let (a, b) = (x.slice(2, 0..pairs), x.slice(2, pairs..self.head));
         let turned = [a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))];
@@ -122,7 +121,7 @@ mod tests {
         let products = |first| turned(rows(1), first).mul(turned(rows(2), first + 3)).sum_axes(&[1]).value();
         let all = [products(0), products(50)];
         let first = arr::data(&all[0])[0];
-        assert!(all.iter().flat_map(|p| arr::data(p)).all(|p| (p - first).abs() < 1e-12));
+        assert!(all.iter().flat_map(arr::data).all(|p| (p - first).abs() < 1e-12));
     }
 
     #[test]

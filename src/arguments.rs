@@ -110,10 +110,13 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show which experts a trained network uses, for which images, and how many
+    /// Show which experts a trained network uses, for what, and how many
     Analyse {
         /// Folder of the run
         run: PathBuf,
+        /// Text: compare the experts of these texts, lists by kind in TOML [default: bundled ones]
+        #[arg(long, value_name = "FILE")]
+        kinds: Option<PathBuf>,
         #[command(flatten)]
         machine: Machine,
         /// Which checkpoint: last, best or step-N

@@ -103,8 +103,9 @@ fn run(program: Program) -> anyhow::Result<()> {
         Verb::Eval { run, machine, checkpoint, json } => {
             cli::eval::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
         }
-        Verb::Analyse { run, machine, checkpoint, json } => {
-            cli::analyse::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
+        Verb::Analyse { run, kinds, machine, checkpoint, json } => {
+            let (kinds, data_dir) = (kinds.as_deref(), machine.dir.data_dir.as_deref());
+            cli::analyse::run(&run, &checkpoint, kinds, data_dir, machine.threads, json)
         }
         Verb::Predict { run, image, invert, index, machine, checkpoint, json } => {
             let source = match (&image, index) {

@@ -27,9 +27,9 @@ use crate::nn::{Feed, Model, Phase};
 use crate::tape::{Mode, Tape};
 use crate::train::Examples;
 
-/// Images that are looked at, at most.
-const IMAGES: usize = 1024;
-/// Micro-batches for the noise of gradients, and images in each.
+/// Images, or about as many tokens, that are looked at, at most.
+const ROWS: usize = 1024;
+/// Micro-batches for the noise of gradients, and images (or about as many tokens) in each.
 const MICRO_BATCHES: (usize, usize) = (32, 32);
 /// Probes of the curvature.
 const PROBES: u64 = 4;
@@ -59,10 +59,12 @@ pub struct Diversity {
 /// Examples of another kind or size than the model takes.
 pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<Diversity>> {
     let order = Stream::new(seed, Purpose::Shuffle, 2, 0).permutation(examples.len());
-    let seen = &order[..IMAGES.min(order.len())];
+    let one = examples.rows_of_one();
+    let seen = &order[..(ROWS / one).max(1).min(order.len())];
     let (feed, targets) = examples.batch(seen);
     let outputs = outputs(model, &feed)?;
-    let batches: Vec<&[u32]> = order.chunks_exact(MICRO_BATCHES.1).take(MICRO_BATCHES.0).collect();
+    let batches: Vec<&[u32]> =
+        order.chunks_exact((MICRO_BATCHES.1 / one).max(1)).take(MICRO_BATCHES.0).collect();
     let layers = outputs.len() - 1;
     let mut profile = Vec::with_capacity(layers);
     for l in 0..layers {
@@ -100,7 +102,7 @@ fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
 }
 
 /// `(v - mean) / deviation` of each; zeros where nothing varies, or something is no number.
-fn standardised(values: &[f64]) -> Vec<f64> {
+pub(super) fn standardised(values: &[f64]) -> Vec<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let deviation = (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count).sqrt();

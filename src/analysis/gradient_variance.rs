@@ -19,7 +19,7 @@ use crate::train::Examples;
 
 /// Micro-batches that the theorem is tried on.
 pub const MICRO_BATCHES: usize = 64;
-/// Images of one.
+/// Images, or about as many tokens, of one.
 const BATCH: usize = 32;
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 2000;
@@ -48,7 +48,8 @@ pub struct Comparison {
 /// Examples of another kind or size than the model takes.
 pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Option<Comparison>> {
     let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(examples.len());
-    let batches: Vec<&[u32]> = order.chunks_exact(BATCH).take(MICRO_BATCHES).collect();
+    let size = (BATCH / examples.rows_of_one()).max(1);
+    let batches: Vec<&[u32]> = order.chunks_exact(size).take(MICRO_BATCHES).collect();
     let mut model = model.clone();
     if batches.len() < 2 || !model.clone().fix(&vec![1; model.spec().experts.len()]) {
         return Ok(None);

@@ -2,8 +2,10 @@
 
 pub mod diversity;
 pub mod gradient_variance;
+pub mod kinds;
 pub mod learned;
 pub mod plots;
+pub mod probes;
 pub mod stats;
 pub mod theory;
 pub mod tokens;

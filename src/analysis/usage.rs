@@ -10,9 +10,11 @@ use crate::train::metrics::LayerRecord;
 /// The whole of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Usage {
-    /// Images looked at.
+    /// Images, or tokens, looked at.
     pub images: usize,
-    /// Share of them put in the right class.
+    /// Names of their classes.
+    pub class_names: Vec<String>,
+    /// Share of right answers.
     pub accuracy: f64,
     /// Each layer.
     pub layers: Vec<Layer>,
@@ -76,7 +78,8 @@ impl Group {
 
 impl Usage {
     /// From what every image got; `records` has the layers' statistics on the same images.
-    pub fn new(tokens: &[Token], records: &[LayerRecord], classes: usize) -> Usage {
+    pub fn new(tokens: &[Token], records: &[LayerRecord], class_names: Vec<String>) -> Usage {
+        let classes = class_names.len();
         let layer = |(l, record): (usize, &LayerRecord)| {
             let most = tokens.iter().map(|token| token.experts[l].len()).max().unwrap_or(0);
             let counts = by_class(tokens, l, classes, record.experts);
@@ -94,6 +97,7 @@ impl Usage {
             accuracy: tokens.iter().filter(|t| t.margin > 0.0).count() as f64 / tokens.len().max(1) as f64,
             layers: records.iter().enumerate().map(layer).collect(),
             difficulty: difficulty(tokens, classes),
+            class_names,
         }
     }
 }
@@ -153,7 +157,7 @@ mod tests {
             token.experts[0].iter().for_each(|&e| counts.counts[usize::from(e)] += 1);
             counts.k_counts[token.experts[0].len()] += 1;
         }
-        Usage::new(tokens, &[LayerRecord::new(&counts)], 2)
+        Usage::new(tokens, &[LayerRecord::new(&counts)], ["a", "b"].map(String::from).into())
     }
 
     #[test]

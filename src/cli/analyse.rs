@@ -9,14 +9,18 @@ use super::run::{on_threads, open};
 use super::text::{self, grouped, print, table};
 use crate::analysis::diversity::{self, Diversity};
 use crate::analysis::gradient_variance::{self, Comparison, MICRO_BATCHES};
+use crate::analysis::kinds::{self, Kind};
+use crate::analysis::probes::{self, Probes};
 use crate::analysis::stats::Correlation;
+use crate::analysis::tokens::Classes;
 use crate::analysis::usage::{Difficulty, Group, Usage};
 use crate::analysis::{plots, tokens};
 use crate::config::Config;
+use crate::error::Error;
 use crate::files;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, mean_active};
-use crate::train::{Examples, examples};
+use crate::train::{Examples, Input, examples};
 
 /// The folder in a run's folder that the pictures and the numbers go to.
 const FOLDER: &str = "analysis";
@@ -31,6 +35,12 @@ struct Report {
     usage: Usage,
     gradient_variance: Option<Comparison>,
     diversity: Vec<Diversity>,
+    /// What attention does in each layer, if there is any.
+    attention: Vec<Probes>,
+    /// Which kinds of text get more experts; none for images.
+    kinds: Vec<Kind>,
+    /// The layers' scores by diversity and attention.
+    scores: Vec<f64>,
     /// Experts that a learned schedule would give to each layer, as many in all as this network has.
     recommended_experts: Vec<usize>,
 }
@@ -42,6 +52,7 @@ struct Report {
 pub fn run(
     run: &Path,
     checkpoint: &str,
+    kinds: Option<&Path>,
     data_dir: Option<&Path>,
     threads: Option<usize>,
     json: bool,
@@ -52,11 +63,22 @@ pub fn run(
         let standardize = trained.input.standardize()?;
         let [train, test] = [Examples::train(&data, &standardize), Examples::test(&data, &standardize)];
         let (_, records) = evaluate(&trained.model, test)?;
-        let seen = tokens::observe(&trained.model, test)?;
+        let classes = Classes::of(&trained.input);
+        let seen = tokens::observe(&trained.model, test, &classes)?;
         let seed = trained.config.seed;
         let gradient_variance = gradient_variance::compare(&trained.model, train, seed)?;
         let diversity = diversity::profile(&trained.model, train, seed)?;
-        let scores: Vec<f64> = diversity.iter().map(|layer| layer.score).collect();
+        let attention = probes::probe(&trained.model, test)?;
+        let scores = probes::joint_scores(&diversity, &attention);
+        let kinds = match (&trained.input, kinds) {
+            (Input::Text(text), path) => {
+                kinds::compare(&trained.model, &text.tokenizer, &kinds::read(path)?)?
+            }
+            (Input::Images(_), None) => Vec::new(),
+            (Input::Images(_), Some(_)) => {
+                return Err(Error::config("kinds", "is for networks for text; this one is for images").into());
+            }
+        };
         let Config { experts_min: min, experts_max: max, .. } = trained.config;
         let spec = trained.model.spec();
         let budget = spec.experts.iter().sum();
@@ -64,16 +86,22 @@ pub fn run(
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
-            usage: Usage::new(&seen, &records, spec.classes),
+            usage: Usage::new(&seen, &records, classes.names),
             gradient_variance,
             recommended_experts: diversity::allocate(&scores, min, max, budget),
             diversity,
+            attention,
+            kinds,
+            scores,
         })
     })?;
     let folder = run.join(FOLDER);
     files::create_dir(&folder)?;
     for (name, svg) in plots::all(&report.usage) {
         files::write(&folder.join(name), svg.as_bytes())?;
+    }
+    if !report.attention.is_empty() {
+        files::write(&folder.join("attention.svg"), plots::attention(&report.attention).as_bytes())?;
     }
     let text = serde_json::to_string_pretty(&report)? + "\n";
     files::write(&folder.join("analysis.json"), text.as_bytes())?;
@@ -86,8 +114,9 @@ pub fn run(
 fn describe(report: &Report) -> String {
     let Report { router, parameters, active_flops_per_token, usage, gradient_variance, .. } = report;
     let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
+    let things = if report.kinds.is_empty() { "images" } else { "tokens" };
     format!(
-        "{} test images, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}\n{}",
+        "{} test {things}, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}\n{}",
         grouped(usage.images),
         100.0 * usage.accuracy,
         grouped(*parameters),
@@ -96,11 +125,11 @@ fn describe(report: &Report) -> String {
         k_shares(&records),
         patterns(usage),
         usage.difficulty.as_ref().map_or_else(
-            || "Every image gets the same number of experts: there is nothing that could go with how hard it is.\n".into(),
-            difficulty
+            || format!("All {things} get the same number of experts: there is nothing that could go with how hard one is.\n"),
+            |found| difficulty(found, &usage.class_names, things)
         ),
         gradient_variance.as_ref().map_or(String::new(), variance),
-        diverse(&report.diversity, &report.recommended_experts),
+        diverse(report),
     )
 }
 
@@ -109,7 +138,7 @@ fn k_shares(records: &[LayerRecord]) -> String {
     let line = |(l, record): (usize, &LayerRecord)| {
         let some = record.k_share.iter().enumerate().filter(|(_, share)| **share > 0.0);
         let list: Vec<String> = some.map(|(k, share)| format!("{k}: {:.1}%", 100.0 * share)).collect();
-        format!("layer {}: images with k experts: {}\n", l + 1, list.join(", "))
+        format!("layer {}: share with k experts: {}\n", l + 1, list.join(", "))
     };
     records.iter().enumerate().map(line).collect()
 }
@@ -131,24 +160,19 @@ fn patterns(usage: &Usage) -> String {
     table(&std::iter::once(head.to_vec()).chain(rows).collect::<Vec<_>>())
 }
 
-fn difficulty(difficulty: &Difficulty) -> String {
+fn difficulty(difficulty: &Difficulty, names: &[String], things: &str) -> String {
     let Difficulty { with_loss, with_margin, tenths, classes } = difficulty;
     let (easy, hard) = (tenths.first().map_or(0.0, |g| g.k), tenths.last().map_or(0.0, |g| g.k));
     let verdict = match with_loss {
-        Some(c) if c.low > 0.0 => "harder images get more experts",
-        Some(c) if c.high < 0.0 => "harder images get fewer experts",
-        _ => "the number of experts does not go with how hard an image is",
+        Some(c) if c.low > 0.0 => format!("harder {things} get more experts"),
+        Some(c) if c.high < 0.0 => format!("harder {things} get fewer experts"),
+        _ => format!("the number of experts does not go with how hard {things} are"),
     };
-    let class = |(class, group): (usize, &Group)| {
-        vec![
-            class.to_string(),
-            group.images.to_string(),
-            format!("{:.4}", group.loss),
-            format!("{:.2}", group.k),
-        ]
+    let class = |(name, group): (&String, &Group)| {
+        vec![name.clone(), group.images.to_string(), format!("{:.4}", group.loss), format!("{:.2}", group.k)]
     };
-    let head = ["class", "images", "loss", "experts"].map(String::from).to_vec();
-    let rows: Vec<_> = std::iter::once(head).chain(classes.iter().enumerate().map(class)).collect();
+    let head = ["class", things, "loss", "experts"].map(String::from).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(names.iter().zip(classes).map(class)).collect();
     format!(
         "{verdict}: rank correlation of k with loss {}, with the margin {}\n\
          the easiest tenth gets {easy:.2} experts over all layers, the hardest {hard:.2}\n\n{}",
@@ -158,8 +182,56 @@ fn difficulty(difficulty: &Difficulty) -> String {
     )
 }
 
+/// The signals of each layer's diversity and attention, and what comes of them.
+fn diverse(report: &Report) -> String {
+    let Report { diversity, attention, kinds, scores, recommended_experts, .. } = report;
+    let mut text = signals(diversity);
+    if !attention.is_empty() {
+        text += &format!("\n{}", attended(attention, scores));
+    }
+    text += &format!("as many experts shared out by these signals: {recommended_experts:?}\n");
+    if !kinds.is_empty() {
+        text += &format!("\n{}", by_kind(kinds));
+    }
+    text
+}
+
+fn attended(attention: &[Probes], scores: &[f64]) -> String {
+    let head = [
+        "layer",
+        "attention entropy",
+        "distance",
+        "on first token",
+        "heads differ",
+        "superposition",
+        "joint score",
+    ];
+    let rows = attention.iter().zip(scores).enumerate().map(|(l, (p, score))| {
+        vec![
+            (l + 1).to_string(),
+            format!("{:.3}", p.entropy),
+            format!("{:.1} tokens", p.distance),
+            format!("{:.3}", p.first_token),
+            format!("{:.3} bits", p.specialisation_bits),
+            format!("{:.3}", p.superposition),
+            format!("{score:+.2}"),
+        ]
+    });
+    table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>())
+}
+
+fn by_kind(kinds: &[Kind]) -> String {
+    let head = ["kind of text", "texts", "tokens", "experts of a token", "by layer"];
+    let rows = kinds.iter().map(|kind| {
+        let layers: Vec<String> = kind.by_layer.iter().map(|k| format!("{k:.2}")).collect();
+        let (texts, tokens) = (kind.texts.to_string(), kind.tokens.to_string());
+        vec![kind.name.clone(), texts, tokens, format!("{:.2}", kind.k), layers.join(" ")]
+    });
+    table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>())
+}
+
 /// The signals of each layer's diversity.
-fn diverse(layers: &[Diversity], recommended: &[usize]) -> String {
+fn signals(layers: &[Diversity]) -> String {
     let head = ["layer", "spectral entropy", "curvature", "complexity", "noise to signal", "diversity"];
     let rows = layers.iter().enumerate().map(|(l, d)| {
         let Diversity { spectral_entropy, curvature, complexity, noise_to_signal, score } = d;
@@ -172,8 +244,7 @@ fn diverse(layers: &[Diversity], recommended: &[usize]) -> String {
             format!("{score:+.2}"),
         ]
     });
-    let table = table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>());
-    format!("{table}as many experts shared out by diversity: {recommended:?}\n")
+    table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>())
 }
 
 fn variance(comparison: &Comparison) -> String {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::arr;
+use crate::arr::{self, Arr};
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self as kernel, Heads, Starts};
-use crate::kernels::{elem::Elem, pool::Buffer};
+use crate::kernels::{elem::Elem, pool::Buffer, softmax};
 use crate::ops::fused::{
     attention::{self, Attention},
     rotary::Rotary,
@@ -77,6 +77,36 @@ impl<E: Elem> SelfAttention<E> {
         tape.apply(Matmul, [tape.apply_fused(attention, [q, k, v])?, self.o.on(tape)])
     }
 
+    /// For each sequence and head the matrix of weights: query by key, (H, n, n), rows that sum to 1. For looking at;
+    /// [`Self::forward`] never has it.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn weights(&self, x: Var<'_, E>, starts: &Arc<[usize]>) -> Result<Vec<Arr<E>>> {
+        let [q, k, _] = self.project(x, starts, 0)?.map(Var::value);
+        let Heads { count, width, .. } = self.heads;
+        let (q, k, scale) = (arr::data(&q), arr::data(&k), E::of(1.0 / (width as f64).sqrt()));
+        let (q_row, k_row) = (count * width, self.heads.groups * width);
+        let sequence = |ends: &[usize]| {
+            let n = ends[1] - ends[0];
+            let mut all = arr::zeros(&[count, n, n]);
+            for (i, row) in arr::data_mut(&mut all).chunks_exact_mut(n).enumerate() {
+                let (head, at) = (i / n, i % n);
+                let query = &q[(ends[0] + at) * q_row + head * width..][..width];
+                let scores: Vec<E> = (0..=at)
+                    .map(|j| {
+                        let group = head / self.heads.per_group();
+                        let key = &k[(ends[0] + j) * k_row + group * width..][..width];
+                        scale * query.iter().zip(key).fold(E::zero(), |sum, (&a, &b)| sum + a * b)
+                    })
+                    .collect();
+                softmax::softmax_row(&scores, &mut row[..=at]);
+            }
+            all
+        };
+        Ok(starts.windows(2).map(sequence).collect())
+    }
+
     /// The next n tokens of one sequence, (n, d) to (n, d), on a tape for inference: to the bit what [`Self::forward`]
     /// gives for them in the whole sequence. Their keys and values go to the cache.
     ///
@@ -127,7 +157,6 @@ impl<E: Elem> Module<E> for SelfAttention<E> {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::arr::Arr;
     use crate::gradcheck::{gradcheck, random};
     use crate::kernels::random::{Purpose, Stream};
     use crate::nn::param;
@@ -136,6 +165,30 @@ mod tests {
         let mut layer = SelfAttention::new(width, heads, &mut Init::new(3));
         param::number(&mut layer);
         layer
+    }
+
+    #[test]
+    fn its_weights_times_the_values_are_its_answer() {
+        let layer = layer::<f64>(8, Heads { count: 4, groups: 2, width: 6 });
+        let tape = Tape::new(Mode::Infer);
+        let (x, starts): (_, Arc<[usize]>) = (tape.constant(random(&[7, 8], 1)), [0, 2, 7].into());
+        let (weights, answer) =
+            (layer.weights(x, &starts).unwrap(), layer.forward(x, starts.clone()).unwrap());
+        let values = x.matmul(layer.v.on(&tape)).value();
+        let mut plain = arr::zeros(&[7, 24]);
+        for (s, weights) in weights.iter().enumerate() {
+            let (first, n) = (starts[s], starts[s + 1] - starts[s]);
+            for head in 0..4 {
+                for (t, j) in (0..n).flat_map(|t| (0..n).map(move |j| (t, j))) {
+                    for c in 0..6 {
+                        plain[[first + t, head * 6 + c]] +=
+                            weights[[head, t, j]] * values[[first + j, head / 2 * 6 + c]];
+                    }
+                }
+            }
+        }
+        let plain = tape.constant(plain).matmul(layer.o.on(&tape));
+        assert!(arr::data(&plain.sub(answer).value()).iter().all(|d| d.abs() < 1e-12));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::norm::{self, LayerNorm, RmsNorm};
 use super::param::{self, Init, Module, Param, Visitor};
 use super::router::{Cost, Layer, Rule, Settings};
 use super::{Phase, experts::Form};
+use crate::arr::Arr;
 use crate::error::Result;
 use crate::kernels::{attention::Heads, elem::Elem};
 use crate::tape::{Tape, Var, shape_error};
@@ -341,11 +342,28 @@ impl<E: Elem> Model<E> {
         phase: Phase,
     ) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
         h.tape().enter("layers", Some(l));
-        let h = match self.attention.get(l) {
-            Some(block) => h.add(block.attention.forward(block.norm.forward(h)?, starts.clone())?),
-            None => h,
-        };
-        self.experts(l, h, phase)
+        self.experts(l, self.attend(l, h, starts)?, phase)
+    }
+
+    /// Tokens (T, d) through the attention of layer number `l`, with its residual, if there is one.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn attend<'t>(&self, l: usize, h: Var<'t, E>, starts: &Arc<[usize]>) -> Result<Var<'t, E>> {
+        match self.attention.get(l) {
+            Some(block) => Ok(h.add(block.attention.forward(block.norm.forward(h)?, starts.clone())?)),
+            None => Ok(h),
+        }
+    }
+
+    /// The weights of the attention of layer number `l` for tokens (T, d) that come to it: [`SelfAttention::weights`];
+    /// none without attention.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn attention_weights(&self, l: usize, h: Var<'_, E>, starts: &Arc<[usize]>) -> Result<Vec<Arr<E>>> {
+        let block = self.attention.get(l);
+        block.map_or(Ok(Vec::new()), |block| block.attention.weights(block.norm.forward(h)?, starts))
     }
 
     /// The next tokens of one sequence, whose earlier ones `memory` has seen, to (n, d) from the last layer: to the bit

@@ -10,6 +10,7 @@ use cpu_time::ThreadTime;
 
 use super::experiments::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
+use crate::analysis::tokens::Classes;
 use crate::analysis::{gradient_variance, learned, tokens};
 use crate::config::Config;
 use crate::data::Dataset;
@@ -251,7 +252,7 @@ fn look_at(
     saved.restore(&mut model, &folder.last())?;
     let standardize = input.standardize()?;
     let [train, test] = [Examples::train(data, &standardize), Examples::test(data, &standardize)];
-    let tokens = tokens::observe(&model, test)?;
+    let tokens = tokens::observe(&model, test, &Classes::of(input))?;
     let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
     Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
 }

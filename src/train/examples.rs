@@ -64,6 +64,14 @@ impl<'a> Examples<'a> {
         self.len() == 0
     }
 
+    /// About how many rows of a feed one example is: an image is one, a sequence as many as it has tokens.
+    pub fn rows_of_one(&self) -> usize {
+        match self {
+            Examples::Images(..) => 1,
+            Examples::Text(text) => text.predicted().div_ceil(text.len().max(1)).max(1),
+        }
+    }
+
     /// How many go through the network at once where no gradient is asked for.
     pub fn at_once(&self) -> usize {
         match self {

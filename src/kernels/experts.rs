@@ -8,17 +8,28 @@ use super::gemm::{self, Mat, Start};
 use super::routes::Routes;
 use super::{elem::Elem, par, pool, reduce, rows, simd::fast};
 
-/// The experts' parameters, stacked: `w1` (E, d, h), `b1` (E, h), `w2` (E, h, d), `b2` (E, d).
+/// What stands between an expert's two products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `silu(x) * y`, the first product being twice as wide: x and y side by side. (Shazeer, GLU Variants
+    /// Improve Transformer, 2020.)
+    SwiGlu,
+}
+
+/// The experts' parameters, stacked: `w1` (E, d, f), `w2` (E, h, d), biases (E, f) and (E, d), where the first
+/// product's width f is h, or 2h for [`Activation::SwiGlu`].
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a, E> {
     /// First layer's weights.
     pub w1: &'a [E],
-    /// First layer's biases.
-    pub b1: &'a [E],
     /// Second layer's weights.
     pub w2: &'a [E],
-    /// Second layer's biases.
-    pub b2: &'a [E],
+    /// Both layers' biases, if there are any.
+    pub biases: Option<[&'a [E]; 2]>,
+    /// Between the layers.
+    pub activation: Activation,
     /// Width d of a token.
     pub width: usize,
     /// Width h of the hidden layer.
@@ -26,28 +37,56 @@ pub struct Weights<'a, E> {
 }
 
 impl<'a, E> Weights<'a, E> {
-    fn w1(&self, e: usize) -> Mat<'a, E> {
-        Mat::new(&self.w1[e * self.width * self.hidden..], self.width, self.hidden)
+    /// Width f of the first product.
+    pub fn first(&self) -> usize {
+        match self.activation {
+            Activation::Relu => self.hidden,
+            Activation::SwiGlu => 2 * self.hidden,
+        }
     }
-    fn b1(&self, e: usize) -> &'a [E] {
-        &self.b1[e * self.hidden..][..self.hidden]
+    fn w1(&self, e: usize) -> Mat<'a, E> {
+        Mat::new(&self.w1[e * self.width * self.first()..], self.width, self.first())
     }
     fn w2(&self, e: usize) -> Mat<'a, E> {
         Mat::new(&self.w2[e * self.width * self.hidden..], self.hidden, self.width)
     }
-    fn b2(&self, e: usize) -> &'a [E] {
-        &self.b2[e * self.width..][..self.width]
+    fn b1(&self, e: usize) -> Start<'a, E> {
+        self.biases.map_or(Start::Zero, |[b1, _]| Start::Bias(&b1[e * self.first()..][..self.first()]))
+    }
+    fn b2(&self, e: usize) -> Option<&'a [E]> {
+        self.biases.map(|[_, b2]| &b2[e * self.width..][..self.width])
     }
 }
 
-/// `hidden = relu(x W1 + b1)` and `output = hidden W2 + b2` for each assignment, in dispatch order.
-pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, hidden: &mut [E], output: &mut [E]) {
-    let (d, h) = (weights.width, weights.hidden);
-    par::spans(((hidden, h), (output, d)), &routes.blocks, |block, (hidden, output)| {
+/// `first = x W1 + b1` (with [`Activation::Relu`] what follows from it) and `output = activation(first) W2 + b2` for
+/// each assignment, in dispatch order.
+pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, first: &mut [E], output: &mut [E]) {
+    let (d, f, h, activation) = (weights.width, weights.first(), weights.hidden, weights.activation);
+    par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
         let x = Mat::gather(x, d, block.tokens(routes));
-        E::gemm(hidden, x, weights.w1(block.expert), Start::Bias(weights.b1(block.expert)), true);
-        let hidden = Mat::new(hidden, block.count, h);
-        E::gemm(output, hidden, weights.w2(block.expert), Start::Bias(weights.b2(block.expert)), false);
+        let relu = activation == Activation::Relu;
+        E::gemm(first, x, weights.w1(block.expert), weights.b1(block.expert), relu);
+        let mut second = |hidden: &[E]| {
+            let start = weights.b2(block.expert).map_or(Start::Zero, Start::Bias);
+            E::gemm(output, Mat::new(hidden, block.count, h), weights.w2(block.expert), start, false);
+        };
+        match activation {
+            Activation::Relu => second(first),
+            Activation::SwiGlu => pool::scratch(block.count * h, |hidden| {
+                fast::<E, _>(
+                    #[inline(always)]
+                    || {
+                        for (hidden, first) in hidden.chunks_exact_mut(h).zip(first.chunks_exact(f)) {
+                            let (gate, up) = first.split_at(h);
+                            for ((hidden, &gate), &up) in hidden.iter_mut().zip(gate).zip(up) {
+                                *hidden = gate * gate.sigmoid() * up;
+                            }
+                        }
+                    },
+                );
+                second(hidden);
+            }),
+        }
     });
 }
 
@@ -97,12 +136,10 @@ pub struct Gradients<'a, E> {
     pub gates: &'a mut [E],
     /// Of the first layer's weights.
     pub w1: &'a mut [E],
-    /// Of the first layer's biases.
-    pub b1: &'a mut [E],
     /// Of the second layer's weights.
     pub w2: &'a mut [E],
-    /// Of the second layer's biases.
-    pub b2: &'a mut [E],
+    /// Of both layers' biases, if there are any.
+    pub biases: Option<[&'a mut [E]; 2]>,
 }
 
 /// What the forward pass leaves for the backward pass.
@@ -112,15 +149,15 @@ pub struct Forward<'a, E> {
     pub x: &'a [E],
     /// The gate of each assignment.
     pub gates: &'a [E],
-    /// Hidden activations of each assignment.
-    pub hidden: &'a [E],
+    /// What [`forward`] wrote as `first` for each assignment.
+    pub first: &'a [E],
 }
 
 /// Gradients of everything that went into `y = combine(forward(x))`, from the gradient `gy` of y.
 ///
 /// With `u = gy W2^T`: the gate's is `u . hidden + gy . b2` (so the outputs need not be kept), the hidden layer's
-/// `gate u` where the hidden unit is positive; `W2`'s is the product of `gate hidden` with `gy`, `W1`'s that of x with
-/// the hidden layer's.
+/// `gate u`, which the activation turns into the first product's; `W2`'s is the product of `gate hidden` with `gy`,
+/// `W1`'s that of x with the first product's.
 pub fn backward<E: Elem>(
     gy: &[E],
     saved: Forward<E>,
@@ -128,35 +165,38 @@ pub fn backward<E: Elem>(
     routes: &Routes,
     out: Gradients<E>,
 ) {
-    let (d, h, experts, total) = (weights.width, weights.hidden, routes.experts(), routes.len());
-    let (mut g_hidden, mut gated) = (pool::Buffer::new(total * h), pool::Buffer::new(total * h));
+    let (d, f, h) = (weights.width, weights.first(), weights.hidden);
+    let (experts, total) = (routes.experts(), routes.len());
+    let (mut g_first, mut gated) = (pool::Buffer::new(total * f), pool::Buffer::new(total * h));
     let (mut g_gate, mut g_x) = (pool::Buffer::new(total), pool::Buffer::new(total * d));
 
-    // 1. For each block of assignments: gradients of gate, hidden layer and gathered token.
-    let slots = ((&mut g_hidden[..], h), (&mut gated[..], h), (&mut g_gate[..], 1), (&mut g_x[..], d));
-    par::spans(slots, &routes.blocks, |block, (g_hidden, gated, g_gate, g_x)| {
+    // 1. For each block of assignments: gradients of gate, first product and gathered token.
+    let slots = ((&mut g_first[..], f), (&mut gated[..], h), (&mut g_gate[..], 1), (&mut g_x[..], d));
+    par::spans(slots, &routes.blocks, |block, (g_first, gated, g_gate, g_x)| {
         let tokens = block.tokens(routes);
-        E::gemm(g_hidden, Mat::gather(gy, d, tokens), weights.w2(block.expert).t(), Start::Zero, false);
-        let (hidden, gates) = (&saved.hidden[block.first * h..], &saved.gates[block.first..]);
+        // u stands where it is replaced by `gate hidden`.
+        E::gemm(gated, Mat::gather(gy, d, tokens), weights.w2(block.expert).t(), Start::Zero, false);
+        let (first, gates) = (&saved.first[block.first * f..], &saved.gates[block.first..]);
         fast::<E, _>(
             #[inline(always)]
             || {
                 for (i, &token) in tokens.iter().enumerate() {
-                    let here = i * h..(i + 1) * h;
-                    let (hidden, u, gate) = (&hidden[here.clone()], &mut g_hidden[here.clone()], gates[i]);
-                    let gy = &gy[token as usize * d..][..d];
-                    g_gate[i] =
-                        reduce::dot_lanes(u, hidden) + reduce::dot_lanes(gy, weights.b2(block.expert));
-                    for ((u, gated), &v) in u.iter_mut().zip(&mut gated[here]).zip(hidden) {
-                        *gated = gate * v;
-                        *u = if v > E::zero() { gate * *u } else { E::zero() };
-                    }
+                    let (first, g_first) = (&first[i * f..][..f], &mut g_first[i * f..][..f]);
+                    let u = &mut gated[i * h..][..h];
+                    let dot = match weights.activation {
+                        Activation::Relu => relu_backward(first, u, g_first, gates[i]),
+                        Activation::SwiGlu => swiglu_backward(first, u, g_first, gates[i]),
+                    };
+                    g_gate[i] = match weights.b2(block.expert) {
+                        Some(b2) => dot + reduce::dot_lanes(&gy[token as usize * d..][..d], b2),
+                        None => dot,
+                    };
                 }
             },
         );
         if out.x.is_some() {
-            let g_hidden = Mat::new(g_hidden, block.count, h);
-            E::gemm(g_x, g_hidden, weights.w1(block.expert).t(), Start::Zero, false);
+            let g_first = Mat::new(g_first, block.count, f);
+            E::gemm(g_x, g_first, weights.w1(block.expert).t(), Start::Zero, false);
         }
     });
 
@@ -181,12 +221,12 @@ pub fn backward<E: Elem>(
     // 3. The parameters: products over each expert's tokens, in strips of rows.
     let strips = (strips(experts, d), strips(experts, h));
     par::spans2(
-        ((out.w1, h), &strips.0),
+        ((out.w1, f), &strips.0),
         |strip, w1| {
             let slots = routes.slots(strip.expert);
             let x = Mat::gather(saved.x, d, &routes.tokens[slots.clone()]).t();
-            let g_hidden = Mat::new(&g_hidden[slots.start * h..], slots.len(), h);
-            E::gemm(w1, x.slice(strip.row, strip.count), g_hidden, Start::Zero, false);
+            let g_first = Mat::new(&g_first[slots.start * f..], slots.len(), f);
+            E::gemm(w1, x.slice(strip.row, strip.count), g_first, Start::Zero, false);
         },
         ((out.w2, d), &strips.1),
         |strip, w2| {
@@ -196,13 +236,48 @@ pub fn backward<E: Elem>(
             E::gemm(w2, gated.slice(strip.row, strip.count), gy, Start::Zero, false);
         },
     );
-    par::rows(((out.b1, h), (out.b2, d)), 1, |e, (b1, b2)| {
+    let Some([b1, b2]) = out.biases else { return };
+    par::rows(((b1, f), (b2, d)), 1, |e, (b1, b2)| {
         let slots = routes.slots(e);
         b1.fill(E::zero());
-        reduce::add_rows(b1, &g_hidden[slots.start * h..slots.end * h]);
+        reduce::add_rows(b1, &g_first[slots.start * f..slots.end * f]);
         let gates = Mat::new(&saved.gates[slots.clone()], 1, slots.len());
         E::gemm(b2, gates, Mat::gather(gy, d, &routes.tokens[slots]), Start::Zero, false);
     });
+}
+
+/// For one assignment: in place of `u` comes `gate hidden`, in `g_first` the gradient of the first product; returns
+/// `u . hidden`. The forward pass has left the hidden layer itself.
+#[inline(always)]
+fn relu_backward<E: Elem>(hidden: &[E], u: &mut [E], g_first: &mut [E], gate: E) -> E {
+    let dot = reduce::dot_lanes(u, hidden);
+    for ((u, g), &v) in u.iter_mut().zip(g_first).zip(hidden) {
+        *g = if v > E::zero() { gate * *u } else { E::zero() };
+        *u = gate * v;
+    }
+    dot
+}
+
+/// The same where `hidden = silu(x) y` with x and y side by side in `first`: with `s = sigmoid(x)` the gradient of x
+/// is that of hidden times `y (s + x s (1 - s))`, the gradient of y that of hidden times `x s`.
+#[inline(always)]
+fn swiglu_backward<E: Elem>(first: &[E], u: &mut [E], g_first: &mut [E], gate: E) -> E {
+    let (x, y) = first.split_at(u.len());
+    let (g_x, g_y) = g_first.split_at_mut(u.len());
+    // The hidden layer and the sigmoid stand where the gradients will.
+    for (((hidden, s), &x), &y) in g_x.iter_mut().zip(g_y.iter_mut()).zip(x).zip(y) {
+        *s = x.sigmoid();
+        *hidden = x * *s * y;
+    }
+    let dot = reduce::dot_lanes(u, g_x);
+    for ((((u, g_x), g_y), &x), &y) in u.iter_mut().zip(g_x).zip(g_y).zip(x).zip(y) {
+        let (g, s, hidden) = (gate * *u, *g_y, *g_x);
+        let silu = x * s;
+        *g_x = g * y * (s + silu * (E::one() - s));
+        *g_y = g * silu;
+        *u = gate * hidden;
+    }
+    dot
 }
 
 /// A strip of rows of one expert's weight gradient.
@@ -247,8 +322,10 @@ mod tests {
     struct Example {
         x: Vec<f32>,
         gates: Vec<f32>,
-        parameters: [Vec<f32>; 4],
+        /// W1, W2 and, with relu, both biases.
+        parameters: Vec<Vec<f32>>,
         routes: Routes,
+        activation: Activation,
     }
 
     const T: usize = if cfg!(miri) { 100 } else { 700 };
@@ -256,7 +333,7 @@ mod tests {
     const D: usize = 21;
     const H: usize = 13;
 
-    fn example() -> Example {
+    fn example(activation: Activation) -> Example {
         let numbers = |len: usize, seed: u64| {
             let mut out = vec![0.0; len];
             Stream::new(seed, Purpose::Check, 0, 0).normal(&mut out, 1.0);
@@ -265,37 +342,49 @@ mod tests {
         let mut mask = vec![false; T * E];
         Stream::new(7, Purpose::Check, 0, 0).coin(&mut mask, 0.5);
         mask.iter_mut().skip(E - 1).step_by(E).for_each(|m| *m = false);
-        let parameters =
-            [(E * D * H, 3), (E * H, 4), (E * H * D, 5), (E * D, 6)].map(|(len, seed)| numbers(len, seed));
-        Example { x: numbers(T * D, 1), gates: numbers(T * E, 2), parameters, routes: Routes::new(&mask, E) }
+        let lengths = match activation {
+            Activation::Relu => vec![E * D * H, E * H * D, E * H, E * D],
+            Activation::SwiGlu => vec![E * D * 2 * H, E * H * D],
+        };
+        let parameters = lengths.into_iter().zip(3..).map(|(len, seed)| numbers(len, seed)).collect();
+        let (x, gates) = (numbers(T * D, 1), numbers(T * E, 2));
+        Example { x, gates, parameters, routes: Routes::new(&mask, E), activation }
     }
 
     impl Example {
         fn weights(&self) -> Weights<'_, f32> {
-            let [w1, b1, w2, b2] = &self.parameters;
-            Weights { w1, b1, w2, b2, width: D, hidden: H }
+            let [w1, w2, biases @ ..] = &self.parameters[..] else { unreachable!() };
+            let biases = <&[Vec<f32>; 2]>::try_from(biases).ok().map(|b| b.each_ref().map(Vec::as_slice));
+            Weights { w1, w2, biases, activation: self.activation, width: D, hidden: H }
         }
 
-        /// Outputs, hidden activations and all gradients, through the kernels.
+        /// Outputs and all gradients, through the kernels.
         fn run(&self, gy: &[f32]) -> Vec<Vec<f32>> {
-            let n = self.routes.len();
-            let (mut hidden, mut output, mut y) = (vec![0.0; n * H], vec![0.0; n * D], vec![0.0; T * D]);
-            forward(&self.x, self.weights(), &self.routes, &mut hidden, &mut output);
+            let (n, f) = (self.routes.len(), self.weights().first());
+            let (mut first, mut output, mut y) = (vec![0.0; n * f], vec![0.0; n * D], vec![0.0; T * D]);
+            forward(&self.x, self.weights(), &self.routes, &mut first, &mut output);
             let gates = self.routes.gather(&self.gates);
             combine(&mut y, &output, &gates, &self.routes, D);
-            let mut g = [T * D, T * E, E * D * H, E * H, E * H * D, E * D].map(|len| vec![f32::NAN; len]);
-            let saved = Forward { x: &self.x, gates: &gates, hidden: &hidden };
-            let [x, gates, w1, b1, w2, b2] = &mut g;
-            let gradients = Gradients { x: Some(x), gates, w1, b1, w2, b2 };
+            let saved = Forward { x: &self.x, gates: &gates, first: &first };
+            let mut g: Vec<_> = [&self.x, &self.gates]
+                .into_iter()
+                .chain(&self.parameters)
+                .map(|of| vec![f32::NAN; of.len()])
+                .collect();
+            let [x, gates, w1, w2, biases @ ..] = &mut g[..] else { unreachable!() };
+            let biases =
+                <&mut [Vec<f32>; 2]>::try_from(biases).ok().map(|b| b.each_mut().map(Vec::as_mut_slice));
+            let gradients = Gradients { x: Some(x), gates, w1, w2, biases };
             backward(gy, saved, self.weights(), &self.routes, gradients);
-            [vec![y, hidden], g.to_vec()].concat()
+            [vec![y], g].concat()
         }
 
         /// The same as plain loops, one expert after the other, over matrices gathered whole.
         fn plain(&self, gy: &[f32]) -> Vec<Vec<f32>> {
             let (w, routes) = (self.weights(), &self.routes);
-            let (mut y, mut all_hidden) = (vec![0.0f32; T * D], Vec::new());
-            let mut g = [T * D, T * E, E * D * H, E * H, E * H * D, E * D].map(|len| vec![0.0f32; len]);
+            let (f, relu) = (w.first(), self.activation == Activation::Relu);
+            let mut y = vec![0.0f32; T * D];
+            let mut g = [T * D, T * E, E * D * f, E * H * D, E * f, E * D].map(|len| vec![0.0f32; len]);
             for e in 0..E {
                 let tokens = &routes.tokens[routes.starts[e]..routes.starts[e + 1]];
                 let n = tokens.len();
@@ -304,18 +393,36 @@ mod tests {
                 };
                 let gate = |i: usize| self.gates[tokens[i] as usize * E + e];
                 let (x, gy) = (rows(&self.x), rows(gy));
-                let mut hidden = w.b1(e).repeat(n);
-                gemm::plain(&mut hidden, Mat::new(&x, n, D), w.w1(e), Start::Sum, true);
-                let mut output = w.b2(e).repeat(n);
+                let b2 = w.b2(e).map_or(vec![0.0; D], <[f32]>::to_vec);
+                let mut first = vec![0.0; n * f];
+                gemm::plain(&mut first, Mat::new(&x, n, D), w.w1(e), w.b1(e), relu);
+                let half = |i: usize| (first[i / H * f + i % H], first[i / H * f + f - H + i % H]);
+                let hidden: Vec<f32> = (0..n * H)
+                    .map(|i| match half(i) {
+                        (v, _) if relu => v,
+                        (x, y) => x * x.sigmoid() * y,
+                    })
+                    .collect();
+                let mut output = b2.repeat(n);
                 gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e), Start::Sum, false);
                 let mut u = vec![0.0; n * H];
                 gemm::plain(&mut u, Mat::new(&gy, n, D), w.w2(e).t(), Start::Sum, false);
                 let by_gate =
                     |x: &[f32]| x.iter().enumerate().map(|(i, v)| gate(i / H) * v).collect::<Vec<_>>();
-                let (mut g_hidden, gated) = (by_gate(&u), by_gate(&hidden));
-                g_hidden.iter_mut().zip(&hidden).for_each(|(g, &h)| *g = if h > 0.0 { *g } else { 0.0 });
+                let (g_hidden, gated) = (by_gate(&u), by_gate(&hidden));
+                let mut g_first = vec![0.0; n * f];
+                for (i, g) in g_hidden.into_iter().enumerate() {
+                    let (at, (x, y)) = (i / H * f + i % H, half(i));
+                    if relu {
+                        g_first[at] = if x > 0.0 { g } else { 0.0 };
+                    } else {
+                        let s = x.sigmoid();
+                        g_first[at] = g * y * (s + x * s * (1.0 - s));
+                        g_first[at + H] = g * (x * s);
+                    }
+                }
                 let mut g_x = vec![0.0; n * D];
-                gemm::plain(&mut g_x, Mat::new(&g_hidden, n, H), w.w1(e).t(), Start::Sum, false);
+                gemm::plain(&mut g_x, Mat::new(&g_first, n, f), w.w1(e).t(), Start::Sum, false);
                 for (i, &t) in tokens.iter().enumerate() {
                     for j in 0..D {
                         let (to, from) = (t as usize * D + j, i * D + j);
@@ -323,43 +430,40 @@ mod tests {
                         g[0][to] += g_x[from];
                     }
                     g[1][t as usize * E + e] = reduce::dot::<f32>(&u[i * H..][..H], &hidden[i * H..][..H])
-                        + reduce::dot::<f32>(&gy[i * D..][..D], w.b2(e));
+                        + reduce::dot::<f32>(&gy[i * D..][..D], &b2);
                 }
                 let rows = |x, width| Mat::new(x, n, width);
-                let g_hidden = rows(&g_hidden, H);
-                gemm::plain(&mut g[2][e * D * H..][..D * H], rows(&x, D).t(), g_hidden, Start::Sum, false);
-                gemm::plain(
-                    &mut g[4][e * D * H..][..D * H],
-                    rows(&gated, H).t(),
-                    rows(&gy, D),
-                    Start::Sum,
-                    false,
-                );
+                let (g_first, gy) = (rows(&g_first, f), rows(&gy, D));
+                gemm::plain(&mut g[2][e * D * f..][..D * f], rows(&x, D).t(), g_first, Start::Sum, false);
+                gemm::plain(&mut g[3][e * D * H..][..D * H], rows(&gated, H).t(), gy, Start::Sum, false);
                 let ones = vec![1.0; n];
                 let gates: Vec<f32> = (0..n).map(gate).collect();
-                gemm::plain(&mut g[3][e * H..][..H], Mat::new(&ones, 1, n), g_hidden, Start::Sum, false);
-                gemm::plain(&mut g[5][e * D..][..D], Mat::new(&gates, 1, n), rows(&gy, D), Start::Sum, false);
-                all_hidden.extend(hidden);
+                gemm::plain(&mut g[4][e * f..][..f], Mat::new(&ones, 1, n), g_first, Start::Sum, false);
+                gemm::plain(&mut g[5][e * D..][..D], Mat::new(&gates, 1, n), gy, Start::Sum, false);
             }
-            [vec![y, all_hidden], g.to_vec()].concat()
+            [vec![y], g[..2 + self.parameters.len()].to_vec()].concat()
         }
     }
 
     #[test]
     fn the_layer_and_its_gradients_are_the_plain_loops_to_the_bit_at_every_level_and_thread_count() {
-        let example = example();
-        let mut gy = vec![0.0; T * D];
-        Stream::new(8, Purpose::Check, 0, 0).normal(&mut gy, 1.0);
-        let plain = example.plain(&gy);
-        simd::on_every_level(|level| {
-            for threads in [1, 2, 3, 8] {
-                let got = par::with_threads(threads, || example.run(&gy));
-                let names = ["y", "hidden", "g_x", "g_gates", "g_w1", "g_b1", "g_w2", "g_b2"];
-                for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
-                    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                    assert!(bits(got) == bits(plain), "{name} at level {level}, {threads} threads");
+        for activation in [Activation::Relu, Activation::SwiGlu] {
+            let example = example(activation);
+            let mut gy = vec![0.0; T * D];
+            Stream::new(8, Purpose::Check, 0, 0).normal(&mut gy, 1.0);
+            let plain = example.plain(&gy);
+            simd::on_every_level(|level| {
+                for threads in [1, 2, 3, 8] {
+                    let got = par::with_threads(threads, || example.run(&gy));
+                    assert_eq!(got.len(), plain.len());
+                    let names = ["y", "g_x", "g_gates", "g_w1", "g_w2", "g_b1", "g_b2"];
+                    for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
+                        let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                        let what = format!("{activation:?} at level {level}, {threads} threads");
+                        assert!(bits(got) == bits(plain), "{name} of {what}");
+                    }
                 }
-            }
-        });
+            });
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::param::{Init, Module, Param, Visitor};
 use crate::error::Result;
 use crate::kernels::{elem::Elem, routes::Routes};
-use crate::ops::fused::experts as op;
+use crate::ops::fused::{experts as op, gated_experts};
 use crate::tape::Var;
 
 /// E experts `relu(x W1 + b1) W2 + b2`. Their parameters are stacked, so that a layer has four parameters
@@ -53,5 +53,67 @@ impl<E: Elem> Module<E> for Experts<E> {
         v.param("b1", b1);
         v.param("w2", w2);
         v.param("b2", b2);
+    }
+}
+
+/// E experts `(silu(x G) * (x U)) W2` without biases (SwiGLU), G and U side by side in `w1`.
+#[derive(Clone, Debug)]
+pub struct GatedExperts<E> {
+    /// (E, d, 2h).
+    pub w1: Param<E>,
+    /// (E, h, d).
+    pub w2: Param<E>,
+}
+
+impl<E: Elem> GatedExperts<E> {
+    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> GatedExperts<E> {
+        GatedExperts {
+            w1: Param::uniform(&[count, width, 2 * hidden], width, init),
+            w2: Param::uniform(&[count, hidden, width], hidden, init),
+        }
+    }
+
+    /// As [`Experts::forward`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[track_caller]
+    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+        let tape = x.tape();
+        let [w1, w2] = [&self.w1, &self.w2].map(|p| p.on(tape));
+        tape.apply_fused(gated_experts::GatedExperts { routes }, [x, gates, w1, w2])
+    }
+}
+
+impl<E: Elem> Module<E> for GatedExperts<E> {
+    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+        let GatedExperts { w1, w2 } = self;
+        v.param("w1", w1);
+        v.param("w2", w2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::param::number;
+    use crate::{Mode, Tape, arr};
+
+    #[test]
+    fn one_gated_expert_is_its_formula() {
+        let mut experts = GatedExperts::<f64>::new(1, 3, 2, &mut Init::new(1));
+        number(&mut experts);
+        let tape = Tape::new(Mode::Infer);
+        let (x, gates) = (crate::gradcheck::random(&[4, 3], 1), arr::full(&[4, 1], 0.5));
+        let routes = Arc::new(Routes::new(&[true; 4], 1));
+        let (x, gates) = (tape.constant(x), tape.constant(gates));
+        let y = experts.forward(x, gates, routes).unwrap();
+        let w1 = experts.w1.on(&tape).reshape(&[3, 4]);
+        let hidden = x.matmul(w1.slice(1, 0..2)).silu().mul(x.matmul(w1.slice(1, 2..4)));
+        let plain = hidden.matmul(experts.w2.on(&tape).reshape(&[2, 3])).scale(0.5);
+        assert!(arr::data(&y.sub(plain).value()).iter().all(|d| d.abs() < 1e-15));
+        let bound = |param: &Param<f64>| arr::data(&param.value).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        assert!(bound(&experts.w1) <= 1.0 / 3f64.sqrt() && bound(&experts.w2) <= 1.0 / 2f64.sqrt());
     }
 }

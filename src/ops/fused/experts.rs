@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::gradcheck::{Check, gradcheck, random};
-use crate::kernels::experts::{self as kernel, Forward, Gradients, Weights};
+use crate::kernels::experts::{self as kernel, Activation, Forward, Gradients, Weights};
 use crate::kernels::{elem::Elem, par, pool::Buffer, routes::Routes};
 use crate::tape::{Ctx, Fused, Op, Var, shape_error};
 
@@ -21,18 +21,38 @@ pub struct Experts {
 fn weights<'a, E: Elem>([_, _, w1, b1, w2, b2]: [&'a Arr<E>; 6]) -> Weights<'a, E> {
     Weights {
         w1: arr::data(w1),
-        b1: arr::data(b1),
         w2: arr::data(w2),
-        b2: arr::data(b2),
+        biases: Some([arr::data(b1), arr::data(b2)]),
+        activation: Activation::Relu,
         width: w1.shape()[1],
         hidden: w1.shape()[2],
     }
 }
 
+/// The gates and the first product of each assignment.
+pub(super) type Saved<E> = (Buffer<E>, Buffer<E>);
+
+/// The layer's output for tokens `x` (T, d) and `gates` (T, E).
+pub(super) fn forward<E: Elem>(
+    x: &Arr<E>,
+    gates: &Arr<E>,
+    weights: Weights<E>,
+    routes: &Routes,
+) -> (Arr<E>, Saved<E>) {
+    let gates = routes.gather(arr::data(gates));
+    let mut first = Buffer::new(routes.len() * weights.first());
+    let mut output = Buffer::new(routes.len() * weights.width);
+    let mut y = arr::fresh(x.shape());
+    par::sized(2 * routes.len() * weights.hidden * weights.width, || {
+        kernel::forward(arr::data(x), weights, routes, &mut first, &mut output);
+        kernel::combine(arr::data_mut(&mut y), &output, &gates, routes, weights.width);
+    });
+    (y, (gates, first))
+}
+
 impl<E: Elem> Op<E, 6> for Experts {
     const NAME: &'static str = "experts";
-    /// Gates and hidden activations of each assignment.
-    type Saved = (Buffer<E>, Buffer<E>);
+    type Saved = Saved<E>;
     fn forward(&self, inputs: [&Arr<E>; 6]) -> Result<(Arr<E>, Self::Saved)> {
         let [x, gates, w1, b1, w2, b2] = inputs;
         let (experts, tokens) = (self.routes.experts(), self.routes.token_count());
@@ -55,58 +75,52 @@ impl<E: Elem> Op<E, 6> for Experts {
             );
             return Err(shape_error("experts", why, &inputs.map(|a| a.shape())));
         }
-        let weights = weights(inputs);
-        let gates = self.routes.gather(arr::data(gates));
-        let mut hidden = Buffer::new(self.routes.len() * weights.hidden);
-        let mut output = Buffer::new(self.routes.len() * weights.width);
-        let mut y = arr::fresh(x.shape());
-        par::sized(2 * hidden.len() * weights.width, || {
-            kernel::forward(arr::data(x), weights, &self.routes, &mut hidden, &mut output);
-            kernel::combine(arr::data_mut(&mut y), &output, &gates, &self.routes, weights.width);
-        });
-        Ok((y, (gates, hidden)))
+        Ok(forward(x, gates, weights(inputs), &self.routes))
     }
     fn backward(&self, ctx: Ctx<E, Self::Saved, 6>, gy: &Arr<E>) -> [Option<Arr<E>>; 6] {
-        let (gates, hidden) = ctx.saved;
+        let (gates, first) = ctx.saved;
         let mut g = ctx.x.map(|input| arr::fresh::<E>(input.shape()));
-        let [gx, g_gates, w1, b1, w2, b2] = &mut g;
+        let [gx, g_gates, w1, b1, w2, b2] = g.each_mut().map(arr::data_mut);
         kernel::backward(
             arr::data(gy),
-            Forward { x: arr::data(ctx.x[0]), gates, hidden },
+            Forward { x: arr::data(ctx.x[0]), gates, first },
             weights(ctx.x),
             &self.routes,
-            Gradients {
-                x: ctx.needs[0].then(|| arr::data_mut(gx)),
-                gates: arr::data_mut(g_gates),
-                w1: arr::data_mut(w1),
-                b1: arr::data_mut(b1),
-                w2: arr::data_mut(w2),
-                b2: arr::data_mut(b2),
-            },
+            Gradients { x: ctx.needs[0].then_some(gx), gates: g_gates, w1, w2, biases: Some([b1, b2]) },
         );
         g.map(Some)
     }
 }
 
+/// Every expert runs on every token; the mask zeroes what was not chosen.
+pub(super) fn reference<'t, E: Elem>(
+    routes: &Routes,
+    x: Var<'t, E>,
+    gates: Var<'t, E>,
+    expert: impl Fn(usize) -> Var<'t, E>,
+) -> Var<'t, E> {
+    let [t, e] = [routes.token_count(), routes.experts()];
+    let mut mask = arr::zeros(&[t, e]);
+    for expert in 0..e {
+        for &token in &routes.tokens[routes.slots(expert)] {
+            arr::data_mut(&mut mask)[token as usize * e + expert] = E::one();
+        }
+    }
+    let gates = gates.mul(x.tape().constant(mask));
+    (0..e).fold(x.scale(0.0), |y, i| y.add(expert(i).mul(gates.slice(1, i..i + 1))))
+}
+
+/// Matrix i of a stack.
+pub(super) fn matrix<E: Elem>(stack: Var<E>, i: usize) -> Var<E> {
+    stack.slice(0, i..i + 1).reshape(&stack.shape()[1..])
+}
+
 impl<E: Elem> Fused<E, 6> for Experts {
-    /// Every expert runs on every token; the mask zeroes what was not chosen.
     fn reference<'t>(&self, [x, gates, w1, b1, w2, b2]: [Var<'t, E>; 6]) -> Result<Var<'t, E>> {
-        let [t, e] = [self.routes.token_count(), self.routes.experts()];
-        let (d, h) = (w1.shape()[1], w1.shape()[2]);
-        let mut mask = arr::zeros(&[t, e]);
-        for expert in 0..e {
-            for &token in &self.routes.tokens[self.routes.starts[expert]..self.routes.starts[expert + 1]] {
-                arr::data_mut(&mut mask)[token as usize * e + expert] = E::one();
-            }
-        }
-        let gates = gates.mul(x.tape().constant(mask));
-        let mut y = x.scale(0.0);
-        for i in 0..e {
-            let hidden = x.matmul(w1.slice(0, i..i + 1).reshape(&[d, h])).add(b1.slice(0, i..i + 1)).relu();
-            let output = hidden.matmul(w2.slice(0, i..i + 1).reshape(&[h, d])).add(b2.slice(0, i..i + 1));
-            y = y.add(output.mul(gates.slice(1, i..i + 1)));
-        }
-        Ok(y)
+        Ok(reference(&self.routes, x, gates, |i| {
+            let hidden = x.matmul(matrix(w1, i)).add(b1.slice(0, i..i + 1)).relu();
+            hidden.matmul(matrix(w2, i)).add(b2.slice(0, i..i + 1))
+        }))
     }
 }
 
@@ -114,28 +128,33 @@ impl<E: Elem> Fused<E, 6> for Experts {
 const MASK: [bool; 15] =
     [true, false, false, true, true, false, false, false, false, false, true, false, true, false, false];
 
-fn example() -> [Arr<f64>; 6] {
-    let shapes: [&[usize]; 6] = [&[5, 4], &[5, 3], &[3, 4, 2], &[3, 2], &[3, 2, 4], &[3, 4]];
+/// The example's routes, and random inputs of these shapes.
+pub(super) fn example<const N: usize>(shapes: [&[usize]; N]) -> ([Arr<f64>; N], Arc<Routes>) {
     let mut seed = 0;
-    shapes.map(|shape| {
+    let inputs = shapes.map(|shape| {
         seed += 1;
         random(shape, seed)
-    })
+    });
+    (inputs, Arc::new(Routes::new(&MASK, 3)))
 }
+
+/// The shapes of the inputs in the example.
+const SHAPES: [&[usize]; 6] = [&[5, 4], &[5, 3], &[3, 4, 2], &[3, 2], &[3, 2, 4], &[3, 4]];
 
 /// The gradient checks of this file.
 pub fn checks() -> Vec<Check> {
     vec![Check {
         op: "experts",
         run: || {
-            let routes = Arc::new(Routes::new(&MASK, 3));
-            gradcheck(example(), move |x| x[0].tape().apply(Experts { routes: routes.clone() }, x))
+            let (inputs, routes) = example(SHAPES);
+            gradcheck(inputs, move |x| x[0].tape().apply(Experts { routes: routes.clone() }, x))
         },
     }]
 }
 
+/// What holds for experts of any form: inputs are x, gates, W1 and others.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::kernels::{
         par,
@@ -144,30 +163,28 @@ mod tests {
     use crate::ops::fused::testing::assert_equals_reference;
     use crate::{Mode, Tape};
 
-    #[test]
-    fn equals_its_reference() {
-        let routes = Arc::new(Routes::new(&MASK, 3));
-        assert_equals_reference(example(), move |x| {
-            x[0].tape().apply_fused(Experts { routes: routes.clone() }, x)
-        });
-    }
-
-    #[test]
-    fn experts_without_tokens_get_zero_gradients() {
+    pub fn assert_the_example_holds<O: Fused<f64, N>, const N: usize>(
+        shapes: [&[usize]; N],
+        op: impl Fn(Arc<Routes>) -> O,
+    ) {
+        let (inputs, routes) = example(shapes);
+        assert_equals_reference(inputs.clone(), |x| x[0].tape().apply_fused(op(routes.clone()), x));
+        // The last expert has no tokens.
         let tape = Tape::new(Mode::Train);
-        let x = example().map(|a| tape.variable(a));
-        let y = tape.apply(Experts { routes: Arc::new(Routes::new(&MASK, 3)) }, x).unwrap();
+        let x = inputs.map(|a| tape.variable(a));
+        let y = tape.apply(op(routes), x).unwrap();
         let gradients = tape.backward_from(y, random(&[5, 4], 9));
-        let w1 = gradients.of(x[2]).unwrap();
-        assert!(
-            arr::data(w1)[16..].iter().all(|&g| g == 0.0) && arr::data(w1)[..16].iter().any(|&g| g != 0.0)
-        );
+        let w1 = arr::data(gradients.of(x[2]).unwrap());
+        let (others, last) = w1.split_at(w1.len() / 3 * 2);
+        assert!(last.iter().all(|&g| g == 0.0) && others.iter().any(|&g| g != 0.0));
     }
 
-    /// A batch large enough for many blocks, and odd sizes, in f32.
-    fn large() -> ([Arr<f32>; 6], Arc<Routes>) {
-        let (t, e, d, h) = (333, 5, 37, 19);
-        let shapes: [&[usize]; 6] = [&[t, d], &[t, e], &[e, d, h], &[e, h], &[e, h, d], &[e, d]];
+    /// Tokens, experts and width of a batch large enough for many blocks, in odd sizes.
+    pub const LARGE: (usize, usize, usize) = (333, 5, 37);
+
+    /// Random inputs of these shapes, and routes.
+    fn large<const N: usize>(shapes: [&[usize]; N]) -> ([Arr<f32>; N], Arc<Routes>) {
+        let (t, e, _) = LARGE;
         let mut seed = 0;
         let inputs = shapes.map(|shape| {
             seed += 1;
@@ -180,43 +197,74 @@ mod tests {
         (inputs, Arc::new(Routes::new(&mask, e)))
     }
 
-    fn run(inputs: &[Arr<f32>; 6], routes: &Arc<Routes>, threads: usize) -> Vec<u32> {
-        par::with_threads(threads, || {
-            let tape = Tape::new(Mode::Train);
-            let x = inputs.clone().map(|a| tape.variable(a));
-            let y = tape.apply(Experts { routes: routes.clone() }, x).unwrap();
-            let g = tape.backward_from(y, y.value());
-            let all = x.iter().flat_map(|x| arr::data(g.of(*x).unwrap()).to_vec());
-            arr::data(&y.value()).iter().copied().chain(all).map(f32::to_bits).collect()
-        })
+    pub fn assert_no_bit_depends_on_the_number_of_threads<O: Op<f32, N>, const N: usize>(
+        shapes: [&[usize]; N],
+        op: impl Fn(Arc<Routes>) -> O + Sync,
+    ) {
+        let (inputs, routes) = large(shapes);
+        let run = |threads| {
+            par::with_threads(threads, || {
+                let tape = Tape::new(Mode::Train);
+                let x = inputs.clone().map(|a| tape.variable(a));
+                let y = tape.apply(op(routes.clone()), x).unwrap();
+                let g = tape.backward_from(y, y.value());
+                let all = x.iter().flat_map(|x| arr::data(g.of(*x).unwrap()).to_vec());
+                arr::data(&y.value()).iter().copied().chain(all).map(f32::to_bits).collect::<Vec<_>>()
+            })
+        };
+        let one = run(1);
+        assert!([2, 3, 8].into_iter().all(|threads| run(threads) == one));
     }
 
-    #[test]
-    fn no_bit_depends_on_the_number_of_threads() {
-        let (inputs, routes) = large();
-        let one = run(&inputs, &routes, 1);
-        assert!([2, 3, 8].into_iter().all(|threads| run(&inputs, &routes, threads) == one));
-    }
-
-    #[test]
-    fn a_token_has_the_same_bits_alone_and_in_a_batch() {
-        let (inputs, routes) = large();
-        let tape = Tape::new(Mode::Infer);
-        let forward = |inputs: &[Arr<f32>; 6], routes: Routes| {
-            let y =
-                tape.apply(Experts { routes: Arc::new(routes) }, inputs.clone().map(|a| tape.constant(a)));
-            y.unwrap().value()
+    pub fn assert_a_token_has_the_same_bits_alone_and_in_a_batch<O: Op<f32, N>, const N: usize>(
+        shapes: [&[usize]; N],
+        op: impl Fn(Arc<Routes>) -> O,
+    ) {
+        let (inputs, routes) = large(shapes);
+        let (tape, (_, experts, width)) = (Tape::new(Mode::Infer), LARGE);
+        let forward = |inputs: &[Arr<f32>; N], routes: Routes| {
+            tape.apply(op(Arc::new(routes)), inputs.clone().map(|a| tape.constant(a))).unwrap().value()
         };
         let all = forward(&inputs, (*routes).clone());
         for t in [0, 17, 332] {
             let mut one = inputs.clone();
-            for (i, width) in [(0, 37), (1, 5)] {
+            for (i, width) in [(0, width), (1, experts)] {
                 one[i] = arr::from_vec(&[1, width], arr::data(&inputs[i])[t * width..][..width].to_vec());
             }
-            let mask: Vec<bool> = (0..5)
-                .map(|e| routes.tokens[routes.starts[e]..routes.starts[e + 1]].contains(&(t as u32)))
-                .collect();
-            assert_eq!(arr::data(&forward(&one, Routes::new(&mask, 5))), &arr::data(&all)[t * 37..][..37]);
+            let mask: Vec<bool> =
+                (0..experts).map(|e| routes.tokens[routes.slots(e)].contains(&(t as u32))).collect();
+            let alone = forward(&one, Routes::new(&mask, experts));
+            assert_eq!(arr::data(&alone), &arr::data(&all)[t * width..][..width]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+
+    const T: usize = LARGE.0;
+    const E: usize = LARGE.1;
+    const D: usize = LARGE.2;
+    const LARGE_SHAPES: [&[usize]; 6] = [&[T, D], &[T, E], &[E, D, 19], &[E, 19], &[E, 19, D], &[E, D]];
+
+    fn op(routes: Arc<Routes>) -> Experts {
+        Experts { routes }
+    }
+
+    #[test]
+    fn equals_its_reference_and_experts_without_tokens_get_zero_gradients() {
+        assert_the_example_holds(SHAPES, op);
+    }
+
+    #[test]
+    fn no_bit_depends_on_the_number_of_threads() {
+        assert_no_bit_depends_on_the_number_of_threads(LARGE_SHAPES, op);
+    }
+
+    #[test]
+    fn a_token_has_the_same_bits_alone_and_in_a_batch() {
+        assert_a_token_has_the_same_bits_alone_and_in_a_batch(LARGE_SHAPES, op);
     }
 }

@@ -5,6 +5,7 @@ use crate::gradcheck::Check;
 
 pub mod experts;
 pub mod gate;
+pub mod gated_experts;
 pub mod layer_norm;
 pub mod linear;
 pub mod softmax_cross_entropy;
@@ -14,6 +15,7 @@ pub fn checks() -> Vec<Check> {
     let files = [
         experts::checks(),
         gate::checks(),
+        gated_experts::checks(),
         layer_norm::checks(),
         linear::checks(),
         softmax_cross_entropy::checks(),

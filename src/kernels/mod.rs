@@ -8,6 +8,7 @@ pub mod experts;
 pub mod fused;
 pub mod gate;
 pub mod gemm;
+pub mod head;
 pub mod map;
 pub mod math;
 pub mod par;

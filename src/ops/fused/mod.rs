@@ -8,6 +8,7 @@ pub mod gate;
 pub mod gated_experts;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_cross_entropy;
 pub mod softmax_cross_entropy;
 
 /// The gradient checks of the fused operations.
@@ -18,6 +19,7 @@ pub fn checks() -> Vec<Check> {
         gated_experts::checks(),
         layer_norm::checks(),
         linear::checks(),
+        linear_cross_entropy::checks(),
         softmax_cross_entropy::checks(),
     ];
     files.into_iter().flatten().collect()

@@ -249,6 +249,23 @@ pub enum BenchVerb {
         #[command(flatten)]
         output: BenchOutput,
     },
+    /// The head over a vocabulary with its loss and gradients against the processor's peak
+    Head {
+        /// Numbers in a token
+        #[arg(long, value_delimiter = ',', value_name = "WIDTHS", default_value = "64,128,256")]
+        width: Vec<usize>,
+        /// Tokens in a batch
+        #[arg(long, value_name = "N", default_value_t = 4096)]
+        tokens: usize,
+        /// Words in the vocabulary
+        #[arg(long, value_name = "N", default_value_t = 50257)]
+        vocabulary: usize,
+        /// Threads [default: all]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+        #[command(flatten)]
+        output: BenchOutput,
+    },
     /// The choice of experts against a plain sort
     Select {
         #[command(flatten)]

@@ -43,6 +43,9 @@ fn run_bench(verb: BenchVerb) -> anyhow::Result<()> {
             bench::step::run(&shape, threads, output.quick, output.json, allocations)
         }
         BenchVerb::Gemm { threads, output } => bench::gemm::run(threads, output.quick, output.json),
+        BenchVerb::Head { width, tokens, vocabulary, threads, output } => {
+            bench::head::run(&width, tokens, vocabulary, threads, output.quick, output.json)
+        }
         BenchVerb::Select { output } => bench::select::run(output.quick, output.json),
         BenchVerb::Accuracy { stride, threads, output } => {
             bench::accuracy::run(stride, threads, output.quick, output.json)

@@ -418,6 +418,8 @@ fn impossible_requests_get_one_line() {
         (&["bench", "step", "--norm", "psot"], "setting norm: "),
         (&["bench", "step", "--experts", "8,0"], "setting experts: [8, 0] is impossible"),
         (&["bench", "gemm", "--threads", "0"], "threads: 0 is impossible"),
+        (&["bench", "head", "--width", "64,0"], "setting width: 0 is impossible"),
+        (&["bench", "head", "--vocabulary", "1048576", "--width", "256"], "must stay below 2^28"),
         (&["bench", "accuracy", "--stride", "0"], "setting stride: 0 is impossible"),
         (&["bench", "scaling", "--threads-list", "1,0"], "threads: 0 is impossible"),
         (&["bench", "roofline", "--svg", "missing/a.svg"], "cannot write missing/a.svg"),
@@ -516,6 +518,12 @@ fn speed_is_measured_and_every_figure_is_positive() {
 
     let gemm = json(&success(folder, &["bench", "gemm", "--quick", "--json"]));
     assert!(number(&gemm, "/products/0/gflops") > 0.0 && number(&gemm, "/products/0/share_of_peak") > 0.0);
+    let small = ["--width", "8,12", "--tokens", "300", "--vocabulary", "500"];
+    let head = json(&success(folder, &[&["bench", "head", "--quick", "--json"], &small[..]].concat()));
+    assert_eq!(number(&head, "/widths/1/width"), 12.0);
+    assert!(
+        number(&head, "/widths/0/train/gflops") > 0.0 && number(&head, "/widths/0/evaluate/gflops") > 0.0
+    );
     let select = json(&success(folder, &["bench", "select", "--quick", "--json"]));
     assert_eq!((number(&select, "/layers/0/experts"), number(&select, "/layers/0/k")), (8.0, 3.0));
     assert!(number(&select, "/layers/3/gate_and_select/ratio") > 0.0);

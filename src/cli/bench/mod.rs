@@ -11,6 +11,7 @@ use crate::error::Error;
 
 pub mod accuracy;
 pub mod gemm;
+pub mod head;
 pub mod measure;
 pub mod network;
 pub mod roofline;

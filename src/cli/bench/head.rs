@@ -1,0 +1,147 @@
+//! `dynamoe bench head`: the head over a vocabulary with its loss, against the processor's peak.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::measure::{Effort, MS, Times, digits, time};
+use crate::arr::{self, Arr};
+use crate::cli::run::on_threads;
+use crate::cli::text::{grouped, print, table};
+use crate::kernels::random::{Purpose, Stream};
+use crate::kernels::{par, peak, simd};
+use crate::ops::fused::linear_cross_entropy::LinearCrossEntropy;
+use crate::tape::{Mode, Tape};
+
+/// How often to repeat what takes seconds.
+const EFFORT: Effort = Effort { warm_up: 1, least: 7, most: 30, seconds: 4.0 };
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    threads: usize,
+    profile: &'static str,
+    peak_gflops: f64,
+    tokens: usize,
+    vocabulary: usize,
+    widths: Vec<Width>,
+}
+
+/// The head for tokens of one width.
+#[derive(Serialize)]
+struct Width {
+    width: usize,
+    /// Three products: forward, and the gradients of tokens and vocabulary.
+    train: Speed,
+    /// One product.
+    evaluate: Speed,
+}
+
+/// How long it takes, and the speed of its products in that time.
+#[derive(Serialize)]
+struct Speed {
+    ms: Times,
+    gflops: f64,
+    share_of_peak: f64,
+}
+
+/// Measures the loss of random tokens with and without its gradients, for each of `widths`, and prints it.
+///
+/// # Errors
+/// Impossible sizes or numbers of threads.
+pub fn run(
+    widths: &[usize],
+    tokens: usize,
+    vocabulary: usize,
+    threads: Option<usize>,
+    quick: bool,
+    json: bool,
+) -> Result<()> {
+    let sizes = [("tokens", tokens), ("vocabulary", vocabulary)];
+    for (key, value) in widths.iter().map(|&width| ("width", width)).chain(sizes) {
+        ensure!(
+            (1..=1 << 20).contains(&value),
+            "setting {key}: {value} is impossible; it must be 1 to 1048576"
+        );
+    }
+    let widest = widths.iter().max().copied().unwrap_or(0);
+    let what = "too large; width times tokens and times vocabulary must stay below 2^28";
+    ensure!(widest * tokens.max(vocabulary) < 1 << 28, "setting width: {widest}: {what}");
+    let effort = EFFORT.or_quick(quick);
+    let report = on_threads(threads, || {
+        let before = peak::gflops(effort.peak());
+        let mut widths: Vec<Width> =
+            widths.iter().map(|&width| measure(width, tokens, vocabulary, effort)).collect::<Result<_>>()?;
+        // Sought before and after, in case the machine is busy with something else in between.
+        let peak_gflops = peak::gflops(effort.peak()).max(before);
+        for speed in widths.iter_mut().flat_map(|width| [&mut width.train, &mut width.evaluate]) {
+            speed.share_of_peak = speed.gflops / peak_gflops;
+        }
+        Ok(Report { threads: par::threads(), profile: simd::name(), peak_gflops, tokens, vocabulary, widths })
+    })?;
+    if json {
+        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
+    }
+    print(&describe(&report))
+}
+
+fn measure(width: usize, tokens: usize, vocabulary: usize, effort: Effort) -> Result<Width> {
+    super::progress(&format!("measuring width {width}"));
+    let numbers = |rows: usize, layer, scale| {
+        let mut numbers = vec![0.0f32; rows * width];
+        Stream::new(1, Purpose::Check, layer, 0).normal(&mut numbers, scale);
+        arr::from_vec(&[rows, width], numbers)
+    };
+    let inputs = [numbers(tokens, 0, 1.0), numbers(vocabulary, 1, 1.0 / (width as f32).sqrt())];
+    let mut generator = Stream::new(1, Purpose::Check, 2, 0).generator();
+    let targets: Arc<[u32]> = (0..tokens).map(|_| generator.bounded(vocabulary as u32)).collect();
+    let speed = |mode, products: usize| -> Result<Speed> {
+        let ms = time(effort, MS, || once(&inputs, &targets, mode))?;
+        let gflops = (2 * products * tokens * vocabulary * width) as f64 / ms.median / 1e6;
+        // Known when the peak is.
+        Ok(Speed { ms, gflops, share_of_peak: f64::NAN })
+    };
+    Ok(Width { width, train: speed(Mode::Train, 3)?, evaluate: speed(Mode::Infer, 1)? })
+}
+
+/// The loss, and with `Mode::Train` its gradients.
+fn once(inputs: &[Arr<f32>; 2], targets: &Arc<[u32]>, mode: Mode) -> Result<()> {
+    let (tape, train) = (Tape::new(mode), mode == Mode::Train);
+    let x = inputs.clone().map(|x| tape.variable(x));
+    let op = LinearCrossEntropy { targets: targets.clone(), gradients: train, right: Arc::default() };
+    let loss = tape.apply_fused(op, x)?;
+    if train {
+        let gradients = tape.backward(loss)?;
+        // As a step does, so that the next one finds the buffers.
+        let gradients = x.map(|x| gradients.wrt(x));
+        drop(tape);
+        gradients.into_iter().for_each(arr::recycle);
+    }
+    Ok(())
+}
+
+fn describe(report: &Report) -> String {
+    let head = ["width", "", "median", "speed", "of the peak"].map(String::from).to_vec();
+    let row = |width: usize, what: &str, speed: &Speed| {
+        vec![
+            width.to_string(),
+            what.to_string(),
+            format!("{} ms", digits(speed.ms.median)),
+            format!("{:.1} GFLOP/s", speed.gflops),
+            format!("{:.0}%", 100.0 * speed.share_of_peak),
+        ]
+    };
+    let rows = report.widths.iter().flat_map(|w| {
+        [row(w.width, "forward and backward", &w.train), row(w.width, "forward alone", &w.evaluate)]
+    });
+    format!(
+        "{} tokens, {} words, {} threads, {}, peak {:.0} GFLOP/s\n\n{}",
+        grouped(report.tokens),
+        grouped(report.vocabulary),
+        report.threads,
+        report.profile,
+        report.peak_gflops,
+        table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+    )
+}

@@ -176,7 +176,9 @@ mod tests {
             let (tape, op) = (Tape::new(mode), example(&targets));
             let x = inputs.clone().map(|x| tape.variable(x));
             // Twice, since counts are added up.
-            (0..2).for_each(|_| drop(tape.apply_fused(op.clone(), x).unwrap()));
+            for _ in 0..2 {
+                tape.apply_fused(op.clone(), x).unwrap();
+            }
             op.right.load(Ordering::Relaxed)
         };
         let counted = count(Mode::Train);

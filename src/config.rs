@@ -171,11 +171,11 @@ const TRANSFORMER: [&str; 6] = [
     "tokenizer=bytes",
     "sequence=256",
     "clip_norm=1",
-    "warmup_steps=100",
+    "warmup_steps=20",
 ];
 
 /// What a data set changes in the defaults: name, batch, epochs.
-const DATASETS: [(&str, usize, usize); 3] = [("digits", 32, 30), ("cifar-10", 256, 25), ("guide", 32, 10)];
+const DATASETS: [(&str, usize, usize); 3] = [("digits", 32, 30), ("cifar-10", 256, 25), ("guide", 8, 30)];
 
 /// The same for any other text.
 const TEXTS: (usize, usize) = (32, 5);

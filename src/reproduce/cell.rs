@@ -11,7 +11,7 @@ use crate::train::metrics::mean_active;
 pub enum Scale {
     /// As in the papers.
     Full,
-    /// Tiny networks on the bundled digits for one epoch, only to see that everything runs.
+    /// Tiny networks on the bundled digits or texts for one epoch, only to see that everything runs.
     Quick,
 }
 
@@ -48,9 +48,16 @@ impl Cell {
     pub fn new(scale: Scale, preset: &str, label: impl Into<String>, settings: &[&str]) -> Cell {
         let (label, mut set) = (label.into(), settings.iter().map(|s| s.to_string()).collect::<Vec<_>>());
         if scale == Scale::Quick {
-            set.extend(["dataset=digits", "epochs=1"].map(String::from));
+            let text = set.iter().any(|s| s == "dataset=wikitext-2");
+            let small: &[&str] = match text {
+                true => &["dataset=guide", "tokenizer=bytes", "epochs=1", "layers=2", "width=64"],
+                false => &["dataset=digits", "epochs=1"],
+            };
+            set.extend(small.iter().map(|s| s.to_string()));
         }
-        let preset = Some(if scale == Scale::Quick { "tiny" } else { preset });
+        // A Transformer's size is in its settings then.
+        let quick = scale == Scale::Quick && !preset.starts_with("transformer");
+        let preset = Some(if quick { "tiny" } else { preset });
         let config = Config::resolve(&Layers { preset, file: None, set });
         let config = config.unwrap_or_else(|error| panic!("cell {label}: {error}"));
         Cell { label, config, matched: Match::None, paper: Vec::new() }
@@ -93,9 +100,10 @@ impl Cell {
 
 /// The network that others are made equal to: the same size and data with the papers' router and schedule.
 fn reference(config: &Config) -> Config {
-    let Config { layers, width, .. } = *config;
-    let set = [format!("layers={layers}"), format!("width={width}")].to_vec();
-    Config::resolve(&Layers { set, ..Layers::default() }).expect("the defaults at another size")
+    let defaults = Config::default();
+    let schedule = defaults.schedule;
+    let experts = schedule.experts(config.layers, config.experts_min, config.experts_max);
+    Config { routing: defaults.routing, schedule, experts, ..config.clone() }
 }
 
 /// The hidden width of experts that brings `measure`, which grows linearly with it, nearest to `target`.

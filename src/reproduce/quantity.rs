@@ -2,6 +2,7 @@
 
 use super::results::Trained;
 use crate::analysis::stats::Mean;
+use crate::train::metrics::perplexity;
 
 /// A number of a trained network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,10 @@ pub enum Quantity {
     Accuracy,
     /// Test accuracy of the best epoch, in percent: chosen on the test split, so it flatters.
     BestAccuracy,
+    /// Perplexity on the test split after the last epoch.
+    Perplexity,
+    /// Perplexity on the test split of the best epoch: chosen on the test split, so it flatters.
+    BestPerplexity,
     /// The first epoch that reached 95% of the final accuracy.
     EpochsTo95,
     /// Parameters.
@@ -40,6 +45,8 @@ impl Quantity {
         match self {
             Quantity::Accuracy => "accuracy %",
             Quantity::BestAccuracy => "best epoch %",
+            Quantity::Perplexity => "perplexity",
+            Quantity::BestPerplexity => "best epoch's perplexity",
             Quantity::EpochsTo95 => "epochs to 95%",
             Quantity::Parameters => "parameters",
             Quantity::ActiveFlops => "active kFLOPs",
@@ -56,6 +63,8 @@ impl Quantity {
         match self {
             Quantity::Accuracy => 100.0 * t.last.test_accuracy,
             Quantity::BestAccuracy => 100.0 * t.best.test_accuracy,
+            Quantity::Perplexity => perplexity(t.last.test_loss),
+            Quantity::BestPerplexity => perplexity(t.best.test_loss),
             Quantity::EpochsTo95 => t.epochs_to_95 as f64,
             Quantity::Parameters => t.parameters as f64,
             Quantity::ActiveFlops => t.active_flops_per_token / 1e3,
@@ -73,7 +82,8 @@ impl Quantity {
     pub fn digits(self) -> usize {
         match self {
             Quantity::Parameters => 0,
-            Quantity::EpochsTo95 | Quantity::ActiveFlops | Quantity::Dropped | Quantity::TrainSeconds => 1,
+            Quantity::EpochsTo95
+            | Quantity::ActiveFlops | Quantity::Dropped | Quantity::TrainSeconds => 1,
             _ => 2,
         }
     }

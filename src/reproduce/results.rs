@@ -11,7 +11,6 @@ use crate::analysis::gradient_variance::Comparison;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::train::manifest::config_digest;
 use crate::train::metrics::{Best, LayerRecord, Scores, Seconds, Summary};
 
 /// The file's name.
@@ -20,11 +19,10 @@ pub const FILE: &str = "results.jsonl";
 /// One finished cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// [`config_digest`] of its configuration.
-    pub key: String,
     /// The seed.
     pub seed: u64,
-    /// Its other settings, as far as they are not the defaults.
+    /// Its other settings, as far as they are not the defaults. With the seed they say which cell this is: a setting
+    /// that is new in the program, and has its default, makes no other cell of it.
     pub settings: BTreeMap<String, serde_json::Value>,
     /// This crate's version.
     pub version: String,
@@ -98,12 +96,16 @@ impl Record {
         let mine = mine.as_object().expect("a configuration is a table").clone();
         let other = |(key, value): &(String, serde_json::Value)| key != "seed" && defaults[key] != *value;
         Record {
-            key: config_digest(config),
             seed: config.seed,
             settings: mine.into_iter().filter(other).collect(),
             version: env!("CARGO_PKG_VERSION").into(),
             outcome,
         }
+    }
+
+    /// What tells it from other cells.
+    fn key(&self) -> String {
+        serde_json::to_string(&(self.seed, &self.settings)).expect("plain data")
     }
 
     /// The trained network, if it came to that.
@@ -153,7 +155,7 @@ impl Store {
                     format!("line {}: not a result ({e}); delete the line to run it again", number + 1);
                 Error::data(&path, what)
             })?;
-            records.entry(record.key.clone()).or_insert(record);
+            records.entry(record.key()).or_insert(record);
         }
         Ok(Store { path, file, records })
     }
@@ -165,7 +167,7 @@ impl Store {
 
     /// The result of this configuration.
     pub fn get(&self, config: &Config) -> Option<&Record> {
-        self.records.get(&config_digest(config))
+        self.records.get(&Record::new(config, Outcome::Diverged(String::new())).key())
     }
 
     /// All results, by key.
@@ -183,13 +185,13 @@ impl Store {
     /// # Errors
     /// The system's, with the path.
     pub fn append(&mut self, record: Record) -> Result<()> {
-        if self.records.contains_key(&record.key) {
+        if self.records.contains_key(&record.key()) {
             return Ok(());
         }
         let line = serde_json::to_string(&record).expect("plain data") + "\n";
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(Error::io("write", &self.path))?;
-        self.records.insert(record.key.clone(), record);
+        self.records.insert(record.key(), record);
         Ok(())
     }
 }

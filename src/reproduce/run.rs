@@ -92,9 +92,9 @@ impl Plan<'_> {
                 return Ok(count);
             }
             for job in &jobs {
-                let name = job.config.dataset.as_str();
-                if !data.contains_key(name) {
-                    data.insert(name.to_string(), examples::load(&job.config, self.data_dir)?);
+                let key = data_key(&job.config);
+                if !data.contains_key(&key) {
+                    data.insert(key, examples::load(&job.config, self.data_dir)?);
                 }
             }
             let steps = jobs.iter().map(|job| steps(&job.config, &data)).sum();
@@ -138,7 +138,7 @@ impl Plan<'_> {
                 }
                 watch(Event::Started { worker, job });
                 let folder = self.cell_folder(&job.config);
-                let outcome = self.train_one(&folder, job, &data[&job.config.dataset], watch)?;
+                let outcome = self.train_one(&folder, job, &data[&data_key(&job.config)], watch)?;
                 let record = Record::new(&job.config, outcome);
                 store.lock().expect("no worker panicked").append(record.clone())?;
                 std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
@@ -257,8 +257,14 @@ fn look_at(
     Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
 }
 
+/// What the data of a cell depends on.
+fn data_key(config: &Config) -> String {
+    let Config { dataset, tokenizer, sequence, pack, .. } = config;
+    format!("{dataset} {tokenizer:?} {sequence} {pack}")
+}
+
 /// Optimiser steps of a whole training.
 fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
-    let all = steps_per_epoch(config, &data[&config.dataset]) * config.epochs as u64;
+    let all = steps_per_epoch(config, &data[&data_key(config)]) * config.epochs as u64;
     if config.max_steps > 0 { all.min(config.max_steps) } else { all }
 }

@@ -3,6 +3,7 @@
 
 mod studies;
 mod tables;
+mod text;
 
 use super::cell::{Cell, Scale};
 use super::claims::Claim;
@@ -41,7 +42,7 @@ pub enum Column {
 }
 
 /// What `all` leaves out since it takes hours.
-pub const LONG: [&str; 1] = ["sizes"];
+pub const LONG: [&str; 3] = ["sizes", "table5", "transformer"];
 
 /// All experiments.
 pub fn all(scale: Scale) -> Vec<Experiment> {
@@ -56,6 +57,8 @@ pub fn all(scale: Scale) -> Vec<Experiment> {
         studies::fairness,
         studies::theory,
         studies::sizes,
+        text::table5,
+        text::transformer,
     ]
     .map(|experiment| experiment(scale))
     .into()
@@ -142,7 +145,7 @@ mod tests {
         };
         assert_eq!(names(&["table7", "table2"]).unwrap(), ["table2", "table7"]);
         assert_eq!(names(&["all"]).unwrap().len(), all(Scale::Full).len() - LONG.len());
-        assert_eq!(names(&["all", "sizes"]).unwrap().len(), all(Scale::Full).len());
+        assert_eq!(names(&["all", "sizes", "table5", "transformer"]).unwrap().len(), all(Scale::Full).len());
         let line = names(&["tabel2"]).unwrap_err().to_string();
         assert!(line.contains("no experiment `tabel2`; the nearest is `table2`"), "{line}");
     }

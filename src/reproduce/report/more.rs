@@ -7,6 +7,7 @@ use crate::analysis::gradient_variance::MICRO_BATCHES;
 use crate::analysis::stats::Mean;
 use crate::analysis::theory;
 use crate::config::PRESETS;
+use crate::data;
 use crate::plot::axis::Axis;
 use crate::plot::frame::{self, Key, Words};
 use crate::plot::{color, intervals};
@@ -229,6 +230,9 @@ pub fn best(store: &Store) -> Vec<Block> {
     for record in store.records() {
         let Some(trained) = record.trained() else { continue };
         let dataset = record.settings.get("dataset").and_then(|v| v.as_str()).unwrap_or("digits");
+        if data::is_text(dataset) {
+            continue;
+        }
         let number = |key: &str, default: u64| {
             record.settings.get(key).and_then(serde_json::Value::as_u64).unwrap_or(default) as usize
         };

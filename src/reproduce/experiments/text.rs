@@ -1,0 +1,120 @@
+//! Language models: the first paper's, and Transformers.
+
+use super::Column::{Mean, Ratio};
+use super::{Experiment, name};
+use crate::nn::router::Sees;
+use crate::nn::schedule::Schedule;
+use crate::reproduce::cell::{Cell, Match, Scale};
+use crate::reproduce::claims::{Claim, End, Test};
+use crate::reproduce::paper;
+use crate::reproduce::quantity::Quantity::{
+    ActiveFlops, BestPerplexity, MeanActive, Parameters, Perplexity, TrainSeconds,
+};
+
+/// The configurations of table 5 in its order: label, settings.
+const CONFIGURATIONS: [(&str, &[&str]); 5] = [
+    ("MLP, equal parameters", &["model=mlp"]),
+    ("descending", &["schedule=descending"]),
+    ("ascending", &["schedule=ascending"]),
+    ("pyramid-up", &["schedule=pyramid-up"]),
+    ("uniform", &["schedule=uniform"]),
+];
+
+/// Passes over the training text: enough to compare, and an evening's work in all.
+const EPOCHS: &str = "epochs=2";
+
+/// Language modelling without attention, by schedule and size.
+pub fn table5(scale: Scale) -> Experiment {
+    let (mut cells, mut claims) = (Vec::new(), Vec::new());
+    let label = |size: &str, configuration: &str| format!("{size}: {configuration}");
+    for (size, figures) in paper::TABLE5 {
+        let of_size = CONFIGURATIONS.iter().zip(figures).map(|((configuration, settings), figure)| {
+            let settings = [&["dataset=wikitext-2", EPOCHS], *settings].concat();
+            Cell::new(scale, size, label(size, configuration), &settings).paper(BestPerplexity, figure)
+        });
+        let of_size: Vec<Cell> = of_size.collect();
+        let labels: Vec<String> = of_size.iter().map(|cell| cell.label.clone()).collect();
+        let least = |a: &f64, b: &f64| a.total_cmp(b);
+        let best = (0..figures.len()).min_by(|&a, &b| least(&figures[a], &figures[b])).expect("five figures");
+        let says = format!("At {size} {} has the lowest perplexity", CONFIGURATIONS[best].0);
+        claims.push(Claim::extreme(says, BestPerplexity, End::Least, &labels[best], &labels));
+        let says = format!("At {size} descending is better than uniform");
+        let [descending, uniform] = ["descending", "uniform"].map(|name| label(size, name));
+        claims.push(Claim::larger(says, BestPerplexity, &uniform, &descending));
+        cells.extend(of_size);
+    }
+    for (smaller, larger) in [("tiny", "small"), ("small", "medium")] {
+        let [smaller, larger] = [smaller, larger].map(|size| label(size, "descending"));
+        let says = format!("{larger} has a higher perplexity than {smaller}: larger networks are worse");
+        claims.push(Claim::larger(says, BestPerplexity, &larger, &smaller));
+    }
+    claims.push(Claim {
+        says: "Our perplexities do not contradict the paper's".into(),
+        test: Test::Figures(BestPerplexity),
+    });
+    Experiment {
+        name: "table5",
+        title: "Table 5: language models without attention",
+        about: "WikiText-2 (its test file to learn from, its validation file to be judged on), GPT-2's tokens, 2 \
+                epochs. The paper's text is another, which cannot be had everywhere, so its figures are no more than a \
+                scale.",
+        cells,
+        columns: [BestPerplexity, Perplexity, Parameters, ActiveFlops].map(Mean).into(),
+        claims,
+        more: |_| Vec::new(),
+    }
+}
+
+/// The routers that [`transformer`] compares: label, settings.
+const ROUTERS: [(&str, &[&str]); 6] = [
+    ("percentile (token)", &[]),
+    ("percentile (batch)", &["percentile_scope=batch"]),
+    ("top-p", &["router=top-p"]),
+    ("top-k", &["router=top-k"]),
+    ("learned-k", &["router=learned-k"]),
+    ("loss-free", &["router=loss-free"]),
+];
+
+/// Transformers by router and schedule.
+pub fn transformer(scale: Scale) -> Experiment {
+    let schedules = [Schedule::Descending, Schedule::Uniform, Schedule::Ascending];
+    let (mut cells, mut matched, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+    for (router, settings) in ROUTERS {
+        let mut labels = Vec::new();
+        for schedule in schedules {
+            let schedule_setting = format!("schedule={}", name(schedule));
+            let data = ["dataset=wikitext-2", "epochs=1", schedule_setting.as_str()];
+            let label = format!("{router}, {}", name(schedule));
+            let cell = Cell::new(scale, "transformer-1m", label, &[&data, settings].concat());
+            debug_assert_ne!(cell.config.spec(1, 2).rule().inference, Sees::All);
+            matched.push(cell.clone().matched(Match::Flops));
+            labels.push(matched[matched.len() - 1].label.clone());
+            cells.push(cell);
+        }
+        let says = format!("At equal active FLOPs {router} is better descending than uniform");
+        claims.push(Claim::larger(says, Perplexity, &labels[1], &labels[0]));
+    }
+    let labels: Vec<String> = matched.iter().map(|cell| cell.label.clone()).collect();
+    let says = "At equal active FLOPs top-p with a descending schedule is the best";
+    let top_p = labels.iter().find(|label| label.starts_with("top-p, descending")).expect("among all routers");
+    claims.push(Claim::extreme(says, Perplexity, End::Least, top_p, &labels));
+    cells.extend(matched);
+    Experiment {
+        name: "transformer",
+        title: "Transformers: routers and schedules at equal active FLOPs",
+        about: "A Transformer of about a million parameters on the bytes of WikiText-2, one epoch; as they are, and \
+                with the experts' hidden width set so that active FLOPs come nearest to those of the descending \
+                schedule with the literal percentile. Perplexity is that of a byte.",
+        cells,
+        columns: vec![
+            Mean(Perplexity),
+            Mean(MeanActive),
+            Mean(ActiveFlops),
+            Mean(Parameters),
+            Mean(TrainSeconds),
+            Ratio(Perplexity, "percentile (token), descending, equal FLOPs"),
+        ],
+        claims,
+        more: |_| Vec::new(),
+    }
+}

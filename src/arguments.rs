@@ -278,6 +278,15 @@ pub enum Verb {
     },
 }
 
+/// What a network learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    /// The classes of images
+    Images,
+    /// Language: the next token of a text
+    Lm,
+}
+
 /// What `sample` can show of each token.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Show {
@@ -463,10 +472,14 @@ pub struct Training {
 
 #[derive(Args)]
 pub struct Network {
-    /// Size: tiny, small, medium, large
+    /// Size: tiny, small, medium, large; transformer-1m, -3m, -10m, -30m
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// digits, mnist, fashion-mnist or cifar-10
+    /// What to learn: classes of images, or language [default: what the data set is for]
+    #[arg(long, value_name = "WHAT")]
+    pub task: Option<Task>,
+    /// digits, mnist, fashion-mnist, cifar-10; guide, wikitext-2, recycling-the-web; or the path of a text, of a .jsonl
+    /// file or of a folder of them
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Settings from a TOML file
@@ -498,7 +511,8 @@ impl Network {
             self.seed.as_ref().map(|v| format!("seed={v}")),
         ];
         let set = self.set.iter().cloned().chain(flags.into_iter().flatten()).chain(more).collect();
-        Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set }
+        let text = self.task.map(|task| task == Task::Lm);
+        Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set, text }
     }
 }
 

@@ -189,6 +189,8 @@ pub struct Layers<'a> {
     pub file: Option<&'a Path>,
     /// `key=value` settings, and flags in that form.
     pub set: Vec<String>,
+    /// Whether the data set must be text, or must be images; then text without a name is the bundled one.
+    pub text: Option<bool>,
 }
 
 /// A parser's message in words for users.
@@ -269,6 +271,9 @@ impl Config {
                 over.entry(key).or_insert(value);
             }
         }
+        if layers.text == Some(true) {
+            over.entry("dataset").or_insert("guide".into());
+        }
         let mut config = Config::default();
         let dataset = over.get("dataset").and_then(|v| v.as_str()).unwrap_or(&config.dataset);
         if let Some(&(_, batch, epochs)) = DATASETS.iter().find(|d| d.0 == dataset) {
@@ -296,6 +301,13 @@ impl Config {
         let mut config: Config =
             table.try_into().map_err(|e: toml::de::Error| Error::config("config", e.message()))?;
         config.check()?;
+        if layers.text.is_some_and(|text| text != data::is_text(&config.dataset)) {
+            let kind = if data::is_text(&config.dataset) { "text" } else { "images" };
+            return Err(Error::config(
+                "task",
+                format!("{} is {kind}: leave --task or --dataset out", config.dataset),
+            ));
+        }
         if !matches!(config.schedule, Schedule::Custom | Schedule::Learned) {
             let experts = config.schedule.experts(config.layers, config.experts_min, config.experts_max);
             if listed && config.experts != experts {
@@ -460,6 +472,50 @@ impl Config {
 mod tests {
     use super::*;
 
+    #[test]
+    fn text_has_settings_of_its_own() {
+        let text = |settings: &[&str]| {
+            let set = settings.iter().map(|s| s.to_string()).collect();
+            Config::resolve(&Layers { set, text: Some(true), ..Layers::default() })
+        };
+        let plain = text(&[]).unwrap();
+        assert_eq!((&plain.dataset[..], plain.batch, plain.epochs, plain.sequence), ("guide", 8, 30, 128));
+        assert_eq!(plain.spec(0, 100).text, Some(Text { tied: false, attention: None }));
+        assert!(text(&["dataset=mnist"]).unwrap_err().to_string().contains("task: mnist is images"));
+        let wiki = text(&["dataset=wikitext-2", "model=transformer", "width=96"]).unwrap();
+        assert_eq!((wiki.norm, wiki.heads, wiki.kv_heads, wiki.expert_hidden), (Norm::Pre, 3, 3, 96));
+        assert_eq!((wiki.batch, wiki.epochs), TEXTS);
+        for (settings, part) in [
+            (&["router=expert-choice"][..], "router: does not do for text: it looks ahead"),
+            (&["heads=2"], "heads: is for model = \"transformer\""),
+            (&["model=transformer", "heads=3"], "heads: 3 is impossible"),
+            (&["model=transformer", "kv_heads=3"], "kv_heads: 3 is impossible"),
+            (&["model=transformer", "norm=post"], "norm: a Transformer has norm"),
+            (&["tokenizer=words"], "tokenizer"),
+        ] {
+            let line = text(settings).unwrap_err().to_string();
+            assert!(line.contains(part), "{settings:?}: {line}");
+        }
+        let line = set(&["tie=true"]).unwrap_err().to_string();
+        assert!(line.contains("tie: is for text, and digits is images"), "{line}");
+        assert!(set(&["model=transformer"]).unwrap_err().to_string().contains("a Transformer is for text"));
+        // A model file that a run wrote is read again as it was.
+        let file = tempfile::tempdir().unwrap();
+        let path = file.path().join("config.toml");
+        std::fs::write(&path, wiki.to_toml()).unwrap();
+        assert_eq!(Config::resolve(&Layers { file: Some(&path), ..Layers::default() }).unwrap(), wiki);
+    }
+
+    #[test]
+    fn transformers_are_about_as_large_as_their_names_say() {
+        for (preset, millions) in [("1m", 1.0), ("3m", 3.0), ("10m", 10.0), ("30m", 30.0)] {
+            let name = format!("transformer-{preset}");
+            let config = Config::resolve(&Layers { preset: Some(&name), ..Layers::default() }).unwrap();
+            let count = config.spec(0, 256).parameters() as f64 / 1e6;
+            assert!((count / millions - 1.0).abs() < 0.05, "{name}: {count}");
+        }
+    }
+
     fn set(settings: &[&str]) -> Result<Config> {
         Config::resolve(&Layers {
             set: settings.iter().map(|s| s.to_string()).collect(),
@@ -479,6 +535,7 @@ mod tests {
             preset: Some("medium"),
             file: Some(file.path()),
             set: vec!["tau=0.9".into(), "schedule=wave-up".into()],
+            text: None,
         };
         let config = Config::resolve(&layers).unwrap();
         assert_eq!((config.layers, config.width, config.routing.tau, config.lr), (6, 32, 0.9, 1.0));

@@ -1,6 +1,6 @@
 //! The committed digests: a change that moves the bits of results fails here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dynamoe::config::{Config, Layers};
 use dynamoe::data::{self, Dataset};
@@ -24,11 +24,36 @@ struct Run {
     digest: String,
 }
 
+/// The folder of this test's files.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
 impl Run {
+    fn config(&self) -> Config {
+        let layers = Layers { preset: Some(&self.preset), set: self.set.clone(), ..Layers::default() };
+        Config::resolve(&layers).unwrap()
+    }
+
+    fn is_text(&self) -> bool {
+        data::is_text(&self.config().dataset)
+    }
+
+    /// The bundled digits, or a text beside this test.
+    fn data(&self) -> Dataset {
+        let Config { dataset, tokenizer, sequence, pack, .. } = self.config();
+        match self.is_text() {
+            false => data::load(&dataset, None).unwrap().into(),
+            true => {
+                let path = folder().join(dataset);
+                data::text::load(path.to_str().unwrap(), tokenizer, sequence, pack, None).unwrap().into()
+            }
+        }
+    }
+
     /// Digest of the state at the end.
     fn digest(&self, data: &Dataset) -> String {
-        let layers = Layers { preset: Some(&self.preset), file: None, set: self.set.clone() };
-        let config = Config::resolve(&layers).unwrap();
+        let config = self.config();
         let mut learner = Learner::new(&config, data).unwrap();
         (0..self.steps).for_each(|_| drop(learner.step(None).unwrap()));
         learner.state().digest()
@@ -36,16 +61,14 @@ impl Run {
 }
 
 fn table() -> Vec<Run> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/digests.toml");
-    toml::from_str::<Table>(&std::fs::read_to_string(path).unwrap()).unwrap().run
+    toml::from_str::<Table>(&std::fs::read_to_string(folder().join("digests.toml")).unwrap()).unwrap().run
 }
 
 #[test]
 fn every_digest_is_the_committed_one() {
-    let data = Dataset::from(data::load("digits", None).unwrap());
     let moved: Vec<String> = table()
         .iter()
-        .map(|run| (run, par::with_threads(2, || run.digest(&data))))
+        .map(|run| (run, par::with_threads(2, || run.digest(&run.data()))))
         .filter(|(run, digest)| run.digest != *digest)
         .map(|(run, digest)| format!("{}: {} is now {digest}", run.name, run.digest))
         .collect();
@@ -56,9 +79,10 @@ fn every_digest_is_the_committed_one() {
 
 #[test]
 fn one_digest_on_any_number_of_threads_and_with_every_family_of_kernels() {
-    let data = Dataset::from(data::load("digits", None).unwrap());
-    for mut run in table().into_iter().take(3) {
-        run.steps = 12;
+    let (texts, images): (Vec<Run>, Vec<Run>) = table().into_iter().partition(Run::is_text);
+    for mut run in images.into_iter().take(3).chain(texts) {
+        let data = run.data();
+        run.steps = run.steps.min(12);
         let mut conditions: Vec<Condition> = [1, 2, 3, 4, 7, 8, 16, 64]
             .map(|threads| Condition { threads, profile: simd::available()[0] })
             .to_vec();
@@ -73,10 +97,8 @@ fn one_digest_on_any_number_of_threads_and_with_every_family_of_kernels() {
 
 #[test]
 fn a_result_does_not_depend_on_the_batch_it_is_computed_in() {
-    let data = Dataset::from(data::load("digits", None).unwrap());
     for run in table() {
-        let layers = Layers { preset: Some(&run.preset), file: None, set: run.set.clone() };
-        let config = Config::resolve(&layers).unwrap();
+        let (config, data) = (run.config(), run.data());
         let mut learner = Learner::new(&config, &data).unwrap();
         for steps in [0, 3] {
             (0..steps).for_each(|_| drop(learner.step(None).unwrap()));

@@ -1,5 +1,6 @@
 //! What a trained network does: how it uses its experts, for which inputs, and what the papers' theory says of it.
 
+pub mod bigram;
 pub mod diversity;
 pub mod gradient_variance;
 pub mod kinds;

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::{layers, print};
+use crate::analysis::bigram;
+use crate::data::Dataset;
 use crate::error::Error;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
@@ -21,6 +23,9 @@ struct Evaluation {
     steps: u64,
     #[serde(flatten)]
     scores: Scores,
+    /// Of text: what a model of counted pairs of tokens comes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bigram_perplexity: Option<f64>,
     layers: Vec<LayerRecord>,
 }
 
@@ -52,16 +57,26 @@ pub fn run(
             examples: data.counts().1,
             steps: trained.steps,
             scores,
+            bigram_perplexity: match &data {
+                Dataset::Images(_) => None,
+                Dataset::Text(set) => {
+                    Some(bigram::perplexity(&set.train, &set.test, set.tokenizer.vocabulary()))
+                }
+            },
             layers,
         })
     })?;
     if json {
         return print(&(serde_json::to_string_pretty(&evaluation)? + "\n"));
     }
-    let Evaluation { dataset, examples, steps, scores, layers: records } = evaluation;
+    let Evaluation { dataset, examples, steps, scores, bigram_perplexity, layers: records } = evaluation;
     let (things, perplexity) = match scores.perplexity {
         None => ("images", String::new()),
-        Some(perplexity) => ("sequences", format!("   perplexity {perplexity:.2}")),
+        Some(perplexity) => {
+            let bigram = bigram_perplexity.unwrap_or(f64::NAN);
+            let text = format!("   perplexity {perplexity:.2} (counted pairs of tokens: {bigram:.2})");
+            ("sequences", text)
+        }
     };
     print(&format!(
         "{dataset}, {examples} test {things}, after {steps} steps\naccuracy {:.2}%   loss {:.4}{perplexity}\n\n{}",

@@ -48,7 +48,7 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
     let file = if path.is_dir() { path.join("config.toml") } else { path.to_path_buf() };
     let presets = || PRESETS.iter().map(|p| p.0).chain(TRANSFORMERS.iter().map(|p| p.0));
     if presets().any(|preset| preset == name) {
-        return Ok(Config::resolve(&Layers { preset: Some(name), set, file: None })?);
+        return Ok(Config::resolve(&Layers { preset: Some(name), set, ..Layers::default() })?);
     }
     if !file.is_file() {
         let near = nearest(name, presets()).unwrap_or_default();
@@ -56,7 +56,7 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
             format!("neither a run folder, nor a .toml file, nor a preset; the nearest preset is `{near}`");
         return Err(Error::data(path, what).into());
     }
-    Ok(Config::resolve(&Layers { file: Some(&file), set, preset: None })?)
+    Ok(Config::resolve(&Layers { file: Some(&file), set, ..Layers::default() })?)
 }
 
 /// Prints layers, experts, parameters and active FLOPs per token.

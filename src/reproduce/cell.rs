@@ -58,7 +58,7 @@ impl Cell {
         // A Transformer's size is in its settings then.
         let quick = scale == Scale::Quick && !preset.starts_with("transformer");
         let preset = Some(if quick { "tiny" } else { preset });
-        let config = Config::resolve(&Layers { preset, file: None, set });
+        let config = Config::resolve(&Layers { preset, set, ..Layers::default() });
         let config = config.unwrap_or_else(|error| panic!("cell {label}: {error}"));
         Cell { label, config, matched: Match::None, paper: Vec::new() }
     }

@@ -82,8 +82,7 @@ impl Quantity {
     pub fn digits(self) -> usize {
         match self {
             Quantity::Parameters => 0,
-            Quantity::EpochsTo95
-            | Quantity::ActiveFlops | Quantity::Dropped | Quantity::TrainSeconds => 1,
+            Quantity::EpochsTo95 | Quantity::ActiveFlops | Quantity::Dropped | Quantity::TrainSeconds => 1,
             _ => 2,
         }
     }

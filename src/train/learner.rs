@@ -164,3 +164,37 @@ impl<'a> Learner<'a> {
         Ok(Taken { result, count, epoch, rate })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arr;
+    use crate::config::Layers;
+    use crate::data;
+
+    #[test]
+    fn batches_of_a_step_add_up_to_one_large_batch() {
+        let data = Dataset::from(data::load("digits", None).unwrap());
+        let config = |settings: &[&str]| {
+            let common =
+                ["layers=2", "width=16", "experts_max=4", "noise=0", "clip_norm=1", "balance_loss=0"];
+            let set = common.iter().chain(settings).map(|s| s.to_string()).collect();
+            Config::resolve(&Layers { set, ..Layers::default() }).unwrap()
+        };
+        let [one, several] = [config(&["batch=48"]), config(&["batch=16", "accumulate=3"])];
+        let [mut one, mut several] = [&one, &several].map(|config| Learner::new(config, &data).unwrap());
+        assert_eq!(one.steps_per_epoch(), several.steps_per_epoch());
+        // The last step of the epoch has fewer examples: of 1442 there are 2 left.
+        for _ in 0..one.steps_per_epoch() {
+            let [a, b] = [&mut one, &mut several].map(|learner| learner.step(None).unwrap());
+            assert_eq!((a.count, a.result.right), (b.count, b.result.right));
+            approx::assert_relative_eq!(a.result.loss, b.result.loss, max_relative = 1e-5);
+            approx::assert_relative_eq!(a.result.gradient_norm, b.result.gradient_norm, max_relative = 1e-3);
+            assert_eq!(a.result.usage, b.result.usage);
+        }
+        for ((name, a), (_, b)) in one.state().tensors.iter().zip(&several.state().tensors) {
+            let differences = arr::data(a).iter().zip(arr::data(b)).map(|(a, b)| (a - b).abs());
+            assert!(differences.fold(0.0, f32::max) < 2e-3, "{name}");
+        }
+    }
+}

@@ -67,7 +67,7 @@ impl Shape<'_> {
             set.extend([format!("layers={}", experts.len()), format!("experts={experts:?}")]);
         }
         set.extend(self.expert_hidden.map(|hidden| format!("expert_hidden={hidden}")));
-        let config = Config::resolve(&Layers { preset: Some(size), file: None, set })?;
+        let config = Config::resolve(&Layers { preset: Some(size), set, ..Layers::default() })?;
         let spec = config.spec(input, classes);
         let largest = spec.parameters().max(batch * input.max(classes).max(spec.width));
         let what = "too large; batch times input and the number of parameters must stay below 2^28";

@@ -67,7 +67,12 @@ fn measure(turns: usize) -> Result<Report> {
     let (batch, inputs, classes) = SHAPE;
     let network = |&kind: &Kind| -> Result<(Vec<String>, Network)> {
         let settings = near_two(kind);
-        let config = Config::resolve(&Layers { preset: Some("small"), set: settings.clone(), file: None })?;
+        let config = Config::resolve(&Layers {
+            preset: Some("small"),
+            set: settings.clone(),
+            file: None,
+            text: None,
+        })?;
         Ok((settings, Network::new(&config.spec(inputs, classes), batch)))
     };
     let mut all: Vec<_> = Kind::ALL.iter().map(network).collect::<Result<_>>()?;

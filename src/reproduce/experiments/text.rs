@@ -96,7 +96,8 @@ pub fn transformer(scale: Scale) -> Experiment {
     }
     let labels: Vec<String> = matched.iter().map(|cell| cell.label.clone()).collect();
     let says = "At equal active FLOPs top-p with a descending schedule is the best";
-    let top_p = labels.iter().find(|label| label.starts_with("top-p, descending")).expect("among all routers");
+    let top_p =
+        labels.iter().find(|label| label.starts_with("top-p, descending")).expect("among all routers");
     claims.push(Claim::extreme(says, Perplexity, End::Least, top_p, &labels));
     cells.extend(matched);
     Experiment {

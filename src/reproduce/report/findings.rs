@@ -19,7 +19,7 @@ pub fn blocks(store: &Store) -> Vec<Block> {
 /// The network of size Small for MNIST with further settings.
 fn small(settings: &[&str]) -> Spec {
     let set = settings.iter().map(|s| s.to_string()).collect();
-    let config = Config::resolve(&Layers { preset: Some("small"), file: None, set });
+    let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() });
     config.expect("settings written by hand").spec(784, 10)
 }
 
@@ -96,7 +96,7 @@ fn equal_taus(store: &Store) -> Vec<Block> {
         let found = |tau: &str, seed: u64| {
             let setting = format!("tau={tau}");
             let set = vec!["dataset=mnist".into(), setting, format!("seed={seed}")];
-            let config = Config::resolve(&Layers { preset: Some("small"), file: None, set }).ok()?;
+            let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() }).ok()?;
             Some(store.get(&config)?.trained()?.digest.clone())
         };
         let pairs: Vec<bool> =
@@ -159,7 +159,7 @@ fn efficiencies(store: &Store) -> Vec<Block> {
         let count = small(&settings.each_ref().map(String::as_str)).parameters();
         let found = |seed: u64| {
             let set = [vec!["dataset=mnist".into(), format!("seed={seed}")], settings.to_vec()].concat();
-            let config = Config::resolve(&Layers { preset: Some("small"), file: None, set }).ok()?;
+            let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() }).ok()?;
             Some(Quantity::Efficiency.of(store.get(&config)?.trained()?))
         };
         let ours = Mean::of(&store.seeds().into_iter().filter_map(found).collect::<Vec<_>>());

@@ -34,7 +34,7 @@
 //! 2. [`ops`]: the operations, each with its gradient; [`ops::fused`] for those that do several at once.
 //! 3. [`gradcheck`]: how a gradient is checked, yours included.
 //! 4. [`kernels`]: the loops below, and why their results do not depend on the machine.
-//! 5. [`nn`]: parameters, routers, experts, the model.
+//! 5. [`nn`]: parameters, routers, experts, attention, the models; [`generate`] for text from them.
 //! 6. [`optim`] and [`train`]: from gradients to a trained network in a run folder.
 //! 7. [`verify`]: how a run is replayed and a wrong bit found; [`guide::reproducibility`] says what is promised.
 //!

@@ -695,9 +695,8 @@ fn texts_stand_beside_images() {
         refusal(folder, &["data", "verify", "recycling-the-web"]).contains("run `dynamoe data fetch recyc")
     );
     assert!(refusal(folder, &["data", "fetch", "wikitext2"]).contains("the nearest is `wikitext-2`"));
-    assert!(
-        refusal(folder, &["train", "--dataset", "guide"]).contains("`guide` is a text, where images are")
-    );
+    let line = refusal(folder, &["train", "--task", "images", "--dataset", "guide"]);
+    assert!(line.contains("task: guide is text"), "{line}");
 }
 
 /// A text long enough for ten documents.

@@ -93,8 +93,12 @@ pub fn efficiency(percent: f64, parameters: f64) -> f64 {
     percent / (parameters / 1e4)
 }
 
-/// A mean with its interval; without where all values are the same.
+/// A mean with its interval; without where that is nothing in so many digits.
 pub fn shown(mean: &Mean, digits: usize) -> String {
-    let mean = if mean.half == Some(0.0) { Mean { half: None, ..*mean } } else { *mean };
+    let unit = libm::pow(10.0, -(digits as f64));
+    let mean = match mean.half {
+        Some(half) if half < 0.5 * unit => Mean { half: None, ..*mean },
+        _ => *mean,
+    };
     format!("{mean:.digits$}")
 }

@@ -114,6 +114,7 @@ pub struct Progress {
     /// Answers that this epoch's steps asked for.
     pub epoch_seen: usize,
     /// Answers that all steps asked for.
+    #[serde(default)]
     pub seen: u64,
     /// The best epoch so far.
     pub best: Best,

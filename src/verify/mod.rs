@@ -164,13 +164,17 @@ fn digest_after_step(learner: &mut Learner, fault: Option<Fault>) -> Result<Opti
     }
 }
 
-/// The digest of the logits of all `examples`, taken in batches of `batch`.
+/// The most logits that [`inference_digest`] looks at: a vocabulary times a split would not fit in memory.
+const LOGITS: usize = 1 << 26;
+
+/// The digest of the logits of all `examples`, or of as many as have [`LOGITS`], taken in batches of `batch`.
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.
 pub fn inference_digest(model: &Model<f32>, examples: Examples, batch: usize) -> Result<String> {
-    let indices: Vec<u32> = (0..examples.len() as u32).collect();
     let (mut logits, classes) = (Vec::new(), model.spec().classes);
+    let most = (LOGITS / (classes * examples.rows_of_one())).max(1);
+    let indices: Vec<u32> = (0..examples.len().min(most) as u32).collect();
     for part in indices.chunks(batch) {
         let tape = Tape::new(Mode::Infer);
         let (h, _) = model.hidden(&tape, &examples.batch(part).0, Phase::Eval)?;

@@ -55,7 +55,8 @@ impl<'a, E> Mat<'a, E> {
         assert!(first + count <= self.rows(), "rows {first} to {} of {}", first + count, self.rows());
         match (self.transposed, self.index) {
             _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..self },
-            (true, _) => Mat { data: &self.data[first..], cols: count, ..self },
+            // Without columns there are no data to skip.
+            (true, _) => Mat { data: &self.data[first.min(self.data.len())..], cols: count, ..self },
             (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..self },
             (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..self },
         }

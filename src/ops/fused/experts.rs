@@ -254,6 +254,13 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_last_expert_without_tokens_gets_zero_gradients() {
+        // So wide that its gradient is taken in several strips.
+        let shapes: [&[usize]; 6] = [&[5, 4], &[5, 3], &[3, 4, 400], &[3, 400], &[3, 400, 4], &[3, 4]];
+        testing::assert_the_example_holds(shapes, |routes| Experts { routes });
+    }
+
+    #[test]
     fn equals_its_reference_and_experts_without_tokens_get_zero_gradients() {
         assert_the_example_holds(SHAPES, op);
     }

@@ -181,7 +181,7 @@ fn preface(store: &Store) -> String {
     format!(
         "{} networks were trained with seeds {}, in {:.1} hours of one processor, by dynamoe {}. A figure such \
          as 98.37 ± 0.12 is the mean over seeds with its 95% interval (Student's t); without ± there is one seed, or \
-         all seeds gave the same. A claim held or did not hold if a paired test over seeds says so at the 5% level \
+         all seeds gave the same in these digits. A claim held or did not hold if a paired test over seeds says so at the 5% level \
          (with Bonferroni's correction where one of many contradictions would do); otherwise this number of seeds \
          cannot decide it. Accuracies are those of the test split after the last epoch; \"best epoch\" is chosen on \
          the test split, so it flatters. Papers: [G] Gülmez, arXiv 2603.01697 (\"the paper\"); [H] Huang et al., arXiv \

@@ -30,16 +30,19 @@ fn by_class(l: usize, layer: &Layer, names: &[String]) -> String {
     heat::draw(&words, &rows)
 }
 
+/// A chart's title, the unit of its vertical axis, and what it shows.
+type Probe = (&'static str, &'static str, fn(&Probes) -> f64);
+
 /// The probes of a Transformer's attention over its layers.
 pub fn attention(probes: &[Probes]) -> String {
-    let charts: [(&str, &str, fn(&Probes) -> f64); 5] = [
+    let charts: [Probe; 5] = [
         ("Entropy of attention", "share of the largest possible", |p| p.entropy),
         ("Distance to what is looked at", "tokens", |p| p.distance),
         ("Weight on the first token", "share", |p| p.first_token),
         ("Head specialisation", "Jensen-Shannon divergence between heads [bits]", |p| p.specialisation_bits),
         ("Superposition pressure", "directions in use per active hidden unit", |p| p.superposition),
     ];
-    let chart = |(title, y, value): (&'static str, &'static str, fn(&Probes) -> f64)| {
+    let chart = |(title, y, value): Probe| {
         let points: Vec<(f64, f64)> =
             probes.iter().enumerate().map(|(l, p)| (l as f64 + 1.0, value(p))).collect();
         Chart {

@@ -57,6 +57,7 @@ pub enum Form {
 
 /// The experts of one layer, of either form.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each layer")]
 pub enum AnyExperts<E> {
     /// With relu and biases.
     Relu(Experts<E>),

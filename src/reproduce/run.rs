@@ -1,6 +1,7 @@
 //! Training the cells that have no result yet, several side by side, each on one thread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -92,9 +93,8 @@ impl Plan<'_> {
                 return Ok(count);
             }
             for job in &jobs {
-                let key = data_key(&job.config);
-                if !data.contains_key(&key) {
-                    data.insert(key, examples::load(&job.config, self.data_dir)?);
+                if let Entry::Vacant(place) = data.entry(data_key(&job.config)) {
+                    place.insert(examples::load(&job.config, self.data_dir)?);
                 }
             }
             let steps = jobs.iter().map(|job| steps(&job.config, &data)).sum();

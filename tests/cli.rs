@@ -390,7 +390,7 @@ fn a_learned_schedule_is_analysed_and_verified() {
     // The literal rule gives every image as many: said so, and nothing is correlated.
     success(folder, &[&SHORT[..], &["--out-dir", "constant"]].concat());
     let text = success(folder, &["analyse", "constant"]);
-    assert!(text.contains("Every image gets the same number of experts"), "{text}");
+    assert!(text.contains("All images get the same number of experts"), "{text}");
     assert!(refusal(folder, &["analyse", "missing"]).contains("missing: not a run folder"));
 }
 

@@ -77,7 +77,7 @@ const MOST: usize = 20_000;
 /// Rows whose logits are there at once.
 const ROWS: usize = 256;
 
-/// Looks at the images of a split, or at the tokens of its first sequences, up to [`MOST`].
+/// Looks at the images of a split, or at the tokens of its first sequences, up to 20,000.
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.

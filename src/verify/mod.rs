@@ -167,7 +167,7 @@ fn digest_after_step(learner: &mut Learner, fault: Option<Fault>) -> Result<Opti
 /// The most logits that [`inference_digest`] looks at: a vocabulary times a split would not fit in memory.
 const LOGITS: usize = 1 << 26;
 
-/// The digest of the logits of all `examples`, or of as many as have [`LOGITS`], taken in batches of `batch`.
+/// The digest of the logits of all `examples`, or of as many as have 2^26 logits, taken in batches of `batch`.
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.

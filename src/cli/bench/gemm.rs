@@ -28,28 +28,19 @@ const fn plain(what: &'static str, m: usize, k: usize, n: usize) -> Shape {
 }
 
 /// Squares, and the products of a training step of the network Small.
-const SHAPES: [Shape; 21] = [
-    Shape { left_t: false, right_t: true, ..plain("logits^T W h^T 64", 512, 64, 256) },
-    Shape { left_t: false, right_t: true, ..plain("logits h W^T 64", 256, 64, 512) },
-    Shape { left_t: false, right_t: false, ..plain("gW P^T h 64", 512, 256, 64) },
-    Shape { left_t: true, right_t: false, ..plain("gW from P 64", 512, 256, 64) },
-    Shape { left_t: true, right_t: false, ..plain("gh from P^T 64", 256, 512, 64) },
-    Shape { left_t: false, right_t: false, ..plain("gh P W 64", 256, 512, 64) },
-    Shape { left_t: true, right_t: false, ..plain("gh^T W^T P^T 64", 64, 512, 256) },
-    Shape { left_t: false, right_t: true, ..plain("logits^T W h^T 128", 512, 128, 256) },
-    Shape { left_t: false, right_t: true, ..plain("logits h W^T 128", 256, 128, 512) },
-    Shape { left_t: false, right_t: false, ..plain("gW P^T h 128", 512, 256, 128) },
-    Shape { left_t: true, right_t: false, ..plain("gW from P 128", 512, 256, 128) },
-    Shape { left_t: true, right_t: false, ..plain("gh from P^T 128", 256, 512, 128) },
-    Shape { left_t: false, right_t: false, ..plain("gh P W 128", 256, 512, 128) },
-    Shape { left_t: true, right_t: false, ..plain("gh^T W^T P^T 128", 128, 512, 256) },
-    Shape { left_t: false, right_t: true, ..plain("logits^T W h^T 256", 512, 256, 256) },
-    Shape { left_t: false, right_t: true, ..plain("logits h W^T 256", 256, 256, 512) },
-    Shape { left_t: false, right_t: false, ..plain("gW P^T h 256", 512, 256, 256) },
-    Shape { left_t: true, right_t: false, ..plain("gW from P 256", 512, 256, 256) },
-    Shape { left_t: true, right_t: false, ..plain("gh from P^T 256", 256, 512, 256) },
-    Shape { left_t: false, right_t: false, ..plain("gh P W 256", 256, 512, 256) },
-    Shape { left_t: true, right_t: false, ..plain("gh^T W^T P^T 256", 256, 512, 256) },
+const SHAPES: [Shape; 12] = [
+    plain("square", 64, 64, 64),
+    plain("square", 128, 128, 128),
+    plain("square", 256, 256, 256),
+    plain("square", 512, 512, 512),
+    plain("square", 1024, 1024, 1024),
+    plain("input layer", 256, 784, 128),
+    Shape { left_t: true, ..plain("its weights' gradient", 784, 256, 128) },
+    plain("router", 256, 128, 8),
+    plain("expert, first layer", 48, 128, 64),
+    plain("expert, second layer", 48, 64, 128),
+    Shape { left_t: true, ..plain("expert, weights' gradient", 128, 48, 64) },
+    Shape { right_t: true, ..plain("expert, inputs' gradient", 48, 64, 128) },
 ];
 
 /// What `--json` prints.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::{self, text::tokenizer};
 use crate::error::{Error, Result, nearest, require};
 use crate::kernels::attention::Heads;
-use crate::nn::model::{Attention, Norm, Spec, Text};
 use crate::nn::router::{self, Sees};
 use crate::nn::schedule::Schedule;
+use crate::nn::spec::{Attention, Norm, Spec, Text};
 use crate::optim::rate::RateSchedule;
 use crate::optim::{self, Kind};
 

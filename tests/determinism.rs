@@ -3,8 +3,8 @@
 use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::random::{Purpose, Stream};
 use dynamoe::kernels::{par, simd};
-use dynamoe::nn::model::{Norm, Spec};
 use dynamoe::nn::router::{Kind, Settings, percentile::Scope};
+use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Init, Model};
 use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::{State, step};

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use dynamoe::arr::{self, Arr};
 use dynamoe::kernels::elem::Elem;
-use dynamoe::nn::model::{Norm, Spec};
 use dynamoe::nn::param::{Init, for_each_param};
 use dynamoe::nn::router::Settings;
+use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Model, Phase};
 use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::optim::rate::{Rate, RateSchedule};

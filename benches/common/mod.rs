@@ -8,9 +8,9 @@ use criterion::Criterion;
 use dynamoe::config::PRESETS;
 use dynamoe::kernels::par;
 use dynamoe::kernels::random::{Purpose, Stream};
-use dynamoe::nn::model::{Norm, Spec};
 use dynamoe::nn::router::Settings;
 use dynamoe::nn::schedule::Schedule;
+use dynamoe::nn::spec::{Norm, Spec};
 
 /// Images in a batch.
 pub const BATCH: usize = 256;

@@ -11,8 +11,8 @@ use crate::data::text::tokenizer::{self, Tokenizer};
 use crate::data::{self, catalog};
 use crate::error::{Error, nearest};
 use crate::kernels::attention::Heads;
-use crate::nn::model::{Attention, Spec, Text};
 use crate::nn::router::{Rule, Sees};
+use crate::nn::spec::{Attention, Spec, Text};
 use crate::train::{Input, examples};
 
 /// What `--json` prints.

@@ -12,6 +12,7 @@ pub mod norm;
 pub mod param;
 pub mod router;
 pub mod schedule;
+pub mod spec;
 
 use crate::kernels::random::{Purpose, Stream};
 

@@ -3,7 +3,7 @@
 use super::quantity::Quantity;
 use super::results::Store;
 use crate::config::{Config, Layers};
-use crate::nn::model::Spec;
+use crate::nn::spec::Spec;
 use crate::train::metrics::mean_active;
 
 /// How large everything is.

@@ -9,7 +9,7 @@ use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
 use crate::config::Config;
 use crate::kernels::{par, peak, simd};
-use crate::nn::model::{Norm, Spec};
+use crate::nn::spec::{Norm, Spec};
 
 /// Counts the allocations of this process so far.
 pub type Allocations = fn() -> usize;

@@ -4,7 +4,7 @@ use super::document::Block;
 use crate::analysis::stats::Mean;
 use crate::config::{Config, Layers};
 use crate::kernels::select::token_scope_k;
-use crate::nn::model::{Norm, Spec};
+use crate::nn::spec::{Norm, Spec};
 use crate::reproduce::paper::{SMALL_PARAMETERS, TABLE3, TABLE6, TABLE7};
 use crate::reproduce::quantity::{Quantity, efficiency};
 use crate::reproduce::results::{Record, Store};

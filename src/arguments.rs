@@ -1,5 +1,7 @@
 //! The command line, as the parser understands it: every command and flag, with the words of `--help`.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use dynamoe::config::Layers;
 use dynamoe::data::text::Kind;
 use dynamoe::reproduce::seeds::Seeds;
 use dynamoe::train::run_folder::LAST;
+
+pub use bench::BenchVerb;
 
 /// Trains dynamic mixture-of-experts networks on CPUs, reproducible to the bit.
 #[derive(Parser)]
@@ -99,37 +103,25 @@ pub enum Verb {
     },
     /// Score a trained network on the test split
     Eval {
-        /// Folder of the run
-        run: PathBuf,
+        #[command(flatten)]
+        saved: Saved,
         #[command(flatten)]
         machine: Machine,
-        /// Which checkpoint: last, best or step-N
-        #[arg(long, value_name = "NAME", default_value = LAST)]
-        checkpoint: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Show which experts a trained network uses, for what, and how many
     Analyse {
-        /// Folder of the run
-        run: PathBuf,
+        #[command(flatten)]
+        saved: Saved,
         /// Text: compare the experts of these texts, lists by kind in TOML [default: bundled ones]
         #[arg(long, value_name = "FILE")]
         kinds: Option<PathBuf>,
         #[command(flatten)]
         machine: Machine,
-        /// Which checkpoint: last, best or step-N
-        #[arg(long, value_name = "NAME", default_value = LAST)]
-        checkpoint: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Classify one image: an image file, or an image of the run's data set
     Predict {
-        /// Folder of the run
-        run: PathBuf,
+        #[command(flatten)]
+        saved: Saved,
         /// A PNG file of the data set's size
         #[arg(long, value_name = "FILE", conflicts_with = "index", required_unless_present = "index")]
         image: Option<PathBuf>,
@@ -141,17 +133,11 @@ pub enum Verb {
         index: Option<usize>,
         #[command(flatten)]
         machine: Machine,
-        /// Which checkpoint: last, best or step-N
-        #[arg(long, value_name = "NAME", default_value = LAST)]
-        checkpoint: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Generate text from a trained network
     Sample {
-        /// Folder of the run
-        run: PathBuf,
+        #[command(flatten)]
+        saved: Saved,
         /// What it goes on from [default: the beginning of a text]
         #[arg(long, value_name = "TEXT")]
         prompt: Option<String>,
@@ -182,12 +168,6 @@ pub enum Verb {
         /// How many threads [default: one for each core]; changes no result
         #[arg(long, value_name = "N")]
         threads: Option<usize>,
-        /// Which checkpoint: last, best or step-N
-        #[arg(long, value_name = "NAME", default_value = LAST)]
-        checkpoint: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Take over a Transformer in the published layout of top-p routing (config.json, .safetensors) as a run
     Import {
@@ -295,130 +275,6 @@ pub enum Show {
 }
 
 #[derive(Subcommand)]
-pub enum BenchVerb {
-    /// A training step and inference of one network
-    Step {
-        /// Size: tiny, small, medium, large
-        #[arg(long, value_name = "NAME", default_value = "small")]
-        size: String,
-        /// Images in a batch
-        #[arg(long, value_name = "N", default_value_t = 256)]
-        batch: usize,
-        /// Numbers in an image
-        #[arg(long, value_name = "N", default_value_t = 784)]
-        input: usize,
-        /// Classes
-        #[arg(long, value_name = "N", default_value_t = 10)]
-        classes: usize,
-        /// Experts of each layer, such as 8,6,3,1 [default: descending from 8 to 1]
-        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
-        experts: Option<Vec<usize>>,
-        /// Hidden width of an expert [default: half the network's width]
-        #[arg(long, value_name = "N")]
-        expert_hidden: Option<usize>,
-        /// Layer normalisation: final, post, pre
-        #[arg(long, value_name = "WHERE", default_value = "post")]
-        norm: String,
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// A training step and generation of a network for text
-    Text {
-        #[command(flatten)]
-        network: Network,
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// Matrix products against the processor's peak
-    Gemm {
-        /// Threads
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        threads: usize,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// The head over a vocabulary with its loss and gradients against the processor's peak
-    Head {
-        /// Numbers in a token
-        #[arg(long, value_delimiter = ',', value_name = "WIDTHS", default_value = "64,128,256")]
-        width: Vec<usize>,
-        /// Tokens in a batch
-        #[arg(long, value_name = "N", default_value_t = 4096)]
-        tokens: usize,
-        /// Words in the vocabulary
-        #[arg(long, value_name = "N", default_value_t = 50257)]
-        vocabulary: usize,
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// The choice of experts against a plain sort
-    Select {
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// The errors of functions and norms in f32, in units in the last place
-    Accuracy {
-        /// Try every N-th number; 1 tries them all, which takes minutes
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        stride: u32,
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// A training step with every router against plain top-2
-    Routers {
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-    },
-    /// The training step of every size against the least time it could take
-    Roofline {
-        /// Threads [default: all]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-        #[command(flatten)]
-        output: BenchOutput,
-        /// Also draw it into this file
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
-    },
-    /// How the time of a step grows with tokens, experts and threads
-    Scaling {
-        /// Numbers of threads [default: 1, 2, 4 and so on up to all]
-        #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
-        threads_list: Option<Vec<usize>>,
-        #[command(flatten)]
-        output: BenchOutput,
-        /// Also draw it into this file
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
-    },
-}
-
-#[derive(Args)]
-pub struct BenchOutput {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Measure almost nothing, only to see that it runs
-    #[arg(long, hide = true)]
-    pub quick: bool,
-}
-
-#[derive(Subcommand)]
 pub enum DataVerb {
     /// What there is, and where
     List(DataDir),
@@ -455,6 +311,19 @@ pub struct Machine {
     /// Threads [default: all]; they change no result
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+}
+
+/// A trained network, and how to print what comes of it.
+#[derive(Args)]
+pub struct Saved {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Which checkpoint: last, best or step-N
+    #[arg(long, value_name = "NAME", default_value = LAST)]
+    pub checkpoint: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

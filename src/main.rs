@@ -12,7 +12,7 @@ use dynamoe::train::Start;
 use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use arguments::{BenchVerb, DataVerb, Machine, Program, Training, Verb};
+use arguments::{BenchVerb, DataVerb, Machine, Program, Saved, Training, Verb};
 
 /// The system's allocator, counting for `dynamoe bench`.
 #[global_allocator]
@@ -100,14 +100,14 @@ fn run(program: Program) -> anyhow::Result<()> {
                 (None, None) => cli::verify::run(&run, &options),
             }
         }
-        Verb::Eval { run, machine, checkpoint, json } => {
+        Verb::Eval { saved: Saved { run, checkpoint, json }, machine } => {
             cli::eval::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
         }
-        Verb::Analyse { run, kinds, machine, checkpoint, json } => {
+        Verb::Analyse { saved: Saved { run, checkpoint, json }, kinds, machine } => {
             let (kinds, data_dir) = (kinds.as_deref(), machine.dir.data_dir.as_deref());
             cli::analyse::run(&run, &checkpoint, kinds, data_dir, machine.threads, json)
         }
-        Verb::Predict { run, image, invert, index, machine, checkpoint, json } => {
+        Verb::Predict { saved: Saved { run, checkpoint, json }, image, invert, index, machine } => {
             let source = match (&image, index) {
                 (Some(path), _) => cli::predict::Source::File { path, invert },
                 (None, index) => cli::predict::Source::Index(index.unwrap_or(0)),
@@ -122,7 +122,7 @@ fn run(program: Program) -> anyhow::Result<()> {
             )
         }
         Verb::Sample {
-            run,
+            saved: Saved { run, checkpoint, json },
             prompt,
             tokens,
             temperature,
@@ -133,8 +133,6 @@ fn run(program: Program) -> anyhow::Result<()> {
             show,
             html,
             threads,
-            checkpoint,
-            json,
         } => {
             let sampling = dynamoe::generate::Sampling { temperature, top_k, top_p, seed };
             let (show, cached) = (show.is_some(), !no_cache);

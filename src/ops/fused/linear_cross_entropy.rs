@@ -115,8 +115,7 @@ impl<E: Elem, const N: usize> Fused<E, N> for LinearCrossEntropy {
         let logits = h.matmul(w.transpose(0, 1));
         let logits = bias.map_or(logits, |bias| logits.add(bias));
         let value = logits.value();
-        let rows = arr::data(&value).chunks_exact(shapes[1][0]).zip(self.targets.iter());
-        let right = rows.filter(|(row, target)| select::argmax(row) == **target as usize).count();
+        let right = select::right(arr::data(&value), shapes[1][0], &self.targets);
         self.right.fetch_add(right, Ordering::Relaxed);
         Ok(logits.cross_entropy(&self.targets))
     }

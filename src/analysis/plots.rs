@@ -25,8 +25,10 @@ fn by_class(l: usize, layer: &Layer, names: &[String]) -> String {
         layer.class_information_bits
     );
     let words = heat::Words { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
-    let rows: Vec<_> =
-        names.iter().zip(&layer.by_class).map(|(name, shares)| (name.clone(), &shares[..])).collect();
+    let classes = names.iter().zip(&layer.by_class);
+    // A kind of token that the text does not have says nothing.
+    let seen = classes.filter(|(_, shares)| shares.iter().any(|&share| share > 0.0));
+    let rows: Vec<_> = seen.map(|(name, shares)| (name.clone(), &shares[..])).collect();
     heat::draw(&words, &rows)
 }
 

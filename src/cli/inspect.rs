@@ -97,7 +97,8 @@ fn inspect(config: &Config, spec: &Spec) -> Inspection {
     };
     // Gülmez states 380K for Small; other sizes are given without a count.
     let Rule { line: router, training: sees_in_training, inference: sees_at_inference, .. } = spec.rule();
-    let is_small = (config.layers, config.width) == (4, 128) && spec.experts == [8, 6, 3, 1];
+    let is_small =
+        (config.layers, config.width) == (4, 128) && spec.experts == [8, 6, 3, 1] && spec.text.is_none();
     Inspection {
         dataset: config.dataset.clone(),
         router,

@@ -12,6 +12,7 @@ const PRINTED: (f64, f64) = (44.0, 17.0);
 /// Shares from a fourth to four times the uniform share have their own colours.
 const RANGE: f64 = 4.0;
 
+/// Room beside the map, at least.
 const LEFT: f64 = 76.0;
 const TOP: f64 = 84.0;
 
@@ -34,30 +35,32 @@ pub fn draw(words: &Words, rows: &[(String, &[f64])]) -> String {
     let group = columns.div_ceil(MOST_COLUMNS);
     let cells = columns.div_ceil(group);
     let cell = ((640.0 / cells as f64).clamp(2.5, 70.0), (600.0 / rows.len() as f64).clamp(14.0, 40.0));
+    let widest = rows.iter().map(|row| text_width(&row.0)).fold(0.0, f64::max);
+    let left = LEFT.max(widest + 44.0);
     let size = (cell.0 * cells as f64, cell.1 * rows.len() as f64);
     let mut subtitle = words.subtitle.to_string();
     if group > 1 {
         subtitle += &format!("; a cell is {group} {}s", words.column);
     }
     // The scale is taller than the map of a few rows.
-    let (scale_left, height) = (LEFT + size.0 + 28.0, size.1.max(150.0));
-    let width = (scale_left + 190.0).max(LEFT + text_width(&subtitle));
+    let (scale_left, height) = (left + size.0 + 28.0, size.1.max(150.0));
+    let width = (scale_left + 190.0).max(left + text_width(&subtitle));
     canvas::svg(width, TOP + height + 66.0, |canvas| {
-        frame::heading(canvas, LEFT, words.title, &subtitle);
+        frame::heading(canvas, left, words.title, &subtitle);
         for (i, (label, shares)) in rows.iter().enumerate() {
             let top = TOP + cell.1 * i as f64;
-            canvas.text(label, (LEFT - 10.0, top + cell.1 / 2.0), Text::new(Side::Right));
-            draw_row(canvas, shares, group, (LEFT, top), cell);
+            canvas.text(label, (left - 10.0, top + cell.1 / 2.0), Text::new(Side::Right));
+            draw_row(canvas, shares, group, (left, top), cell);
         }
         let stride = ((text_width(&columns.to_string()) + 10.0) / cell.0).ceil().max(1.0) as usize;
         let stride = [1, 2, 5, 10, 20, 50, 100].into_iter().find(|&s| s >= stride).unwrap_or(200);
         // The first has a label, and then every `stride`th, unless that stands too near.
         for column in (0..cells).filter(|&c| c == 0 || (c + 1) % stride == 0 && (stride == 1 || c > 1)) {
-            let at = (LEFT + cell.0 * (column as f64 + 0.5), TOP + size.1 + 14.0);
+            let at = (left + cell.0 * (column as f64 + 0.5), TOP + size.1 + 14.0);
             canvas.text(&(column * group + 1).to_string(), at, Text::new(Side::Middle));
         }
         let below = TOP + size.1 + 42.0;
-        canvas.text(words.column, (LEFT + size.0.max(60.0) / 2.0, below), Text::new(Side::Middle));
+        canvas.text(words.column, (left + size.0.max(60.0) / 2.0, below), Text::new(Side::Middle));
         let upright = Text { upright: true, ..Text::new(Side::Middle) };
         canvas.text(words.row, (22.0, TOP + size.1.max(40.0) / 2.0), upright);
         scale(canvas, (scale_left, TOP), height);

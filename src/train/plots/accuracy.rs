@@ -28,7 +28,7 @@ pub fn draw(history: &[EpochRecord]) -> String {
     let y = Axis::around(train.iter().chain(&test).map(|p| p.1));
     let words = Words {
         title: TITLE,
-        subtitle: "Share of images put in the right class; in training with noise on the gates",
+        subtitle: "Share of right answers; in training with noise on the gates",
         x: "epoch",
         y: "accuracy [%]",
     };

@@ -168,7 +168,10 @@ pub fn entry(name: &str) -> Result<&'static Entry> {
     let all = names().collect::<Vec<_>>().join(", ");
     Err(Error::config(
         "dataset",
-        format!("there is no data set `{name}`; the nearest is `{nearest}`; all are {all}"),
+        format!(
+            "there is no data set `{name}`; the nearest is `{nearest}`; all are {all}, and the path of a text, with an \
+             ending or a slash in it"
+        ),
     ))
 }
 

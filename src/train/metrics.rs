@@ -48,11 +48,11 @@ pub struct EpochRecord {
     pub step: u64,
     /// Mean loss over the epoch's batches, with noise on the gates.
     pub train_loss: f64,
-    /// Share of the epoch's training images put in the right class, with noise on the gates.
+    /// Share of right answers in the epoch, with noise on the gates.
     pub train_accuracy: f64,
     /// Mean loss on the test split.
     pub test_loss: f64,
-    /// Share of the test split put in the right class.
+    /// Share of right answers on the test split.
     pub test_accuracy: f64,
     /// How each layer used its experts on the test split.
     pub layers: Vec<LayerRecord>,
@@ -205,7 +205,7 @@ impl ModelSummary {
 /// Loss and accuracy on the test split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Share put in the right class.
+    /// Share of right answers.
     pub test_accuracy: f64,
     /// Mean loss.
     pub test_loss: f64,

@@ -204,41 +204,49 @@ impl Task<'_> {
                 }
             }
         }
-        for (i, sums) in sums.into_iter().enumerate().take(place.high) {
-            for (v, sum) in sums.into_iter().enumerate() {
-                self.store(simd, sum, out, place, i, place.column + v * LANES);
+        // Through memory, so that one short loop adds them, whatever C was before.
+        let mut tile = [[[0.0; LANES]; V]; H];
+        for i in 0..H {
+            for v in 0..V {
+                sums[i][v].store_slice(&mut tile[i][v]);
             }
         }
+        self.store(simd, &tile[..place.high], out, place);
     }
 
-    /// Adds one vector of sums to row `i` of the tile from column `column`.
+    /// Adds sums to the rows of a tile.
     #[inline(always)]
-    fn store<S: Simd>(
-        &self,
-        simd: S,
-        sum: f32x16<S>,
-        out: &mut [f32],
-        place: Place,
-        i: usize,
-        column: usize,
-    ) {
+    fn store<S: Simd, const V: usize>(&self, simd: S, sums: &[[Lanes; V]], out: &mut [f32], place: Place) {
         let width = self.b.cols();
-        let count = width.saturating_sub(column).min(LANES);
-        let out = &mut out[(place.row + i) * width..][..width][column.min(width)..][..count];
+        let columns = (width - place.column).min(V * LANES);
         let zero = f32x16::splat(simd, 0.0);
-        let start = match (place.first_chunk, self.start) {
-            (true, Start::Zero) => zero,
-            (true, Start::Bias(bias)) => load(simd, &bias[column.min(width)..][..count]),
-            _ => load(simd, out),
+        let bias = match self.start {
+            Start::Bias(bias) if place.first_chunk => &bias[place.column..][..columns],
+            _ => &[],
         };
-        let mut sum = start + sum;
-        if self.relu && place.last_chunk {
-            sum = sum.simd_le(zero).select(zero, sum);
-        }
-        if count == LANES {
-            sum.store_slice(out);
-        } else {
-            out.copy_from_slice(&sum.as_slice()[..count]);
+        let overwrites = place.first_chunk && !matches!(self.start, Start::Sum);
+        let relu = self.relu && place.last_chunk;
+        for (i, sums) in sums.iter().enumerate() {
+            let row = &mut out[(place.row + i) * width + place.column..][..columns];
+            for v in 0..V {
+                let from = (v * LANES).min(columns);
+                let lanes = from..(from + LANES).min(columns);
+                let start = match (overwrites, bias) {
+                    (true, []) => zero,
+                    (true, bias) => load(simd, &bias[lanes.clone()]),
+                    _ => load(simd, &row[lanes.clone()]),
+                };
+                let mut sum = start + f32x16::from_slice(simd, &sums[v]);
+                if relu {
+                    sum = sum.simd_le(zero).select(zero, sum);
+                }
+                let out = &mut row[lanes];
+                if out.len() == LANES {
+                    sum.store_slice(out);
+                } else {
+                    out.copy_from_slice(&sum.as_slice()[..out.len()]);
+                }
+            }
         }
     }
 
@@ -295,9 +303,11 @@ impl Task<'_> {
                 }
             }
         }
+        let mut tile = [[0.0; LANES]; V];
         for v in 0..V {
-            self.store(simd, sums[v], out, place, 0, place.column + v * LANES);
+            sums[v].store_slice(&mut tile[v]);
         }
+        self.store(simd, &[tile], out, place);
         columns
     }
 }

@@ -4,7 +4,7 @@
 //! in blocks that fit in cache, so no gathered copy of the batch is ever written out. Sums over a
 //! token's experts run in rising expert order, sums over an expert's tokens in rising token order.
 
-use super::gemm::{self, Mat, Start};
+use super::gemm::{self, Mat, Packed, Start};
 use super::routes::Routes;
 use super::{elem::Elem, par, pool, reduce, rows, simd::fast};
 
@@ -58,17 +58,27 @@ impl<'a, E> Weights<'a, E> {
     }
 }
 
+/// `of(e)` for each expert e, with a copy for products where several blocks share it.
+fn shared<'a, E: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, E>) -> Packed<'a, E> {
+    /// Blocks that are worth a copy.
+    const BLOCKS: usize = 3;
+    let mut blocks = vec![0; routes.experts()];
+    routes.blocks.iter().for_each(|block| blocks[block.expert] += 1);
+    Packed::new((0..blocks.len()).map(of).collect(), |e| blocks[e] >= BLOCKS)
+}
+
 /// `first = x W1 + b1` (with [`Activation::Relu`] what follows from it) and `output = activation(first) W2 + b2` for
 /// each assignment, in dispatch order.
 pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, first: &mut [E], output: &mut [E]) {
     let (d, f, h, activation) = (weights.width, weights.first(), weights.hidden, weights.activation);
+    let (w1, w2) = (shared(routes, |e| weights.w1(e)), shared(routes, |e| weights.w2(e)));
     par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
         let x = Mat::gather(x, d, block.tokens(routes));
         let relu = activation == Activation::Relu;
-        E::gemm(first, x, weights.w1(block.expert), weights.b1(block.expert), relu);
+        E::gemm(first, x, w1.get(block.expert), weights.b1(block.expert), relu);
         let mut second = |hidden: &[E]| {
             let start = weights.b2(block.expert).map_or(Start::Zero, Start::Bias);
-            E::gemm(output, Mat::new(hidden, block.count, h), weights.w2(block.expert), start, false);
+            E::gemm(output, Mat::new(hidden, block.count, h), w2.get(block.expert), start, false);
         };
         match activation {
             Activation::Relu => second(first),
@@ -171,11 +181,13 @@ pub fn backward<E: Elem>(
     let (mut g_gate, mut g_x) = (pool::Buffer::new(total), pool::Buffer::new(total * d));
 
     // 1. For each block of assignments: gradients of gate, first product and gathered token.
+    let w2_t = shared(routes, |e| weights.w2(e).t());
+    let w1_t = out.x.is_some().then(|| shared(routes, |e| weights.w1(e).t()));
     let slots = ((&mut g_first[..], f), (&mut gated[..], h), (&mut g_gate[..], 1), (&mut g_x[..], d));
     par::spans(slots, &routes.blocks, |block, (g_first, gated, g_gate, g_x)| {
         let tokens = block.tokens(routes);
         // u stands where it is replaced by `gate hidden`.
-        E::gemm(gated, Mat::gather(gy, d, tokens), weights.w2(block.expert).t(), Start::Zero, false);
+        E::gemm(gated, Mat::gather(gy, d, tokens), w2_t.get(block.expert), Start::Zero, false);
         let (first, gates) = (&saved.first[block.first * f..], &saved.gates[block.first..]);
         fast::<E, _>(
             #[inline(always)]
@@ -194,9 +206,9 @@ pub fn backward<E: Elem>(
                 }
             },
         );
-        if out.x.is_some() {
+        if let Some(w1_t) = &w1_t {
             let g_first = Mat::new(g_first, block.count, f);
-            E::gemm(g_x, g_first, weights.w1(block.expert).t(), Start::Zero, false);
+            E::gemm(g_x, g_first, w1_t.get(block.expert), Start::Zero, false);
         }
     });
 

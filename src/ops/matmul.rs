@@ -45,9 +45,9 @@ fn products<'a, E: Elem>(
     a: impl Fn(usize) -> Mat<'a, E> + Sync + Send,
     b: impl Fn(usize) -> Mat<'a, E> + Sync + Send,
 ) -> Arr<E> {
-    let mut out = arr::zeros(shape);
+    let mut out = arr::fresh(shape);
     let size = out.len() / batch.max(1);
-    par::chunks(arr::data_mut(&mut out), size, |i, out| gemm::add(out, a(i), b(i)));
+    par::chunks(arr::data_mut(&mut out), size, |i, out| gemm::product(out, a(i), b(i)));
     out
 }
 

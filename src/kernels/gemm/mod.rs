@@ -9,7 +9,8 @@
 mod portable;
 mod tile;
 
-use super::{elem::Elem, par, pool, simd};
+use super::simd::{self, Level};
+use super::{elem::Elem, par, pool};
 
 /// Length of the inner chunks of the definition.
 pub const CHUNK: usize = 256;
@@ -31,34 +32,45 @@ pub struct Mat<'a, E> {
     /// Row i lies at number `index[i]`; without an index at i.
     index: Option<&'a [u32]>,
     transposed: bool,
+    panels: Option<Panels<'a, E>>,
+}
+
+/// A matrix's copy in the order in which products read it.
+#[derive(Clone, Copy, Debug)]
+struct Panels<'a, E> {
+    data: &'a [E],
+    /// Width of a panel. Instructions that read another use the matrix itself.
+    width: usize,
 }
 
 impl<'a, E> Mat<'a, E> {
     /// A row-major matrix at the start of `data`.
     pub fn new(data: &'a [E], rows: usize, cols: usize) -> Mat<'a, E> {
         assert!(data.len() >= rows * cols, "{rows} x {cols} elements do not fit in {}", data.len());
-        Mat { data, rows, cols, stride: cols, index: None, transposed: false }
+        Mat { data, rows, cols, stride: cols, index: None, transposed: false, panels: None }
     }
 
     /// The rows of `data` that `index` names, each `cols` long: a gather that moves no data.
     pub fn gather(data: &'a [E], cols: usize, index: &'a [u32]) -> Mat<'a, E> {
-        Mat { data, rows: index.len(), cols, stride: cols, index: Some(index), transposed: false }
+        let rows = index.len();
+        Mat { data, rows, cols, stride: cols, index: Some(index), transposed: false, panels: None }
     }
 
     /// The transpose; moves no data.
     pub fn t(self) -> Mat<'a, E> {
-        Mat { transposed: !self.transposed, ..self }
+        Mat { transposed: !self.transposed, panels: None, ..self }
     }
 
     /// `count` rows from row `first`.
     pub fn slice(self, first: usize, count: usize) -> Mat<'a, E> {
         assert!(first + count <= self.rows(), "rows {first} to {} of {}", first + count, self.rows());
+        let whole = Mat { panels: None, ..self };
         match (self.transposed, self.index) {
-            _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..self },
+            _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..whole },
             // Without columns there are no data to skip.
-            (true, _) => Mat { data: &self.data[first.min(self.data.len())..], cols: count, ..self },
-            (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..self },
-            (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..self },
+            (true, _) => Mat { data: &self.data[first.min(self.data.len())..], cols: count, ..whole },
+            (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..whole },
+            (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..whole },
         }
     }
 
@@ -96,6 +108,45 @@ impl<'a, E> Mat<'a, E> {
     }
 }
 
+/// Right-hand matrices of one shape, and copies of some in the order in which products read them: for matrices that
+/// many products or threads share. The bits of products are the same with and without a copy.
+#[derive(Debug)]
+pub struct Packed<'a, E: Elem> {
+    mats: Vec<Mat<'a, E>>,
+    /// Of each matrix, if it has a copy.
+    copied: Vec<bool>,
+    copies: pool::Buffer<E>,
+    panel_width: usize,
+}
+
+impl<'a, E: Elem> Packed<'a, E> {
+    /// Copies those of `mats` that are `worth` it, on all threads.
+    pub fn new(mats: Vec<Mat<'a, E>>, worth: impl Fn(usize) -> bool) -> Packed<'a, E> {
+        let (columns, inner) = mats.first().map_or((0, 0), |mat| (mat.cols(), mat.rows()));
+        // Looked up once, so that panels are of one kind even where a test changes it at the same time.
+        let level = simd::level();
+        let panel_width = E::panel_width(level, columns);
+        let room = if panel_width == 0 { 0 } else { columns.next_multiple_of(panel_width) * inner };
+        let copied: Vec<bool> = (0..mats.len()).map(|i| room > 0 && worth(i)).collect();
+        let mut copies = pool::Buffer::new(if copied.contains(&true) { mats.len() * room } else { 0 });
+        if !copies.is_empty() {
+            par::chunks(&mut copies, room, |i, copy| {
+                if copied[i] {
+                    E::pack(level, copy, &mats[i]);
+                }
+            });
+        }
+        Packed { mats, copied, copies, panel_width }
+    }
+
+    /// One of the matrices, to be the right side of products as it is: its rows or its transpose have no copy.
+    pub fn get(&self, i: usize) -> Mat<'_, E> {
+        let room = self.copies.len() / self.mats.len();
+        let panels = || Panels { data: &self.copies[i * room..][..room], width: self.panel_width };
+        Mat { panels: self.copied[i].then(panels), ..self.mats[i] }
+    }
+}
+
 /// What the products are added to.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a, E> {
@@ -108,9 +159,16 @@ pub enum Start<'a, E> {
 }
 
 /// The element types' product kernels.
-pub trait Gemm: Sized {
+pub trait Gemm: pool::Pooled {
     /// `out = start + a b`, negative elements set to zero if `relu`, on the current thread; `out` is row-major.
     fn gemm(out: &mut [Self], a: Mat<Self>, b: Mat<Self>, start: Start<Self>, relu: bool);
+
+    /// Width of the panels that products read of a right-hand matrix with so many columns; 0 if they read it where it
+    /// lies.
+    fn panel_width(level: Level, columns: usize) -> usize;
+
+    /// Copies `b` into such panels, on all threads.
+    fn pack(level: Level, copy: &mut [Self], b: &Mat<Self>);
 }
 
 impl Gemm for f32 {
@@ -122,6 +180,14 @@ impl Gemm for f32 {
             portable::product(out, a, b, start, relu);
         }
     }
+
+    fn panel_width(level: Level, columns: usize) -> usize {
+        tile::panel_width(level, columns)
+    }
+
+    fn pack(level: Level, copy: &mut [f32], b: &Mat<f32>) {
+        tile::pack(level, copy, b);
+    }
 }
 
 impl Gemm for f64 {
@@ -130,6 +196,12 @@ impl Gemm for f64 {
             library(out, a, b, start, relu);
         }
     }
+
+    fn panel_width(_: Level, _: usize) -> usize {
+        0
+    }
+
+    fn pack(_: Level, _: &mut [f64], _: &Mat<f64>) {}
 }
 
 /// Whether there is anything to do.
@@ -214,17 +286,14 @@ fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: b
     if work < par::SMALL || rows <= TILE || par::threads() == 1 {
         return E::gemm(out, a, b, start, relu);
     }
-    // No more tasks than threads: each of them packs B.
+    // A large B is packed by all threads together; so that each packs a small one once, there are no more tasks.
+    let packed = Packed::new(vec![b], |_| b.rows() * width > out.len());
+    let b = packed.get(0);
     let tasks = par::threads().min(work / par::SMALL + 1);
     let rows = rows.div_ceil(tasks).next_multiple_of(GRAIN);
     par::chunks(out, rows * width, |i, out| {
         E::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);
     });
-}
-
-/// `out += a b`, on all threads.
-pub fn add<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>) {
-    shared(out, a, b, Start::Sum, false);
 }
 
 /// `out = a b`, on all threads.
@@ -299,6 +368,9 @@ mod tests {
                 let mut got = before.clone();
                 par::with_threads(threads, || shared(&mut got, a.mat(), b.mat(), start, relu));
                 assert_eq!(bits(&got), bits(&expected), "{level}");
+                let (packed, mut got) = (Packed::new(vec![b.mat(); 3], |i| i > 0), before.clone());
+                f32::gemm(&mut got, a.mat(), packed.get(2), start, relu);
+                assert_eq!(bits(&got), bits(&expected), "{level}, packed before");
             });
             // f64 through the library, from the same numbers: near the f32 result.
             let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
@@ -330,6 +402,8 @@ mod tests {
             let mut got = vec![f32::NAN; m * n];
             product(&mut got, a, b);
             assert_eq!(bits(&got), bits(&expected), "{level}");
+            product(&mut got, a, Packed::new(vec![b], |_| true).get(0));
+            assert_eq!(bits(&got), bits(&expected), "{level}, packed before");
         });
     }
 

@@ -10,7 +10,7 @@
 use fearless_simd::{Simd, f32x16, prelude::*};
 
 use super::{CHUNK, Mat, Start};
-use crate::kernels::{pool, simd::Level};
+use crate::kernels::{par, pool, simd::Level};
 
 /// Lanes of a vector.
 const LANES: usize = 16;
@@ -36,13 +36,13 @@ pub fn product(
     relu: bool,
 ) -> bool {
     let task = Task { a, b, start, relu };
+    let panel_width = panel_width(level, b.cols());
     match level {
-        // The height of a tile and its width in vectors: as many sums as there are registers for.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(simd) => simd.vectorize(
             #[inline(always)]
-            || match b.cols() {
-                ..=LANES => task.run::<_, 12, 1>(simd, out),
+            || match panel_width {
+                LANES => task.run::<_, 12, 1>(simd, out),
                 _ => task.run::<_, 12, 2>(simd, out),
             },
         ),
@@ -59,6 +59,66 @@ pub fn product(
         Level::Portable => return false,
     }
     true
+}
+
+/// Width of a tile: with its height (in [`product`]) as many sums as there are registers for. 0 if there are no fused
+/// multiply-adds.
+pub fn panel_width(level: Level, columns: usize) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) if columns > LANES => 2 * LANES,
+        Level::Portable => 0,
+        _ => LANES,
+    }
+}
+
+/// All panels of B: those of its first columns first, chunk after chunk.
+pub fn pack(level: Level, out: &mut [f32], b: &Mat<f32>) {
+    let inner = b.rows();
+    for (block, out) in out.chunks_mut(inner * COLUMNS).enumerate() {
+        let size = out.len() / inner * CHUNK;
+        par::chunks(out, size, |chunk, out| {
+            let (first, column) = (chunk * CHUNK, block * COLUMNS);
+            let depth = CHUNK.min(inner - first);
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512(simd) => simd.vectorize(
+                    #[inline(always)]
+                    || match panel_width(level, b.cols()) {
+                        LANES => pack_panels::<_, 1>(simd, out, depth, b, first, column),
+                        _ => pack_panels::<_, 2>(simd, out, depth, b, first, column),
+                    },
+                ),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2(simd) => simd.vectorize(
+                    #[inline(always)]
+                    || pack_panels::<_, 1>(simd, out, depth, b, first, column),
+                ),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon(simd) => simd.vectorize(
+                    #[inline(always)]
+                    || pack_panels::<_, 1>(simd, out, depth, b, first, column),
+                ),
+                Level::Portable => (),
+            }
+        });
+    }
+}
+
+/// Rows `first ..` of B, `depth` of them, as panels from column `column` on.
+#[inline(always)]
+fn pack_panels<S: Simd, const V: usize>(
+    simd: S,
+    out: &mut [f32],
+    depth: usize,
+    b: &Mat<f32>,
+    first: usize,
+    column: usize,
+) {
+    let (panels, _) = out.as_chunks_mut::<LANES>().0.as_chunks_mut::<V>();
+    for (j, panel) in panels.chunks_exact_mut(depth).enumerate() {
+        pack_panel(simd, panel, b, first, column + j * V * LANES);
+    }
 }
 
 /// `C = start + A B`, with negative elements of C set to zero if `relu`.
@@ -92,17 +152,26 @@ impl Task<'_> {
         }
         let panel_width = V * LANES;
         let mut strip = pool::Buffer::<f32>::new(R * STRIP);
-        let mut panels =
-            pool::Buffer::<f32>::new(CHUNK.min(inner) * COLUMNS.min(width).next_multiple_of(panel_width));
+        let copy = b.panels.filter(|panels| panels.width == panel_width);
+        let room = match copy {
+            Some(_) => 0,
+            None => CHUNK.min(inner) * COLUMNS.min(width).next_multiple_of(panel_width),
+        };
+        let mut room = pool::Buffer::<f32>::new(room);
         for block in (0..width).step_by(COLUMNS) {
             let columns = COLUMNS.min(width - block);
+            let padded = columns.next_multiple_of(panel_width);
             for first in (0..inner).step_by(CHUNK) {
                 let depth = CHUNK.min(inner - first);
-                let (panels, _) = panels.as_chunks_mut::<LANES>().0.as_chunks_mut::<V>();
-                let panels = &mut panels[..columns.div_ceil(panel_width) * depth];
-                for (j, panel) in panels.chunks_exact_mut(depth).enumerate() {
-                    pack_panel(simd, panel, b, first, block + j * panel_width);
-                }
+                let panels = match copy {
+                    Some(copy) => &copy.data[block * inner + first * padded..][..depth * padded],
+                    None => {
+                        let room = &mut room[..depth * padded];
+                        pack_panels::<S, V>(simd, room, depth, b, first, block);
+                        room
+                    }
+                };
+                let (panels, _) = panels.as_chunks::<LANES>().0.as_chunks::<V>();
                 for row in (0..rows).step_by(R) {
                     let high = R.min(rows - row);
                     let place = |j: usize| Place {

@@ -70,34 +70,51 @@ fn shared<'a, E: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, E>) -> Pac
 /// `first = x W1 + b1` (with [`Activation::Relu`] what follows from it) and `output = activation(first) W2 + b2` for
 /// each assignment, in dispatch order.
 pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, first: &mut [E], output: &mut [E]) {
-    let (d, f, h, activation) = (weights.width, weights.first(), weights.hidden, weights.activation);
+    let (d, f, h) = (weights.width, weights.first(), weights.hidden);
+    let relu = weights.activation == Activation::Relu;
+    let b2 = |e: usize| weights.b2(e).map_or(Start::Zero, Start::Bias);
+    if routes.token_count() == 1 {
+        // A token alone has fewer experts than there may be threads: they share each expert's columns.
+        let x = Mat::new(x, 1, d);
+        for (slot, (first, output)) in first.chunks_exact_mut(f).zip(output.chunks_exact_mut(d)).enumerate() {
+            let e = routes.blocks[slot].expert;
+            gemm::threaded(first, x, weights.w1(e), weights.b1(e), relu);
+            with_hidden(weights, first, |hidden| {
+                gemm::threaded(output, Mat::new(hidden, 1, h), weights.w2(e), b2(e), false);
+            });
+        }
+        return;
+    }
     let (w1, w2) = (shared(routes, |e| weights.w1(e)), shared(routes, |e| weights.w2(e)));
     par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
-        let x = Mat::gather(x, d, block.tokens(routes));
-        let relu = activation == Activation::Relu;
-        E::gemm(first, x, w1.get(block.expert), weights.b1(block.expert), relu);
-        let mut second = |hidden: &[E]| {
-            let start = weights.b2(block.expert).map_or(Start::Zero, Start::Bias);
-            E::gemm(output, Mat::new(hidden, block.count, h), w2.get(block.expert), start, false);
-        };
-        match activation {
-            Activation::Relu => second(first),
-            Activation::SwiGlu => pool::scratch(block.count * h, |hidden| {
-                fast::<E, _>(
-                    #[inline(always)]
-                    || {
-                        for (hidden, first) in hidden.chunks_exact_mut(h).zip(first.chunks_exact(f)) {
-                            let (gate, up) = first.split_at(h);
-                            for ((hidden, &gate), &up) in hidden.iter_mut().zip(gate).zip(up) {
-                                *hidden = gate * gate.sigmoid() * up;
-                            }
-                        }
-                    },
-                );
-                second(hidden);
-            }),
-        }
+        let (x, e) = (Mat::gather(x, d, block.tokens(routes)), block.expert);
+        E::gemm(first, x, w1.get(e), weights.b1(e), relu);
+        with_hidden(weights, first, |hidden| {
+            E::gemm(output, Mat::new(hidden, block.count, h), w2.get(e), b2(e), false);
+        });
     });
+}
+
+/// Runs `work` with the hidden layer of some assignments.
+fn with_hidden<E: Elem>(weights: Weights<E>, first: &[E], work: impl FnOnce(&[E])) {
+    let (f, h) = (weights.first(), weights.hidden);
+    match weights.activation {
+        Activation::Relu => work(first),
+        Activation::SwiGlu => pool::scratch(first.len() / 2, |hidden| {
+            fast::<E, _>(
+                #[inline(always)]
+                || {
+                    for (hidden, first) in hidden.chunks_exact_mut(h).zip(first.chunks_exact(f)) {
+                        let (gate, up) = first.split_at(h);
+                        for ((hidden, &gate), &up) in hidden.iter_mut().zip(gate).zip(up) {
+                            *hidden = gate * gate.sigmoid() * up;
+                        }
+                    }
+                },
+            );
+            work(hidden);
+        }),
+    }
 }
 
 /// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` has one number for each
@@ -336,6 +353,7 @@ mod tests {
         gates: Vec<f32>,
         /// W1, W2 and, with relu, both biases.
         parameters: Vec<Vec<f32>>,
+        mask: Vec<bool>,
         routes: Routes,
         activation: Activation,
     }
@@ -360,7 +378,7 @@ mod tests {
         };
         let parameters = lengths.into_iter().zip(3..).map(|(len, seed)| numbers(len, seed)).collect();
         let (x, gates) = (numbers(T * D, 1), numbers(T * E, 2));
-        Example { x, gates, parameters, routes: Routes::new(&mask, E), activation }
+        Example { x, gates, parameters, routes: Routes::new(&mask, E), mask, activation }
     }
 
     impl Example {
@@ -454,6 +472,23 @@ mod tests {
                 gemm::plain(&mut g[5][e * D..][..D], Mat::new(&gates, 1, n), gy, Start::Sum, false);
             }
             [vec![y], g[..2 + self.parameters.len()].to_vec()].concat()
+        }
+    }
+
+    #[test]
+    fn a_token_alone_has_the_bits_it_has_in_a_batch() {
+        for activation in [Activation::Relu, Activation::SwiGlu] {
+            let example = example(activation);
+            let all = &example.run(&[0.0; T * D])[0];
+            let f = example.weights().first();
+            for t in [0, 1, T / 2, T - 1] {
+                let routes = Routes::new(&example.mask[t * E..][..E], E);
+                let (mut first, mut output) = (vec![0.0; routes.len() * f], vec![0.0; routes.len() * D]);
+                forward(&example.x[t * D..][..D], example.weights(), &routes, &mut first, &mut output);
+                let mut y = [f32::NAN; D];
+                combine(&mut y, &output, &routes.gather(&example.gates[t * E..][..E]), &routes, D);
+                assert_eq!(y[..], all[t * D..][..D], "{activation:?}, token {t}");
+            }
         }
     }
 

@@ -74,6 +74,11 @@ impl<'a, E> Mat<'a, E> {
         }
     }
 
+    /// `count` columns from column `first`.
+    pub fn columns(self, first: usize, count: usize) -> Mat<'a, E> {
+        self.t().slice(first, count).t()
+    }
+
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         if self.transposed { self.cols } else { self.rows }
@@ -279,10 +284,14 @@ fn together<'a, E: Copy>(m: Mat<'a, E>, copy: &'a mut [E]) -> Mat<'a, E> {
     Mat { data: copy, stride: m.cols, index: None, ..m }
 }
 
-/// `out = start + a b`, rows of `out` shared out among the threads. The split moves no bit.
-fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+/// `out = start + a b`, rows of `out`, or the columns of a single row, shared out among the threads. The split moves no
+/// bit.
+pub fn threaded<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
     let (rows, width) = (a.rows(), b.cols());
     let work = rows * a.cols() * width;
+    if rows == 1 {
+        return row(out, a, b, start, relu);
+    }
     if work < par::SMALL || rows <= TILE || par::threads() == 1 {
         return E::gemm(out, a, b, start, relu);
     }
@@ -296,14 +305,30 @@ fn shared<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: b
     });
 }
 
+/// The same for one row.
+fn row<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+    /// Columns that are read together.
+    const TOGETHER: usize = 64;
+    let tasks = par::threads().min(b.rows() * b.cols() / par::SMALL + 1);
+    let columns = b.cols().div_ceil(tasks).next_multiple_of(TOGETHER);
+    par::chunks(out, columns, |i, out| {
+        let (first, count) = (i * columns, out.len());
+        let start = match start {
+            Start::Bias(bias) => Start::Bias(&bias[first..][..count]),
+            start => start,
+        };
+        E::gemm(out, a, b.columns(first, count), start, relu);
+    });
+}
+
 /// `out = a b`, on all threads.
 pub fn product<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>) {
-    shared(out, a, b, Start::Zero, false);
+    threaded(out, a, b, Start::Zero, false);
 }
 
 /// `out = a b + bias` with one bias per column, and then `max(out, 0)` if `relu`; on all threads.
 pub fn affine<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, bias: &[E], relu: bool) {
-    shared(out, a, b, Start::Bias(bias), relu);
+    threaded(out, a, b, Start::Bias(bias), relu);
 }
 
 #[cfg(test)]
@@ -366,7 +391,7 @@ mod tests {
             plain(&mut expected, a.mat(), b.mat(), start, relu);
             simd::on_every_level(|level| {
                 let mut got = before.clone();
-                par::with_threads(threads, || shared(&mut got, a.mat(), b.mat(), start, relu));
+                par::with_threads(threads, || threaded(&mut got, a.mat(), b.mat(), start, relu));
                 assert_eq!(bits(&got), bits(&expected), "{level}");
                 let (packed, mut got) = (Packed::new(vec![b.mat(); 3], |i| i > 0), before.clone());
                 f32::gemm(&mut got, a.mat(), packed.get(2), start, relu);
@@ -393,18 +418,24 @@ mod tests {
 
     #[test]
     fn wide_products_are_the_definition_to_the_bit() {
-        let (m, k, n) = (29, 19, 1_050);
-        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
-        let mut expected = vec![0.0; m * n];
-        plain(&mut expected, a, b, Start::Zero, false);
-        simd::on_every_level(|level| {
-            let mut got = vec![f32::NAN; m * n];
-            product(&mut got, a, b);
-            assert_eq!(bits(&got), bits(&expected), "{level}");
-            product(&mut got, a, Packed::new(vec![b], |_| true).get(0));
-            assert_eq!(bits(&got), bits(&expected), "{level}, packed before");
-        });
+        for (m, k, n) in [(29, 19, 1_050), (1, if cfg!(miri) { 65 } else { 300 }, 1_050)] {
+            let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+            let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+            let mut expected = vec![0.0; m * n];
+            plain(&mut expected, a, b, Start::Bias(&bias), true);
+            simd::on_every_level(|level| {
+                for threads in [1, 2, 3, 8] {
+                    let mut got = vec![f32::NAN; m * n];
+                    par::with_threads(threads, || affine(&mut got, a, b, &bias, true));
+                    assert_eq!(bits(&got), bits(&expected), "{level}, {threads} threads");
+                    par::with_threads(threads, || {
+                        let packed = Packed::new(vec![b], |_| true);
+                        affine(&mut got, a, packed.get(0), &bias, true);
+                    });
+                    assert_eq!(bits(&got), bits(&expected), "{level}, {threads} threads, packed before");
+                }
+            });
+        }
     }
 
     #[test]

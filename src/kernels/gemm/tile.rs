@@ -148,7 +148,7 @@ impl Task<'_> {
         let Task { a, b, .. } = self;
         let (rows, inner, width) = (a.rows(), a.cols(), b.cols());
         if rows <= FEW && !a.transposed && !b.transposed {
-            return self.few_rows(simd, out);
+            return self.few_rows::<S, R>(simd, out);
         }
         let panel_width = V * LANES;
         let mut strip = pool::Buffer::<f32>::new(R * STRIP);
@@ -319,9 +319,9 @@ impl Task<'_> {
         }
     }
 
-    /// The same for few rows: B is read where it lies.
+    /// The same for few rows: B is read where it lies, in pieces of its rows as long as there are registers for.
     #[inline(always)]
-    fn few_rows<S: Simd>(&self, simd: S, out: &mut [f32]) {
+    fn few_rows<S: Simd, const R: usize>(&self, simd: S, out: &mut [f32]) {
         let (rows, inner, width) = (self.a.rows(), self.a.cols(), self.b.cols());
         for row in 0..rows {
             for first in (0..inner).step_by(CHUNK) {
@@ -336,6 +336,8 @@ impl Task<'_> {
                 while column < width {
                     // Several vectors at a time, as independent sums, hide the multiply-add's latency.
                     column += match width - column {
+                        241.. if R == 12 => self.few_columns::<S, 16>(simd, first, out, place(column)),
+                        113.. if R == 12 => self.few_columns::<S, 8>(simd, first, out, place(column)),
                         49.. => self.few_columns::<S, 4>(simd, first, out, place(column)),
                         17.. => self.few_columns::<S, 2>(simd, first, out, place(column)),
                         _ => self.few_columns::<S, 1>(simd, first, out, place(column)),

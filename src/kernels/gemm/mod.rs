@@ -310,7 +310,7 @@ fn row<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool
     /// Columns that are read together.
     const TOGETHER: usize = 64;
     let tasks = par::threads().min(b.rows() * b.cols() / par::SMALL + 1);
-    let columns = b.cols().div_ceil(tasks).next_multiple_of(TOGETHER);
+    let columns = b.cols().div_ceil(tasks).max(1).next_multiple_of(TOGETHER);
     par::chunks(out, columns, |i, out| {
         let (first, count) = (i * columns, out.len());
         let start = match start {
@@ -476,6 +476,7 @@ mod tests {
     fn empty_products() {
         let none: [f32; 0] = [];
         product(&mut [], Mat::new(&none, 0, 5), Mat::new(&[1.0; 10], 5, 2));
+        product(&mut [], Mat::new(&[1.0; 5], 1, 5), Mat::new(&none, 5, 0));
         let mut out = [7.0; 4];
         product(&mut out, Mat::new(&none, 2, 0), Mat::new(&none, 0, 2));
         assert_eq!(out, [0.0; 4]);

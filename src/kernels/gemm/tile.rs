@@ -64,10 +64,10 @@ pub fn product(
 /// Width of a tile: with its height (in [`product`]) as many sums as there are registers for. 0 if there are no fused
 /// multiply-adds.
 pub fn panel_width(level: Level, columns: usize) -> usize {
-    match level {
+    match (level, columns) {
+        (Level::Portable, _) => 0,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) if columns > LANES => 2 * LANES,
-        Level::Portable => 0,
+        (Level::Avx512(_), columns) if columns > LANES => 2 * LANES,
         _ => LANES,
     }
 }

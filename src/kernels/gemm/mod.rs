@@ -309,7 +309,7 @@ pub fn threaded<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, r
 fn row<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
     /// Columns that are read together.
     const TOGETHER: usize = 64;
-    let tasks = par::threads().min(b.rows() * b.cols() / par::SMALL + 1);
+    let tasks = (b.rows() * b.cols() / par::SMALL).clamp(1, par::threads());
     let columns = b.cols().div_ceil(tasks).max(1).next_multiple_of(TOGETHER);
     par::chunks(out, columns, |i, out| {
         let (first, count) = (i * columns, out.len());

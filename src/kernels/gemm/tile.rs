@@ -36,12 +36,11 @@ pub fn product(
     relu: bool,
 ) -> bool {
     let task = Task { a, b, start, relu };
-    let panel_width = panel_width(level, b.cols());
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(simd) => simd.vectorize(
             #[inline(always)]
-            || match panel_width {
+            || match panel_width(level, b.cols()) {
                 LANES => task.run::<_, 12, 1>(simd, out),
                 _ => task.run::<_, 12, 2>(simd, out),
             },

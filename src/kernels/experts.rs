@@ -73,18 +73,6 @@ pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, first: &m
     let (d, f, h) = (weights.width, weights.first(), weights.hidden);
     let relu = weights.activation == Activation::Relu;
     let b2 = |e: usize| weights.b2(e).map_or(Start::Zero, Start::Bias);
-    if routes.token_count() == 1 {
-        // A token alone has fewer experts than there may be threads: they share each expert's columns.
-        let x = Mat::new(x, 1, d);
-        for (slot, (first, output)) in first.chunks_exact_mut(f).zip(output.chunks_exact_mut(d)).enumerate() {
-            let e = routes.blocks[slot].expert;
-            gemm::threaded(first, x, weights.w1(e), weights.b1(e), relu);
-            with_hidden(weights, first, |hidden| {
-                gemm::threaded(output, Mat::new(hidden, 1, h), weights.w2(e), b2(e), false);
-            });
-        }
-        return;
-    }
     let (w1, w2) = (shared(routes, |e| weights.w1(e)), shared(routes, |e| weights.w2(e)));
     par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
         let (x, e) = (Mat::gather(x, d, block.tokens(routes)), block.expert);

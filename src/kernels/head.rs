@@ -8,7 +8,7 @@
 //! With these each block is read once more, for both products of the backward pass. So there are three products in
 //! all, and a chunk's exponentials pass through memory once.
 
-use super::gemm::{self, Mat, Packed, Start};
+use super::gemm::{self, Mat, Start};
 use super::{elem::Elem, par, pool::Buffer, pool::scratch, reduce, rows, simd::fast};
 
 /// Tokens of a chunk: whole inner chunks of the products' definition, so that the gradient of the vocabulary, added up
@@ -122,20 +122,10 @@ fn run<E: Elem>(
     for first in (0..tokens).step_by(TOKENS) {
         let count = TOKENS.min(tokens - first);
         let here = first..first + count;
-        let h = Mat::new(&h[first * d..], count, d);
+        let chunk = Chunk { h: &h[first * d..][..count * d], targets: &targets[here.clone()], head, cut };
         let facts = &mut facts[..blocks * FACTS * count];
         let powers = &mut powers[..if gradients.is_some() { vocabulary * count } else { 0 }];
         par::sized(vocabulary * count * d, || {
-            // All blocks share them.
-            let columns = Packed::new(vec![h.t()], |_| blocks > 1);
-            let rows = Packed::new(vec![h], |_| gradients.is_some());
-            let chunk = Chunk {
-                columns: columns.get(0),
-                rows: rows.get(0),
-                targets: &targets[here.clone()],
-                head,
-                cut,
-            };
             chunk.powers(powers, facts);
             chunk.losses(facts, scale, &mut losses[here.clone()], &mut right[here]);
             if let Some(g) = &mut gradients {
@@ -150,9 +140,7 @@ fn run<E: Elem>(
 /// Some tokens, and what they are held against.
 #[derive(Clone, Copy)]
 struct Chunk<'a, E> {
-    /// A row of numbers for each token, and a column.
-    rows: Mat<'a, E>,
-    columns: Mat<'a, E>,
+    h: &'a [E],
     targets: &'a [u32],
     head: Head<'a, E>,
     cut: Cut,
@@ -188,7 +176,7 @@ impl<E: Elem> Chunk<'_, E> {
             None => Start::Zero,
         };
         let weights = Mat::new(&self.head.weights[first * d..], rows, d);
-        E::gemm(block, weights, self.columns, start, false);
+        E::gemm(block, weights, Mat::new(self.h, count, d).t(), start, false);
 
         let (largest, facts) = facts.split_at_mut(count);
         let (sums, facts) = facts.split_at_mut(count);
@@ -304,7 +292,7 @@ impl<E: Elem> Chunk<'_, E> {
                     bias[row] += -scale;
                 }
                 let g = Mat::new(g, rows, count);
-                E::gemm(weights, g, self.rows, Start::Sum, false);
+                E::gemm(weights, g, Mat::new(self.h, count, d), Start::Sum, false);
                 let vectors = Mat::new(&self.head.weights[first * d..], rows, d);
                 E::gemm(share, g.t(), vectors, if j == 0 { Start::Zero } else { Start::Sum }, false);
             }

@@ -6,11 +6,17 @@
 //! the number of threads. Exactly this is what `tile.rs` computes for f32 where the processor has fused multiply-adds,
 //! `portable.rs` elsewhere (slowly), and `matrixmultiply` for f64. No other form is offered.
 
+mod mat;
+mod packed;
+mod panels;
 mod portable;
 mod tile;
 
 use super::simd::{self, Level};
 use super::{elem::Elem, par, pool};
+
+pub use mat::Mat;
+pub use packed::Packed;
 
 /// Length of the inner chunks of the definition.
 pub const CHUNK: usize = 256;
@@ -19,138 +25,6 @@ pub const CHUNK: usize = 256;
 const TILE: usize = 12;
 /// Products are best cut into multiples of so many rows.
 pub const GRAIN: usize = 4;
-
-/// A matrix, or the transpose of one, whose rows lie contiguous in memory and may be gathered from many.
-#[derive(Clone, Copy, Debug)]
-pub struct Mat<'a, E> {
-    data: &'a [E],
-    /// Rows and columns as they lie in memory.
-    rows: usize,
-    cols: usize,
-    /// Elements between the starts of two rows.
-    stride: usize,
-    /// Row i lies at number `index[i]`; without an index at i.
-    index: Option<&'a [u32]>,
-    transposed: bool,
-    panels: Option<Panels<'a, E>>,
-}
-
-/// A matrix's copy in the order in which products read it.
-#[derive(Clone, Copy, Debug)]
-struct Panels<'a, E> {
-    data: &'a [E],
-    /// Width of a panel. Instructions that read another use the matrix itself.
-    width: usize,
-}
-
-impl<'a, E> Mat<'a, E> {
-    /// A row-major matrix at the start of `data`.
-    pub fn new(data: &'a [E], rows: usize, cols: usize) -> Mat<'a, E> {
-        assert!(data.len() >= rows * cols, "{rows} x {cols} elements do not fit in {}", data.len());
-        Mat { data, rows, cols, stride: cols, index: None, transposed: false, panels: None }
-    }
-
-    /// The rows of `data` that `index` names, each `cols` long: a gather that moves no data.
-    pub fn gather(data: &'a [E], cols: usize, index: &'a [u32]) -> Mat<'a, E> {
-        let rows = index.len();
-        Mat { data, rows, cols, stride: cols, index: Some(index), transposed: false, panels: None }
-    }
-
-    /// The transpose; moves no data.
-    pub fn t(self) -> Mat<'a, E> {
-        Mat { transposed: !self.transposed, panels: None, ..self }
-    }
-
-    /// `count` rows from row `first`.
-    pub fn slice(self, first: usize, count: usize) -> Mat<'a, E> {
-        assert!(first + count <= self.rows(), "rows {first} to {} of {}", first + count, self.rows());
-        let whole = Mat { panels: None, ..self };
-        match (self.transposed, self.index) {
-            _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..whole },
-            // Without columns there are no data to skip.
-            (true, _) => Mat { data: &self.data[first.min(self.data.len())..], cols: count, ..whole },
-            (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..whole },
-            (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..whole },
-        }
-    }
-
-    /// `count` columns from column `first`.
-    pub fn columns(self, first: usize, count: usize) -> Mat<'a, E> {
-        self.t().slice(first, count).t()
-    }
-
-    /// How many rows it has.
-    pub fn rows(&self) -> usize {
-        if self.transposed { self.cols } else { self.rows }
-    }
-
-    /// How many columns it has.
-    pub fn cols(&self) -> usize {
-        if self.transposed { self.rows } else { self.cols }
-    }
-
-    /// The i-th contiguous row (a column, if transposed).
-    #[inline(always)]
-    fn stored(&self, i: usize) -> &'a [E] {
-        let i = self.index.map_or(i, |index| index[i] as usize);
-        &self.data[i * self.stride..][..self.cols]
-    }
-
-    /// Everything from column `column` of the i-th contiguous row to the end of the data.
-    #[inline(always)]
-    fn stored_from(&self, i: usize, column: usize) -> &'a [E] {
-        let i = self.index.map_or(i, |index| index[i] as usize);
-        &self.data[i * self.stride + column..]
-    }
-
-    /// Element (i, j).
-    #[inline(always)]
-    fn at(&self, i: usize, j: usize) -> E
-    where
-        E: Copy,
-    {
-        if self.transposed { self.stored(j)[i] } else { self.stored(i)[j] }
-    }
-}
-
-/// Right-hand matrices of one shape, and copies of some in the order in which products read them: for matrices that
-/// many products or threads share. The bits of products are the same with and without a copy.
-#[derive(Debug)]
-pub struct Packed<'a, E: Elem> {
-    mats: Vec<Mat<'a, E>>,
-    /// Of each matrix, if it has a copy.
-    copied: Vec<bool>,
-    copies: pool::Buffer<E>,
-    panel_width: usize,
-}
-
-impl<'a, E: Elem> Packed<'a, E> {
-    /// Copies those of `mats` that are `worth` it, on all threads.
-    pub fn new(mats: Vec<Mat<'a, E>>, worth: impl Fn(usize) -> bool) -> Packed<'a, E> {
-        let (columns, inner) = mats.first().map_or((0, 0), |mat| (mat.cols(), mat.rows()));
-        // Looked up once, so that panels are of one kind even where a test changes it at the same time.
-        let level = simd::level();
-        let panel_width = E::panel_width(level, columns);
-        let room = if panel_width == 0 { 0 } else { columns.next_multiple_of(panel_width) * inner };
-        let copied: Vec<bool> = (0..mats.len()).map(|i| room > 0 && worth(i)).collect();
-        let mut copies = pool::Buffer::new(if copied.contains(&true) { mats.len() * room } else { 0 });
-        if !copies.is_empty() {
-            par::chunks(&mut copies, room, |i, copy| {
-                if copied[i] {
-                    E::pack(level, copy, &mats[i]);
-                }
-            });
-        }
-        Packed { mats, copied, copies, panel_width }
-    }
-
-    /// One of the matrices, to be the right side of products as it is: its rows or its transpose have no copy.
-    pub fn get(&self, i: usize) -> Mat<'_, E> {
-        let room = self.copies.len() / self.mats.len();
-        let panels = || Panels { data: &self.copies[i * room..][..room], width: self.panel_width };
-        Mat { panels: self.copied[i].then(panels), ..self.mats[i] }
-    }
-}
 
 /// What the products are added to.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +38,7 @@ pub enum Start<'a, E> {
 }
 
 /// The element types' product kernels.
-pub trait Gemm: pool::Pooled {
+pub trait Gemm: Sized {
     /// `out = start + a b`, negative elements set to zero if `relu`, on the current thread; `out` is row-major.
     fn gemm(out: &mut [Self], a: Mat<Self>, b: Mat<Self>, start: Start<Self>, relu: bool);
 
@@ -187,11 +61,11 @@ impl Gemm for f32 {
     }
 
     fn panel_width(level: Level, columns: usize) -> usize {
-        tile::panel_width(level, columns)
+        panels::width(level, columns)
     }
 
     fn pack(level: Level, copy: &mut [f32], b: &Mat<f32>) {
-        tile::pack(level, copy, b);
+        panels::pack(level, copy, b);
     }
 }
 
@@ -295,9 +169,7 @@ pub fn threaded<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, r
     if work < par::SMALL || rows <= TILE || par::threads() == 1 {
         return E::gemm(out, a, b, start, relu);
     }
-    // A large B is packed by all threads together; so that each packs a small one once, there are no more tasks.
-    let packed = Packed::new(vec![b], |_| b.rows() * width > out.len());
-    let b = packed.get(0);
+    // No more tasks than threads: each of them packs B.
     let tasks = par::threads().min(work / par::SMALL + 1);
     let rows = rows.div_ceil(tasks).next_multiple_of(GRAIN);
     par::chunks(out, rows * width, |i, out| {

@@ -69,8 +69,8 @@ pub fn probe(model: &Model<f32>, examples: Examples) -> Result<Vec<Probes>> {
     Ok(all)
 }
 
-/// The layers' scores from the diversity of what they compute ([`super::diversity`]) and of what their attention does, each
-/// signal standardised across layers, all with equal weights.
+/// The layers' scores from the diversity of what they compute ([`super::diversity`]) and of what their attention does,
+/// each signal standardised across layers, all with equal weights.
 pub fn joint_scores(diversity: &[Diversity], probes: &[Probes]) -> Vec<f64> {
     let signals: [fn(&Probes) -> f64; 4] =
         [|p| p.entropy, |p| p.distance, |p| p.specialisation_bits, |p| p.superposition];

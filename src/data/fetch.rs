@@ -1,21 +1,15 @@
-//! Downloads data sets from their publishers: resumed where it broke off, checked, and put in place whole.
+//! Fetches data sets from their publishers: what is not there already.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use ureq::http::{Response, header};
-use ureq::{Agent, Body};
+use ureq::Agent;
 
-use crate::data::catalog::{self, Entry, Published};
+use crate::data::catalog::{self, Entry};
+use crate::data::data_dir;
+use crate::data::download::{config, download, progress_bar};
 use crate::data::verify::is_published;
-use crate::data::{data_dir, reader};
 use crate::{Error, Result};
-
-/// How long to wait for a connection or for the next bytes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file that [`fetch`] made sure of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +34,6 @@ pub fn fetch(name: &str, data_dir: Option<&Path>, progress: bool) -> Result<Vec<
     fetch_entry(&agent, entry, entry.base_url, &self::data_dir(data_dir).join(entry.name), progress)
 }
 
-/// How to speak to any publisher.
-pub(super) fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .user_agent(concat!("dynamoe/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
-        .timeout_per_read(Some(PATIENCE))
-}
-
 /// Fetches all files of `entry` from `base_url` into `folder`.
 fn fetch_entry(
     agent: &Agent,
@@ -68,175 +52,20 @@ fn fetch_entry(
         }
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let bar = progress_bar(file.name, "{bytes}/{total_bytes} {bytes_per_sec}", progress);
-        let path = fetch_file(agent, file, base_url, folder, &bar);
+        let path = download(agent, file, base_url, folder, &bar);
         bar.finish_and_clear();
         fetched.push(Fetched { path: path?, downloaded: true });
     }
     Ok(fetched)
 }
 
-/// A bar on stderr, which shows `counts` in indicatif's notation.
-pub(super) fn progress_bar(name: &'static str, counts: &str, visible: bool) -> ProgressBar {
-    if !visible {
-        return ProgressBar::hidden();
-    }
-    // indicatif itself stays silent when stderr is no terminal.
-    let template = format!("{{msg}} [{{bar:30}}] {counts}, {{eta}} left");
-    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(name)
-}
-
-/// Downloads one file to `FILE.part`, checks its sum, and renames it; the path it then has.
-fn fetch_file(
-    agent: &Agent,
-    file: &Published,
-    base_url: &str,
-    folder: &Path,
-    bar: &ProgressBar,
-) -> Result<PathBuf> {
-    let url = format!("{base_url}{}", file.name);
-    let path = folder.join(file.name);
-    let part_path = folder.join(format!("{}.part", file.name));
-    let part = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&part_path)
-        .map_err(Error::io("create", &part_path))?;
-    match part.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let what =
-                format!("another process is downloading it to {}; wait for that one", part_path.display());
-            return Err(Error::Download { url, what });
-        }
-        // A file system without locks does no harm: the sum is checked in any case.
-        Ok(()) | Err(TryLockError::Error(_)) => {}
-    }
-
-    let mut download = Download { agent, url, part, part_path, bar };
-    let mut sum = download.sum()?;
-    if sum != file.md5 {
-        download.receive()?;
-        sum = download.sum()?;
-    }
-    if sum != file.md5 {
-        fs::remove_file(&download.part_path).map_err(Error::io("remove", &download.part_path))?;
-        let what =
-            format!("MD5 is {sum}, but the publisher's is {}; the file was removed, try again", file.md5);
-        return Err(download.fail(what));
-    }
-    download.part.sync_all().map_err(Error::io("write", &download.part_path))?;
-    fs::rename(&download.part_path, &path).map_err(Error::io("create", &path))?;
-    Ok(path)
-}
-
-/// One file on its way: from `url` into `part`.
-struct Download<'a> {
-    agent: &'a Agent,
-    url: String,
-    part: File,
-    part_path: PathBuf,
-    bar: &'a ProgressBar,
-}
-
-impl Download<'_> {
-    fn fail(&self, what: impl Into<String>) -> Error {
-        Error::Download { url: self.url.clone(), what: what.into() }
-    }
-
-    /// The MD5 sum of what has arrived.
-    fn sum(&mut self) -> Result<String> {
-        self.part
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| reader::md5(&self.part))
-            .map_err(Error::io("read", &self.part_path))
-    }
-
-    /// Receives what is missing. A part that does not fit what the server has is dropped, and all is
-    /// received anew.
-    fn receive(&mut self) -> Result<()> {
-        let have = self.part.metadata().map_err(Error::io("read", &self.part_path))?.len();
-        let response = self.request(have)?;
-        match response.status().as_u16() {
-            206 if have > 0 && starts_at(&response, have) => self.append(have, response),
-            206 | 416 if have > 0 => match self.request(0)? {
-                whole if whole.status() == 200 => self.append(0, whole),
-                other => Err(self.refused(&other)),
-            },
-            200 => self.append(0, response),
-            _ => Err(self.refused(&response)),
-        }
-    }
-
-    /// Asks for everything from byte `start` on.
-    fn request(&self, start: u64) -> Result<Response<Body>> {
-        let mut request = self.agent.get(&self.url).header(header::ACCEPT_ENCODING, "identity");
-        if start > 0 {
-            request = request.header(header::RANGE, format!("bytes={start}-"));
-        }
-        request.call().map_err(|error| {
-            self.fail(format!("no answer ({error}); check the network, then run the same command again"))
-        })
-    }
-
-    fn refused(&self, response: &Response<Body>) -> Error {
-        let folder = self.part_path.parent().unwrap_or(Path::new("")).display();
-        self.fail(format!(
-            "the server answered {}; try again later, or get the file from elsewhere and put it into {folder}",
-            response.status()
-        ))
-    }
-
-    /// Cuts the part to `start` bytes and appends the response's body.
-    fn append(&mut self, start: u64, mut response: Response<Body>) -> Result<()> {
-        let total = response.body().content_length().map(|rest| start + rest);
-        self.bar.set_length(total.unwrap_or(start));
-        self.bar.set_position(start);
-        self.bar.reset_eta();
-        self.part
-            .set_len(start)
-            .and_then(|()| self.part.seek(SeekFrom::Start(start)))
-            .map_err(Error::io("write", &self.part_path))?;
-
-        let mut have = start;
-        let mut body = response.body_mut().as_reader();
-        let mut chunk = vec![0; 1 << 16];
-        let broke_off = loop {
-            match body.read(&mut chunk) {
-                Ok(0) => break None,
-                Ok(count) => {
-                    self.part.write_all(&chunk[..count]).map_err(Error::io("write", &self.part_path))?;
-                    have += count as u64;
-                    self.bar.set_position(have);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error.to_string()),
-            }
-        };
-        if broke_off.is_none() && total.is_none_or(|total| total == have) {
-            return Ok(());
-        }
-        let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-        let why = broke_off.map(|why| format!(" ({why})")).unwrap_or_default();
-        Err(self.fail(format!("broke off after {have}{of} bytes{why}; run the same command again to resume")))
-    }
-}
-
-/// Whether a partial response begins at byte `start`.
-fn starts_at(response: &Response<Body>, start: u64) -> bool {
-    response
-        .headers()
-        .get(header::CONTENT_RANGE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.trim().starts_with(&format!("bytes {start}-")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::catalog::Format;
-    use std::io::{BufRead, BufReader};
+    use crate::data::catalog::{Format, Published};
+    use crate::data::reader;
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::sync::mpsc::{Receiver, channel};
 

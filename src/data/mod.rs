@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod cifar;
 pub mod digits;
 #[cfg(feature = "program")]
+mod download;
+#[cfg(feature = "program")]
 pub mod fetch;
 pub mod idx;
 mod reader;

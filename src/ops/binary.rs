@@ -7,22 +7,29 @@ use crate::gradcheck::{Check, gradcheck, random, random_positive};
 use crate::kernels::elem::Elem;
 use crate::tape::{Ctx, Op, Var};
 
+/// `f(a, b)` for each pair of elements, for the operation of this name.
+#[inline(always)]
+fn each_pair<E: Elem>(
+    name: &'static str,
+    [a, b]: [&Arr<E>; 2],
+    f: impl Fn(E, E) -> E + Sync + Send,
+) -> Result<(Arr<E>, ())> {
+    Ok((broadcast(a, b, &common_shape(name, a.shape(), b.shape())?, f), ()))
+}
+
 /// `a + b`.
 pub struct Add;
 
 impl<E: Elem> Op<E, 2> for Add {
     const NAME: &'static str = "add";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             #[inline(always)]
             |a, b| a + b,
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         let [a, b] = ctx.x;
@@ -53,16 +60,13 @@ pub struct Sub;
 impl<E: Elem> Op<E, 2> for Sub {
     const NAME: &'static str = "sub";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             #[inline(always)]
             |a, b| a - b,
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         let [a, b] = ctx.x;
@@ -100,16 +104,13 @@ pub struct Mul;
 impl<E: Elem> Op<E, 2> for Mul {
     const NAME: &'static str = "mul";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             #[inline(always)]
             |a, b| a * b,
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         let [a, b] = ctx.x;
@@ -153,16 +154,13 @@ pub struct Div;
 impl<E: Elem> Op<E, 2> for Div {
     const NAME: &'static str = "div";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             #[inline(always)]
             |a, b| a / b,
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         let [a, b] = ctx.x;
@@ -210,12 +208,10 @@ pub struct Maximum;
 impl<E: Elem> Op<E, 2> for Maximum {
     const NAME: &'static str = "maximum";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             // Unordered numbers have a NaN among them, and so has their sum.
             #[inline(always)]
             |a, b| {
@@ -227,8 +223,7 @@ impl<E: Elem> Op<E, 2> for Maximum {
                     a + b
                 }
             },
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         to_the_winner(ctx, gy)
@@ -250,12 +245,10 @@ pub struct Minimum;
 impl<E: Elem> Op<E, 2> for Minimum {
     const NAME: &'static str = "minimum";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
-        let shape = common_shape(<Self as Op<E, 2>>::NAME, a.shape(), b.shape())?;
-        let y = broadcast(
-            a,
-            b,
-            &shape,
+    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+        each_pair(
+            <Self as Op<E, 2>>::NAME,
+            x,
             #[inline(always)]
             |a, b| {
                 if a <= b {
@@ -266,8 +259,7 @@ impl<E: Elem> Op<E, 2> for Minimum {
                     a + b
                 }
             },
-        );
-        Ok((y, ()))
+        )
     }
     fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
         to_the_winner(ctx, gy)

@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<String>> {
 mod fetching {
     use super::*;
     use crate::data::Fetched;
-    use crate::data::fetch::{config, progress_bar};
+    use crate::data::download::{config, progress_bar};
     use crate::data::text::rows::Table;
     use std::time::Duration;
     use ureq::Agent;

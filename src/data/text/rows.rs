@@ -155,7 +155,7 @@ impl Table<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::data::fetch::config;
+    use crate::data::download::config;
     use std::cell::RefCell;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};

@@ -209,7 +209,7 @@ pub enum Verb {
     /// Run the papers' experiments again and report what held; what is finished is never run twice
     Reproduce {
         /// table2, table3, table4, table6, table7, routers, balance, fairness, theory; all of these; and what takes hours:
-        /// sizes, table5, transformer
+        /// sizes, table5, table5-web, transformer
         #[arg(required = true, value_name = "NAME")]
         experiments: Vec<String>,
         /// Seeds, such as 1..5 (both ends belong to it) or 1,2,5 [default: 1..3; with --quick 1..2]

@@ -48,7 +48,7 @@ impl Cell {
     pub fn new(scale: Scale, preset: &str, label: impl Into<String>, settings: &[&str]) -> Cell {
         let (label, mut set) = (label.into(), settings.iter().map(|s| s.to_string()).collect::<Vec<_>>());
         if scale == Scale::Quick {
-            let text = set.iter().any(|s| s == "dataset=wikitext-2");
+            let text = set.iter().any(|s| s.strip_prefix("dataset=").is_some_and(crate::data::is_text));
             let small: &[&str] = match text {
                 true => &["dataset=guide", "tokenizer=bytes", "epochs=1", "layers=2", "width=64"],
                 false => &["dataset=digits", "epochs=1"],

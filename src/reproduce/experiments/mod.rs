@@ -41,8 +41,8 @@ pub enum Column {
     Ratio(Quantity, &'static str),
 }
 
-/// What `all` leaves out since it takes hours.
-pub const LONG: [&str; 3] = ["sizes", "table5", "transformer"];
+/// What `all` leaves out, since it takes hours.
+pub const LONG: [&str; 4] = ["sizes", "table5", "table5-web", "transformer"];
 
 /// All experiments.
 pub fn all(scale: Scale) -> Vec<Experiment> {
@@ -58,6 +58,7 @@ pub fn all(scale: Scale) -> Vec<Experiment> {
         studies::theory,
         studies::sizes,
         text::table5,
+        text::table5_web,
         text::transformer,
     ]
     .map(|experiment| experiment(scale))
@@ -145,7 +146,7 @@ mod tests {
         };
         assert_eq!(names(&["table7", "table2"]).unwrap(), ["table2", "table7"]);
         assert_eq!(names(&["all"]).unwrap().len(), all(Scale::Full).len() - LONG.len());
-        assert_eq!(names(&["all", "sizes", "table5", "transformer"]).unwrap().len(), all(Scale::Full).len());
+        assert_eq!(names(&[&["all"], &LONG[..]].concat()).unwrap().len(), all(Scale::Full).len());
         let line = names(&["tabel2"]).unwrap_err().to_string();
         assert!(line.contains("no experiment `tabel2`; the nearest is `table2`"), "{line}");
     }

@@ -58,7 +58,7 @@ pub enum Verb {
         /// Replay with each of these families of kernels: avx512, avx2, neon, portable [default: the best]
         #[arg(long, value_delimiter = ',', value_name = "NAMES")]
         simd: Option<Vec<String>>,
-        /// Classify the test split in batches of each of these sizes [default: 1,7,64,256]
+        /// Judge the test split in batches of each of these sizes [default: 1,7,64,256]
         #[arg(long, value_delimiter = ',', value_name = "SIZES")]
         batches: Option<Vec<usize>>,
         /// Stop after so many steps
@@ -105,6 +105,9 @@ pub enum Verb {
     Eval {
         #[command(flatten)]
         saved: Saved,
+        /// Score it on the test split of another data set of its kind, or on a text by path [default: the run's own]
+        #[arg(long, value_name = "NAME")]
+        dataset: Option<String>,
         #[command(flatten)]
         machine: Machine,
     },
@@ -139,19 +142,19 @@ pub enum Verb {
         #[command(flatten)]
         saved: Saved,
         /// What it goes on from [default: the beginning of a text]
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         prompt: Option<String>,
         /// How many tokens
         #[arg(long, value_name = "N", default_value_t = 200)]
         tokens: usize,
         /// Below 1 for likelier text, above for stranger; 0 takes the likeliest token each time
-        #[arg(long, value_name = "T", default_value_t = 0.8)]
+        #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
         temperature: f64,
         /// Draw from so many likeliest tokens; 0 for all
         #[arg(long, value_name = "K", default_value_t = 0)]
         top_k: usize,
         /// Draw from the fewest likeliest tokens that have this share of the probability
-        #[arg(long, value_name = "P", default_value_t = 1.0)]
+        #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
         top_p: f64,
         /// Seed of the draws
         #[arg(long, value_name = "N", default_value_t = 1)]
@@ -179,7 +182,7 @@ pub enum Verb {
     },
     /// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
     Inspect {
-        /// A run folder, a .toml file, or tiny, small, medium, large
+        /// A run folder, a .toml file, or a preset: tiny, small, medium, large; transformer-1m, -3m, -10m, -30m
         target: Option<PathBuf>,
         /// Change one setting; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
@@ -354,7 +357,7 @@ pub struct Network {
     /// Settings from a TOML file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Change one setting; may be repeated
+    /// Change one setting; may be repeated. A run's config.toml has all of them
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Seed of every random number
@@ -364,10 +367,10 @@ pub struct Network {
 
 #[derive(Args)]
 pub struct Length {
-    /// Passes over the training images
+    /// Passes over the training images, or over the training text
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Stop after so many steps
+    /// Stop after so many steps; 0 for no such end
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
 }

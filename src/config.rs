@@ -179,7 +179,7 @@ impl Config {
         require("seed", i64::try_from(self.seed).is_ok(), &self.seed, "below 2^63")?;
         let positive = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v > 0.0, &v, need);
         let not_negative = |key: &str, v: f64| require(key, v.is_finite() && v >= 0.0, &v, "0 or more");
-        positive("lr", self.lr, "above 0")?;
+        positive("lr", self.lr, "a finite number above 0")?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip_norm", self.clip_norm)?;
         require("beta1", (0.0..1.0).contains(&self.beta1), &self.beta1, "from 0 to below 1")?;
@@ -192,13 +192,7 @@ impl Config {
                 self.experts.len() == self.layers && self.experts.iter().all(|e| (1..=4096).contains(e));
             require("experts", fits, &list, &need)?;
         }
-        let parameters = self.spec(1, 1).parameters();
-        require(
-            "width",
-            parameters < 1 << 28,
-            &self.width,
-            "small enough for fewer than 2^28 parameters in all",
-        )
+        self.checked_spec(1, 1).map(drop)
     }
 
     /// Refuses what does not go with images or with text, and what only a Transformer has.
@@ -212,6 +206,9 @@ impl Config {
             true => Err(Error::config(key, why)),
             false => Ok(()),
         };
+        let transformer = self.model == Network::Transformer;
+        let why = format!("a Transformer is for text, and {} is images", self.dataset);
+        refuse("model", transformer && !is_text, &why)?;
         for (key, is_set) in [
             ("tokenizer", self.tokenizer != default.tokenizer),
             ("sequence", self.sequence != default.sequence),
@@ -220,9 +217,6 @@ impl Config {
         ] {
             refuse(key, is_set && !is_text, &format!("is for text, and {} is images", self.dataset))?;
         }
-        let transformer = self.model == Network::Transformer;
-        let why = format!("a Transformer is for text, and {} is images", self.dataset);
-        refuse("model", transformer && !is_text, &why)?;
         for (key, is_set) in [
             ("heads", self.heads != 0),
             ("kv_heads", self.kv_heads != 0),
@@ -231,6 +225,8 @@ impl Config {
         ] {
             refuse(key, is_set && !transformer, "is for model = \"transformer\"")?;
         }
+        let dense = self.model == Network::Mlp;
+        refuse("match_by", self.match_by != default.match_by && !dense, "is for model = \"mlp\"")?;
         refuse("norm", transformer && self.norm != Norm::Pre, "a Transformer has norm = \"pre\"")?;
         let rule = self.routing.rule();
         let ahead = is_text && self.model != Network::Mlp && rule.inference == Sees::All;
@@ -284,6 +280,17 @@ impl Config {
             (Network::Mlp, Match::Parameters) => spec.dense_match(|s| s.parameters() as f64),
             (Network::Mlp, Match::Flops) => spec.dense_match(Spec::nominal_flops),
         }
+    }
+
+    /// The same, for data that may ask for too large a network.
+    ///
+    /// # Errors
+    /// A network of 2^28 parameters or more.
+    pub fn checked_spec(&self, inputs: usize, classes: usize) -> Result<Spec> {
+        let spec = self.spec(inputs, classes);
+        let need = "small enough for fewer than 2^28 parameters in all, those of a vocabulary included";
+        require("width", spec.parameters() < 1 << 28, &self.width, need)?;
+        Ok(spec)
     }
 
     /// The optimiser's constants.

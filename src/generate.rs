@@ -1,6 +1,6 @@
 //! Text from a trained network, token by token.
 
-use crate::arr;
+use crate::arr::{self, Arr};
 use crate::error::{Error, Result, require};
 use crate::kernels::random::{Purpose, Stream};
 use crate::kernels::{select, softmax};
@@ -19,6 +19,8 @@ pub struct Sampling {
     pub top_k: usize,
     /// Draw from the fewest likeliest tokens that have this share of the probability.
     pub top_p: f64,
+    /// Draw from the ids below this one; from there on they stand for no text.
+    pub below: usize,
     /// Seed of the draws.
     pub seed: u64,
 }
@@ -37,10 +39,14 @@ impl Sampling {
 
     /// The token number `position`, from its logits. Of equally likely ones the lower id comes first.
     pub fn pick(&self, logits: &[f32], position: u64) -> u32 {
+        let logits = &logits[..self.below.clamp(1, logits.len())];
         if self.temperature == 0.0 {
             return select::argmax(logits) as u32;
         }
-        let scaled: Vec<f32> = logits.iter().map(|&l| l / self.temperature as f32).collect();
+        // Seen from the likeliest, so that no temperature is too low.
+        let largest = f64::from(logits[select::argmax(logits)]);
+        let scaled = |&l: &f32| ((f64::from(l) - largest) / self.temperature).max(f64::from(f32::MIN)) as f32;
+        let scaled: Vec<f32> = logits.iter().map(scaled).collect();
         let mut probabilities = vec![0.0; scaled.len()];
         softmax::softmax_row(&scaled, &mut probabilities);
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
@@ -140,6 +146,25 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// A network whose answers are NaN.
     pub fn next(&mut self, sampling: &Sampling, read: &mut dyn FnMut(Step)) -> Result<u32> {
+        let logits = self.read(read)?;
+        let id = sampling.pick(arr::data(&logits), self.count);
+        self.count += 1;
+        self.context.push(id);
+        self.unread = 1;
+        self.shorten();
+        Ok(id)
+    }
+
+    /// Reads the last token, of which nothing comes any more, for its experts.
+    ///
+    /// # Errors
+    /// A network whose answers are NaN.
+    pub fn finish(mut self, read: &mut dyn FnMut(Step)) -> Result<()> {
+        self.read(read).map(drop)
+    }
+
+    /// The logits after the context; `read` is shown the experts of each token that nobody was shown yet.
+    fn read(&mut self, read: &mut dyn FnMut(Step)) -> Result<Arr<f32>> {
         let tape = Tape::new(Mode::Infer);
         let new = &self.context[self.seen..];
         let (h, dispatch, first) = match &mut self.memory {
@@ -160,16 +185,11 @@ impl<'a> Writer<'a> {
         }
         let rows = h.shape()[0];
         let logits = self.model.logits(h.slice(0, rows - 1..rows))?.value();
-        let logits = arr::data(&logits);
-        if !logits.iter().all(|v| v.is_finite()) {
+        if !arr::data(&logits).iter().all(|v| v.is_finite()) {
             return Err(Error::config("run", "the network's answers are NaN: it is ruined"));
         }
-        let id = sampling.pick(logits, self.count);
-        self.count += 1;
-        (self.seen, self.unread) = (self.context.len(), 1);
-        self.context.push(id);
-        self.shorten();
-        Ok(id)
+        (self.seen, self.unread) = (self.context.len(), 0);
+        Ok(logits)
     }
 }
 
@@ -179,7 +199,7 @@ mod tests {
     use crate::config::{Config, Layers};
     use crate::nn::Init;
 
-    const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 1 };
+    const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, below: usize::MAX, seed: 1 };
 
     #[test]
     fn draws_follow_the_probabilities() {
@@ -201,10 +221,16 @@ mod tests {
         };
         assert_eq!(drawn(Sampling { temperature: 0.0, ..PLAIN }), [1].into());
         assert_eq!(drawn(Sampling { top_k: 1, ..PLAIN }), [1].into());
+        for temperature in [1e-3, 1e-50, f64::MIN_POSITIVE] {
+            let cold = Sampling { temperature, ..PLAIN };
+            assert_eq!(drawn(cold), [1, 2].into(), "the two are alike");
+            assert_eq!(drawn(Sampling { top_p: 0.4, ..cold }), [1].into());
+        }
         assert_eq!(drawn(Sampling { top_k: 3, ..PLAIN }), [1, 2, 3].into());
         // The two likeliest have 0.76 of the probability.
         assert_eq!(drawn(Sampling { top_p: 0.7, ..PLAIN }), [1, 2].into());
         assert_eq!(drawn(PLAIN).len(), 5);
+        assert_eq!(drawn(Sampling { below: 2, ..PLAIN }), [0, 1].into());
     }
 
     fn model(settings: &[&str]) -> Model<f32> {
@@ -218,6 +244,7 @@ mod tests {
         let mut writer = Writer::new(model, b"Once".map(u32::from).as_slice(), window, cached).unwrap();
         let mut read = Vec::new();
         let ids = (0..40).map(|_| writer.next(&PLAIN, &mut |step| read.push(step)).unwrap()).collect();
+        writer.finish(&mut |step| read.push(step)).unwrap();
         (ids, read)
     }
 
@@ -233,7 +260,7 @@ mod tests {
             for window in [16, 1000] {
                 let (cached, plain) = (write(&model, window, true), write(&model, window, false));
                 assert_eq!(cached, plain, "{settings:?} {window}");
-                assert_eq!(cached.1.len(), 4 + 39);
+                assert_eq!(cached.1.len(), 4 + 40);
             }
             let (short, long) = (write(&model, 16, true).0, write(&model, 1000, true).0);
             assert_eq!(short[..12], long[..12]);

@@ -11,11 +11,12 @@ use serde::Deserialize;
 
 use crate::arr::{self, Arr};
 use crate::config::{Config, Layers};
-use crate::data::text::tokenizer::{self, Tokenizer};
-use crate::error::{Error, Result};
+use crate::data::text::Tokenizer;
+use crate::error::{Error, Result, require};
 use crate::nn::param::for_each_param;
 use crate::nn::{Init, Model};
 use crate::tensors;
+use crate::train::progress::MOST_TOKENS;
 
 /// The fields of `config.json` that matter here.
 #[derive(Debug, Deserialize)]
@@ -75,17 +76,23 @@ pub fn read(folder: &Path) -> Result<Imported> {
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let published: Published = serde_json::from_str(&text)
         .map_err(|e| Error::data(&path, format!("not a configuration of such a network: {e}")))?;
-    let config = configuration(&published, &path)?;
-    let kinds = [tokenizer::Kind::Bytes, tokenizer::Kind::Gpt2];
-    let known = kinds.map(|kind| Tokenizer::new(kind, &[]));
-    let tokenizer = known.into_iter().find(|tokenizer| tokenizer.vocabulary() == published.vocab_size);
-    let tokenizer = tokenizer.unwrap_or(Tokenizer::Numbers(published.vocab_size));
-    let mut model = Model::new(&config.spec(0, published.vocab_size), &mut Init::new(config.seed));
+    let tokenizer = match published.vocab_size {
+        256 => Tokenizer::Bytes,
+        50_257 => Tokenizer::Gpt2,
+        other => Tokenizer::Numbers(other),
+    };
+    let in_file = |error: Error| match error {
+        Error::Config { key, what } => Error::data(&path, format!("{key}: {what}")),
+        other => other,
+    };
+    let config = configuration(&published, tokenizer.name(), &path).map_err(in_file)?;
+    let spec = config.checked_spec(0, published.vocab_size).map_err(in_file)?;
+    let mut model = Model::new(&spec, &mut Init::new(config.seed));
     fill(&mut model, arrays(folder)?, &published, folder)?;
     Ok(Imported { config, model, tokenizer })
 }
 
-fn configuration(published: &Published, path: &Path) -> Result<Config> {
+fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<Config> {
     let refuse = |what: String| Err(Error::data(path, what));
     if published.hidden_act != "silu" {
         return refuse(format!("hidden_act is {}; only silu is known here", published.hidden_act));
@@ -93,6 +100,12 @@ fn configuration(published: &Published, path: &Path) -> Result<Config> {
     if !published.rope_scaling.is_null() {
         return refuse("rope_scaling is not known here".into());
     }
+    let whole = |key: &str, value: usize, most: usize| {
+        require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
+    };
+    whole("num_hidden_layers", published.num_hidden_layers, 1000)?;
+    whole("num_attention_heads", published.num_attention_heads, published.hidden_size.max(1))?;
+    whole("vocab_size", published.vocab_size, MOST_TOKENS)?;
     let every = published.expert_frequency.max(1);
     let experts: Vec<usize> = (0..published.num_hidden_layers)
         .map(|l| if l.is_multiple_of(every) { published.num_experts } else { 1 })
@@ -100,25 +113,23 @@ fn configuration(published: &Published, path: &Path) -> Result<Config> {
     let heads = published.num_attention_heads;
     let settings = [
         "dataset=guide".into(),
+        format!("tokenizer={tokenizer}"),
         "model=transformer".into(),
         "router=top-p".into(),
         "schedule=custom".into(),
         format!("experts={experts:?}"),
-        format!("mass={}", published.top_p_threshold),
+        format!("mass={:?}", published.top_p_threshold),
         format!("layers={}", published.num_hidden_layers),
         format!("width={}", published.hidden_size),
         format!("expert_hidden={}", published.intermediate_size),
         format!("heads={heads}"),
         format!("kv_heads={}", published.num_key_value_heads.unwrap_or(heads)),
         format!("sequence={}", published.max_position_embeddings),
-        format!("rms_eps={}", published.rms_norm_eps),
-        format!("rope_theta={}", published.rope_theta),
+        format!("rms_eps={:?}", published.rms_norm_eps),
+        format!("rope_theta={:?}", published.rope_theta),
         format!("tie={}", published.tie_word_embeddings),
     ];
-    Config::resolve(&Layers { set: settings.into(), ..Layers::default() }).map_err(|e| match e {
-        Error::Config { key, what } => Error::data(path, format!("{key}: {what}")),
-        other => other,
-    })
+    Config::resolve(&Layers { set: settings.into(), ..Layers::default() })
 }
 
 /// All arrays of all files in `folder`.

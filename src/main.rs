@@ -100,9 +100,14 @@ fn run(program: Program) -> anyhow::Result<()> {
                 (None, None) => cli::verify::run(&run, &options),
             }
         }
-        Verb::Eval { saved: Saved { run, checkpoint, json }, machine } => {
-            cli::eval::run(&run, &checkpoint, machine.dir.data_dir.as_deref(), machine.threads, json)
-        }
+        Verb::Eval { saved: Saved { run, checkpoint, json }, dataset, machine } => cli::eval::run(
+            &run,
+            &checkpoint,
+            dataset.as_deref(),
+            machine.dir.data_dir.as_deref(),
+            machine.threads,
+            json,
+        ),
         Verb::Analyse { saved: Saved { run, checkpoint, json }, kinds, machine } => {
             let (kinds, data_dir) = (kinds.as_deref(), machine.dir.data_dir.as_deref());
             cli::analyse::run(&run, &checkpoint, kinds, data_dir, machine.threads, json)
@@ -134,7 +139,8 @@ fn run(program: Program) -> anyhow::Result<()> {
             html,
             threads,
         } => {
-            let sampling = dynamoe::generate::Sampling { temperature, top_k, top_p, seed };
+            let below = usize::MAX;
+            let sampling = dynamoe::generate::Sampling { temperature, top_k, top_p, below, seed };
             let (show, cached) = (show.is_some(), !no_cache);
             let (prompt, html) = (prompt.as_deref(), html.as_deref());
             let options =

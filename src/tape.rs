@@ -130,6 +130,9 @@ impl<E: Elem> Tape<E> {
 
     /// Some rows of the parameter number `slot`, by rising number: the variable holds them alone, and so does its
     /// gradient. A table of which a step touches little then costs little.
+    ///
+    /// # Panics
+    /// If the parameter is on the tape with other rows.
     pub fn parameter_rows(
         &self,
         slot: usize,

@@ -781,7 +781,7 @@ fn a_text_is_learned_resumed_verified_continued_and_looked_at() {
     assert_eq!(sample(&["--no-cache", "--threads", "3"]), text);
     assert_ne!(sample(&["--seed", "2"]), text);
     let shown = json(&sample(&["--json", "--html", "page.html"]));
-    assert_eq!(shown["tokens"].as_array().unwrap().len(), 8 + 60 - 1);
+    assert_eq!(shown["tokens"].as_array().unwrap().len(), 8 + 60);
     assert_eq!(shown["tokens"][0]["experts"].as_array().unwrap().len(), 2);
     assert!(std::fs::read_to_string(folder.join("page.html")).unwrap().contains("experts\">T</span>"));
     assert!(sample(&["--show", "experts"]).contains("\u{1b}[30;48;2;"));
@@ -809,6 +809,33 @@ fn a_text_is_learned_resumed_verified_continued_and_looked_at() {
 }
 
 #[test]
+fn a_network_keeps_its_alphabet_when_its_text_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = "the cat sat on the mat and the dog lay on the rug\n\n".repeat(40);
+    std::fs::write(folder.join("text.txt"), &text).unwrap();
+    let set = ["--set", "tokenizer=chars", "--set", "sequence=16", "--max-steps", "20", "--quiet"];
+    let run = ["--dataset", "text.txt", "--out-dir", "run"];
+    success(folder, &[&["train", "--preset", "tiny"], &set[..], &run[..]].concat());
+    let scores = |expected_note: bool| {
+        let output = dynamoe(folder, &["eval", "run", "--json"]);
+        let note =
+            String::from_utf8(output.stderr).unwrap().contains("no longer what this network was trained on");
+        assert_eq!(note, expected_note);
+        number(&json(&String::from_utf8(output.stdout).unwrap()), "/perplexity")
+    };
+    let before = scores(false);
+    // A character before all others would shift them all by one in an alphabet made anew.
+    std::fs::write(folder.join("text.txt"), "#\n\n".to_string() + &text).unwrap();
+    let after = scores(true);
+    assert!((after / before - 1.0).abs() < 0.2, "{before} {after}");
+    std::fs::remove_file(folder.join("text.txt")).unwrap();
+    assert!(success(folder, &["inspect", "run"]).contains("18 tokens in the vocabulary"));
+    assert!(refusal(folder, &["eval", "run"]).contains("there is no file or folder `text.txt`, seen from"));
+    assert!(refusal(folder, &["sample", "run", "--prompt", "- a Zebra"]).contains("knows no \"-\""));
+}
+
+#[test]
 fn a_published_network_is_taken_over() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -819,6 +846,17 @@ fn a_published_network_is_taken_over() {
     let text =
         success(folder, &["sample", "run", "--prompt", "3 1 4", "--tokens", "5", "--temperature", "0"]);
     assert!(text.starts_with("3 1 4 ") && text.split_whitespace().count() == 8, "{text}");
+    let described = success(folder, &["inspect", "run"]);
+    assert!(described.contains("11 tokens in the vocabulary") && described.contains("2,377"), "{described}");
+    // The guide that its settings name is no text of numbers.
+    assert!(refusal(folder, &["eval", "run"]).contains("none of the 11 numbers"));
+    assert!(refusal(folder, &["sample", "run", "--prompt", "1 x"]).contains("knows no \"x\""));
+    assert!(refusal(folder, &["resume", "run"]).contains("an imported network has no training"));
+    std::fs::write(folder.join("numbers.txt"), "3 1 4 1 5 9 2 6 5 3 5 8 9 7 9 3 2 3 8 4\n".repeat(20))
+        .unwrap();
+    let scores = json(&success(folder, &["eval", "run", "--dataset", "numbers.txt", "--json"]));
+    assert!(number(&scores, "/perplexity") > 1.0);
+    assert!(refusal(folder, &["eval", "run", "--dataset", "digits"]).contains("this network is for text"));
     assert!(
         refusal(folder, &["import", "missing", "--out-dir", "other"])
             .contains("cannot read missing/config.json")

@@ -4,21 +4,25 @@
 //! - **spectral entropy** of the covariance of its outputs: `-sum p log p / log d` over the shares p of its
 //!   eigenvalues, 1 where all directions are used alike;
 //! - **curvature**: the trace of the loss's Hessian with respect to its outputs by Hutchinson probes,
-//!   `v (grad(h + e v) - grad(h - e v)) / 2e`, per image. Choices are frozen: an image whose experts change on the way
-//!   is left out of a probe;
+//!   `v (grad(h + e v) - grad(h - e v)) / 2e`, per image or token. Choices are frozen: one whose loss goes through
+//!   experts that change on the way is left out of a probe (with attention a token's gradient holds the losses of all
+//!   later tokens of its sequence, too);
 //! - **complexity**: `(C(in, out) - C(in)) / |out|` with deflate on 8-bit random projections, what the outputs add to
 //!   the inputs;
-//! - **noise-to-signal** of the gradients of its parameters over micro-batches: variance over squared mean.
+//! - **noise-to-signal** of the gradients of its parameters, attention's included, over micro-batches: variance over
+//!   squared mean.
 //!
 //! The signals are standardised across layers and averaged with equal weights.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
 use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
 
-use super::gradient_variance::{gradients, products, squared_mean, variance};
+use super::gradient_variance::gradients;
+use super::stats::covariance;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
@@ -65,18 +69,14 @@ pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<
     let outputs = outputs(model, &feed)?;
     let batches: Vec<&[u32]> =
         order.chunks_exact((MICRO_BATCHES.1 / one).max(1)).take(MICRO_BATCHES.0).collect();
-    let layers = outputs.len() - 1;
-    let mut profile = Vec::with_capacity(layers);
-    for l in 0..layers {
-        let part = format!("layers.{l}.");
-        let (gradients, _) =
-            gradients(&mut model.clone(), examples, &batches, |name| name.starts_with(&part))?;
-        let (products, all) = (products(&gradients), (0..batches.len()).collect::<Vec<_>>());
+    let noise = noise_to_signal(model, examples, &batches)?;
+    let mut profile = Vec::with_capacity(noise.len());
+    for (l, noise_to_signal) in noise.into_iter().enumerate() {
         profile.push(Diversity {
             spectral_entropy: spectral_entropy(&outputs[l + 1]),
             curvature: curvature(model, l + 1, &outputs[l + 1], (&targets, &feed.starts()), seed)?,
             complexity: complexity(&outputs[l], &outputs[l + 1], seed),
-            noise_to_signal: variance(&products, &all) / squared_mean(&products, &all),
+            noise_to_signal,
             score: 0.0,
         });
     }
@@ -87,6 +87,30 @@ pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<
         profile.iter_mut().zip(scores).for_each(|(layer, score)| layer.score += score / 4.0);
     }
     Ok(profile)
+}
+
+/// `V / |mean|^2` of each layer's gradients over micro-batches, with `V = (sum |g|^2 - |sum g|^2 / M) / (M - 1)`.
+fn noise_to_signal(model: &Model<f32>, examples: Examples, batches: &[&[u32]]) -> Result<Vec<f64>> {
+    let layers = model.spec().experts.len();
+    // For each layer the sum of squares, and the sum of each number by the name of its parameter.
+    let mut squares = vec![0.0; layers];
+    let mut sums = vec![BTreeMap::<String, Vec<f64>>::new(); layers];
+    gradients(&mut model.clone(), examples, batches, |_, name, gradient| {
+        let mut parts = name.split('.');
+        let Some("layers" | "attention") = parts.next() else { return };
+        let Some(l) = parts.next().and_then(|l| l.parse::<usize>().ok()) else { return };
+        let sum = sums[l].entry(name.into()).or_insert_with(|| vec![0.0; gradient.len()]);
+        for (sum, &g) in sum.iter_mut().zip(gradient) {
+            *sum += f64::from(g);
+            squares[l] += f64::from(g) * f64::from(g);
+        }
+    })?;
+    let count = batches.len() as f64;
+    let ratio = |(squares, sums): (&f64, &BTreeMap<String, Vec<f64>>)| {
+        let of_sum: f64 = sums.values().flatten().map(|sum| sum * sum).sum();
+        (squares - of_sum / count) / (count - 1.0) / (of_sum / (count * count))
+    };
+    Ok(squares.iter().zip(&sums).map(ratio).collect())
 }
 
 /// What goes into the first layer, and what comes out of each, (T, d).
@@ -112,22 +136,11 @@ pub(super) fn standardised(values: &[f64]) -> Vec<f64> {
 
 /// Entropy of the shares of the covariance's eigenvalues, over `log d`.
 fn spectral_entropy(h: &Arr<f32>) -> f64 {
-    let (tokens, width) = (h.shape()[0], h.shape()[1]);
+    let width = h.shape()[1];
     if width == 1 {
         return 0.0;
     }
-    let rows = || arr::data(h).chunks_exact(width);
-    let mean: Vec<f64> =
-        (0..width).map(|j| rows().map(|row| f64::from(row[j])).sum::<f64>() / tokens as f64).collect();
-    let centred: Vec<Vec<f64>> =
-        rows().map(|row| row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect()).collect();
-    let mut covariance = vec![vec![0.0; width]; width];
-    for row in &centred {
-        for (i, line) in covariance.iter_mut().enumerate() {
-            line.iter_mut().zip(row).for_each(|(c, v)| *c += row[i] * v);
-        }
-    }
-    let eigenvalues = eigenvalues(covariance);
+    let eigenvalues = eigenvalues(covariance(h));
     let total: f64 = eigenvalues.iter().map(|v| v.max(0.0)).sum();
     if total <= 0.0 {
         return 0.0;
@@ -175,8 +188,8 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
 /// The tokens' targets, and where sequences begin ([`Feed::starts`]).
 type Answers<'a> = (&'a [u32], &'a Arc<[usize]>);
 
-/// The gradient of each token's own loss with respect to the outputs `h` of layer number `first - 1`, and the choices
-/// of the layers from `first` on.
+/// The gradient of the sum of all tokens' losses with respect to the outputs `h` of layer number `first - 1`, and the
+/// choices of the layers from `first` on.
 fn gradient(
     model: &Model<f32>,
     first: usize,
@@ -192,14 +205,26 @@ fn gradient(
         h = y;
     }
     let loss = model.loss(h, targets)?.mean;
-    // The loss is a mean; each token's own is as many times that.
+    // The loss is a mean.
     let cotangent = arr::full(&loss.shape(), targets.len() as f32);
     Ok((tape.backward_from(loss, cotangent).wrt(start), routes))
+}
+
+/// Clears the tokens that have one that is not frozen after them in their sequence.
+fn until_a_change(frozen: &mut [bool], starts: &[usize]) {
+    for ends in starts.windows(2) {
+        let mut all = true;
+        for frozen in frozen[ends[0]..ends[1]].iter_mut().rev() {
+            all &= *frozen;
+            *frozen = all;
+        }
+    }
 }
 
 /// Mean over tokens and probes of `v H v`.
 fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, answers: Answers, seed: u64) -> Result<f64> {
     let (tokens, width) = (h.shape()[0], h.shape()[1]);
+    let looks_back = model.spec().text.is_some_and(|text| text.attention.is_some());
     let square: f64 = arr::data(h).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let step = PROBE_STEP * (square / h.len().max(1) as f64).sqrt().max(1e-12) as f32;
     let (mut sum, mut count) = (0.0, 0usize);
@@ -212,11 +237,16 @@ fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, answers: Answers, s
         };
         let (ahead, ahead_routes) = gradient(model, first, moved(step), answers)?;
         let (behind, behind_routes) = gradient(model, first, moved(-step), answers)?;
-        for t in 0..tokens {
-            let frozen = |(a, b): (&Arc<Routes>, &Arc<Routes>)| a.experts_of(t) == b.experts_of(t);
-            if !ahead_routes.iter().zip(&behind_routes).all(frozen) {
-                continue;
-            }
+        let mut frozen: Vec<bool> = (0..tokens)
+            .map(|t| {
+                let same = |(a, b): (&Arc<Routes>, &Arc<Routes>)| a.experts_of(t) == b.experts_of(t);
+                ahead_routes.iter().zip(&behind_routes).all(same)
+            })
+            .collect();
+        if looks_back {
+            until_a_change(&mut frozen, answers.1);
+        }
+        for t in (0..tokens).filter(|&t| frozen[t]) {
             let here = t * width..(t + 1) * width;
             let change = arr::data(&ahead)[here.clone()].iter().zip(&arr::data(&behind)[here.clone()]);
             sum += change
@@ -308,6 +338,13 @@ mod tests {
             1.618_899_858_9,
             max_relative = 1e-9
         );
+    }
+
+    #[test]
+    fn a_change_clears_what_comes_before_it_in_its_sequence() {
+        let mut frozen = [true, false, true, true, true, false];
+        until_a_change(&mut frozen, &[0, 4, 5, 6]);
+        assert_eq!(frozen, [false, false, true, true, true, false]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::optim;
 use crate::tape::{Mode, Tape};
 use crate::train::Examples;
 
-/// Micro-batches that the theorem is tried on.
-pub const MICRO_BATCHES: usize = 64;
+/// Micro-batches that the theorem is tried on; fewer only where there are fewer examples.
+const MICRO_BATCHES: usize = 64;
 /// Images, or about as many tokens, of one.
 const BATCH: usize = 32;
 /// Resamples of the bootstrap.
@@ -27,6 +27,9 @@ const RESAMPLES: usize = 2000;
 /// Both variances.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
+    /// Micro-batches that it was tried on.
+    #[serde(default = "as_asked")]
+    pub micro_batches: usize,
     /// Experts per image in each layer where the number was fixed.
     pub fixed_k: Vec<usize>,
     /// Mean number in each layer, over the same micro-batches, where it varies.
@@ -41,40 +44,48 @@ pub struct Comparison {
     pub interval: (f64, f64),
 }
 
-/// Compares on micro-batches of `images`; none where the router's number of experts cannot be fixed, where the fixed
+/// Results of before the number was written down have the full one.
+fn as_asked() -> usize {
+    MICRO_BATCHES
+}
+
+/// Compares on micro-batches of `examples`; none where the router's number of experts cannot be fixed, where the fixed
 /// one has no variance, or for too few images.
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.
 pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Option<Comparison>> {
     let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(examples.len());
-    let size = (BATCH / examples.rows_of_one()).max(1);
+    let size = (BATCH / examples.rows_of_one()).min(examples.len() / MICRO_BATCHES).max(1);
     let batches: Vec<&[u32]> = order.chunks_exact(size).take(MICRO_BATCHES).collect();
     let mut model = model.clone();
     if batches.len() < 2 || !model.clone().fix(&vec![1; model.spec().experts.len()]) {
         return Ok(None);
     }
     let of_routers = |name: &str| name.contains(".router.");
-    let (dynamic, mean_k) = gradients(&mut model, examples, &batches, of_routers)?;
+    let (dynamic, mean_k) = gradients_of(&mut model, examples, &batches, of_routers)?;
     let fixed_k: Vec<usize> = mean_k.iter().map(|k| k.round().max(1.0) as usize).collect();
     model.fix(&fixed_k);
-    let (fixed, _) = gradients(&mut model, examples, &batches, of_routers)?;
+    let (fixed, _) = gradients_of(&mut model, examples, &batches, of_routers)?;
     let products = [products(&dynamic), products(&fixed)];
     let all: Vec<usize> = (0..batches.len()).collect();
     let [dynamic, fixed] = [0, 1].map(|i| variance(&products[i], &all));
     let mut random = Stream::new(seed, Purpose::Check, 2, 0).generator();
     let mut ratios: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
+        .filter_map(|_| {
             let sample: Vec<usize> = all.iter().map(|_| random.bounded(all.len() as u32) as usize).collect();
-            variance(&products[0], &sample) / variance(&products[1], &sample)
+            // All of a sample may be one micro-batch, which does not vary.
+            let ratio = variance(&products[0], &sample) / variance(&products[1], &sample);
+            ratio.is_finite().then_some(ratio)
         })
         .collect();
-    if fixed <= 0.0 {
+    if fixed <= 0.0 || ratios.is_empty() {
         return Ok(None);
     }
     ratios.sort_by(f64::total_cmp);
     let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64).round() as usize];
     Ok(Some(Comparison {
+        micro_batches: batches.len(),
         fixed_k,
         mean_k,
         dynamic,
@@ -85,14 +96,31 @@ pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Opti
 }
 
 /// The gradient of the parameters that `of` names, for each micro-batch, and the mean number of experts of each layer.
-pub(super) fn gradients(
+fn gradients_of(
     model: &mut Model<f32>,
     examples: Examples,
     batches: &[&[u32]],
     of: impl Fn(&str) -> bool,
 ) -> Result<(Vec<Vec<f32>>, Vec<f64>)> {
-    let (mut all, mut k) = (Vec::new(), vec![0.0; model.spec().experts.len()]);
-    for batch in batches {
+    let mut all = vec![Vec::new(); batches.len()];
+    let mean_k = gradients(model, examples, batches, |m, name, gradient| {
+        if of(name) {
+            all[m].extend_from_slice(gradient);
+        }
+    })?;
+    Ok((all, mean_k))
+}
+
+/// Shows `see` the gradient of every parameter for each micro-batch, with the batch's number and the parameter's name;
+/// the mean number of experts of each layer.
+pub(super) fn gradients(
+    model: &mut Model<f32>,
+    examples: Examples,
+    batches: &[&[u32]],
+    mut see: impl FnMut(usize, &str, &[f32]),
+) -> Result<Vec<f64>> {
+    let mut k = vec![0.0; model.spec().experts.len()];
+    for (m, batch) in batches.iter().enumerate() {
         let tape = Tape::new(Mode::Train);
         let (feed, targets) = examples.batch(batch);
         let (h, layers) = model.hidden(&tape, &feed, Phase::Train { seed: None, step: 0 })?;
@@ -101,20 +129,17 @@ pub(super) fn gradients(
         for (k, layer) in k.iter_mut().zip(&layers) {
             *k += layer.routes.len() as f64 / (targets.len() * batches.len()) as f64;
         }
-        let (mut kept, mut gradients) = (Vec::new(), gradients.iter());
+        let mut gradients = gradients.iter();
         for_each_param(model, |name, _| {
             let gradient = gradients.next().expect("one gradient per parameter");
-            if of(name) {
-                kept.extend_from_slice(arr::data(&gradient.values));
-            }
+            see(m, name, arr::data(&gradient.values));
         });
-        all.push(kept);
     }
-    Ok((all, k))
+    Ok(k)
 }
 
 /// All scalar products of the gradients with one another.
-pub(super) fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
+fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let product =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     gradients.iter().map(|a| gradients.iter().map(|b| product(a, b)).collect()).collect()
@@ -122,17 +147,11 @@ pub(super) fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
 
 /// `1/(M-1) sum |g_m - mean|^2` over the gradients that `sample` names, from their products:
 /// `sum |g|^2 - |sum g|^2 / M`.
-pub(super) fn variance(products: &[Vec<f64>], sample: &[usize]) -> f64 {
+fn variance(products: &[Vec<f64>], sample: &[usize]) -> f64 {
     let count = sample.len() as f64;
     let squares: f64 = sample.iter().map(|&i| products[i][i]).sum();
     let of_sum: f64 = sample.iter().flat_map(|&i| sample.iter().map(move |&j| products[i][j])).sum();
     (squares - of_sum / count) / (count - 1.0)
-}
-
-/// `|mean|^2` of the gradients that `sample` names, from their products.
-pub(super) fn squared_mean(products: &[Vec<f64>], sample: &[usize]) -> f64 {
-    let count = sample.len() as f64;
-    sample.iter().flat_map(|&i| sample.iter().map(move |&j| products[i][j])).sum::<f64>() / (count * count)
 }
 
 #[cfg(test)]

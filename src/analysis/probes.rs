@@ -14,6 +14,7 @@
 use serde::Serialize;
 
 use super::diversity::{Diversity, standardised};
+use super::stats::covariance;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::nn::{Model, Phase};
@@ -134,19 +135,9 @@ fn divergence_bits(a: &[f32], b: &[f32]) -> f64 {
 
 /// `(tr S)^2 / tr S^2` of the covariance S of the rows, 1 to as many as rows are wide.
 fn participation(h: &Arr<f32>) -> f64 {
-    let (count, width) = (h.shape()[0] as f64, h.shape()[1]);
-    let rows = || arr::data(h).chunks_exact(width);
-    let mean: Vec<f64> =
-        (0..width).map(|j| rows().map(|row| f64::from(row[j])).sum::<f64>() / count).collect();
-    let mut covariance = vec![0.0; width * width];
-    for row in rows() {
-        let centred: Vec<f64> = row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect();
-        for (line, v) in covariance.chunks_exact_mut(width).zip(&centred) {
-            line.iter_mut().zip(&centred).for_each(|(c, w)| *c += v * w);
-        }
-    }
-    let trace: f64 = (0..width).map(|j| covariance[j * width + j]).sum();
-    let of_square: f64 = covariance.iter().map(|c| c * c).sum();
+    let covariance = covariance(h);
+    let trace: f64 = covariance.iter().enumerate().map(|(i, row)| row[i]).sum();
+    let of_square: f64 = covariance.iter().flatten().map(|c| c * c).sum();
     if of_square > 0.0 { trace * trace / of_square } else { 0.0 }
 }
 

@@ -1,4 +1,4 @@
-//! `dynamoe analyse`: which experts a trained network uses, for which images, and how many.
+//! `dynamoe analyse`: which experts a trained network uses, for which images or tokens, and how many.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::run::{on_threads, open};
 use super::text::{self, grouped, print, table};
 use crate::analysis::diversity::{self, Diversity};
-use crate::analysis::gradient_variance::{self, Comparison, MICRO_BATCHES};
+use crate::analysis::gradient_variance::{self, Comparison};
 use crate::analysis::kinds::{self, Kind};
 use crate::analysis::probes::{self, Probes};
 use crate::analysis::stats::Correlation;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::files;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, mean_active};
-use crate::train::{Examples, Input, examples};
+use crate::train::{Examples, Input};
 
 /// The folder in a run's folder that the pictures and the numbers go to.
 const FOLDER: &str = "analysis";
@@ -28,6 +28,8 @@ const FOLDER: &str = "analysis";
 /// What `--json` prints, and what `analysis.json` holds.
 #[derive(Serialize)]
 struct Report {
+    #[serde(skip)]
+    is_text: bool,
     router: String,
     parameters: usize,
     active_flops_per_token: f64,
@@ -45,7 +47,7 @@ struct Report {
     recommended_experts: Vec<usize>,
 }
 
-/// Looks at the run's network on every test image, prints what it found and writes pictures into the run's folder.
+/// Looks at the run's network on its test images or on the first thousands of its test tokens, prints what it found and writes pictures into the run's folder.
 ///
 /// # Errors
 /// A run or data set that is missing or damaged, a full disk.
@@ -59,7 +61,14 @@ pub fn run(
 ) -> Result<()> {
     let report = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
-        let data = examples::load(&trained.config, data_dir)?;
+        let kinds = match (&trained.input, kinds) {
+            (Input::Images(_), Some(_)) => {
+                return Err(Error::config("kinds", "is for networks for text; this one is for images").into());
+            }
+            (Input::Images(_), None) => None,
+            (Input::Text(text), path) => Some((&text.tokenizer, kinds::read(path)?)),
+        };
+        let data = trained.data(None, data_dir)?;
         let standardize = trained.input.standardize()?;
         let [train, test] = [Examples::train(&data, &standardize), Examples::test(&data, &standardize)];
         let (_, records) = evaluate(&trained.model, test)?;
@@ -70,19 +79,18 @@ pub fn run(
         let diversity = diversity::profile(&trained.model, train, seed)?;
         let attention = probes::probe(&trained.model, test)?;
         let scores = probes::joint_scores(&diversity, &attention);
-        let kinds = match (&trained.input, kinds) {
-            (Input::Text(text), path) => {
-                kinds::compare(&trained.model, &text.tokenizer, &kinds::read(path)?)?
-            }
-            (Input::Images(_), None) => Vec::new(),
-            (Input::Images(_), Some(_)) => {
-                return Err(Error::config("kinds", "is for networks for text; this one is for images").into());
-            }
+        let kinds = match kinds {
+            Some((tokenizer, texts)) => kinds::compare(&trained.model, tokenizer, &texts)?,
+            None => Vec::new(),
         };
-        let Config { experts_min: min, experts_max: max, .. } = trained.config;
         let spec = trained.model.spec();
+        let Config { experts_min, experts_max, .. } = trained.config;
+        // A list of one's own may go beyond the bounds of the schedules.
+        let min = spec.experts.iter().fold(experts_min, |least, &e| least.min(e));
+        let max = spec.experts.iter().fold(experts_max, |most, &e| most.max(e));
         let budget = spec.experts.iter().sum();
         Ok(Report {
+            is_text: matches!(trained.input, Input::Text(_)),
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
@@ -114,7 +122,7 @@ pub fn run(
 fn describe(report: &Report) -> String {
     let Report { router, parameters, active_flops_per_token, usage, gradient_variance, .. } = report;
     let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
-    let things = if report.kinds.is_empty() { "images" } else { "tokens" };
+    let things = if report.is_text { "tokens" } else { "images" };
     format!(
         "{} test {things}, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}\n{}",
         grouped(usage.images),
@@ -171,8 +179,9 @@ fn difficulty(difficulty: &Difficulty, names: &[String], things: &str) -> String
     let class = |(name, group): (&String, &Group)| {
         vec![name.clone(), group.images.to_string(), format!("{:.4}", group.loss), format!("{:.2}", group.k)]
     };
+    let seen = names.iter().zip(classes).filter(|(_, group)| group.images > 0);
     let head = ["class", things, "loss", "experts"].map(String::from).to_vec();
-    let rows: Vec<_> = std::iter::once(head).chain(names.iter().zip(classes).map(class)).collect();
+    let rows: Vec<_> = std::iter::once(head).chain(seen.map(class)).collect();
     format!(
         "{verdict}: rank correlation of k with loss {}, with the margin {}\n\
          the easiest tenth gets {easy:.2} experts over all layers, the hardest {hard:.2}\n\n{}",
@@ -248,7 +257,7 @@ fn signals(layers: &[Diversity]) -> String {
 }
 
 fn variance(comparison: &Comparison) -> String {
-    let Comparison { fixed_k, mean_k, ratio, interval: (low, high), .. } = comparison;
+    let Comparison { micro_batches, fixed_k, mean_k, ratio, interval: (low, high), .. } = comparison;
     let list = mean_k.iter().map(|k| format!("{k:.2}")).collect::<Vec<_>>().join(", ");
     let verdict = match (*low > 1.0, *high < 1.0) {
         (true, _) => "larger",
@@ -256,7 +265,7 @@ fn variance(comparison: &Comparison) -> String {
         _ => "not told apart",
     };
     format!(
-        "\nvariance of the gates' gradients over {MICRO_BATCHES} micro-batches, with {list} experts on average against \
+        "\nvariance of the gates' gradients over {micro_batches} micro-batches, with {list} experts on average against \
          {fixed_k:?} fixed:\nratio {ratio:.3} ({low:.3} to {high:.3}), {verdict}\n"
     )
 }

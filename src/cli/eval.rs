@@ -10,9 +10,9 @@ use super::text::{layers, print};
 use crate::analysis::bigram;
 use crate::data::Dataset;
 use crate::error::Error;
+use crate::train::Examples;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
-use crate::train::{Examples, examples};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,20 +29,21 @@ struct Evaluation {
     layers: Vec<LayerRecord>,
 }
 
-/// Scores the run's network and prints loss, accuracy and expert usage.
+/// Scores the run's network, on its own data set or on `dataset`, and prints loss, accuracy and expert usage.
 ///
 /// # Errors
 /// A run or data set that is missing or damaged.
 pub fn run(
     run: &Path,
     checkpoint: &str,
+    dataset: Option<&str>,
     data_dir: Option<&Path>,
     threads: Option<usize>,
     json: bool,
 ) -> Result<()> {
     let evaluation = on_threads(threads, || {
         let trained = open(run, checkpoint)?;
-        let data = examples::load(&trained.config, data_dir)?;
+        let data = trained.data(dataset, data_dir)?;
         let standardize = trained.input.standardize()?;
         let (scores, layers) = evaluate(&trained.model, Examples::test(&data, &standardize))?;
         if !scores.test_loss.is_finite() {

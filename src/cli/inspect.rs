@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::text::{grouped, print, table};
 use crate::config::{Config, Layers, PRESETS, TRANSFORMERS};
-use crate::data::text::tokenizer::{self, Tokenizer};
+use crate::data::text::{Kind, Tokenizer};
 use crate::data::{self, catalog};
 use crate::error::{Error, nearest};
 use crate::kernels::attention::Heads;
 use crate::nn::router::{Rule, Sees};
 use crate::nn::spec::{Attention, Spec, Text};
-use crate::train::{Input, examples};
+use crate::train::run_folder::RunFolder;
+use crate::train::{Input, checkpoint, examples};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -59,22 +60,44 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
     Ok(Config::resolve(&Layers { file: Some(&file), set, ..Layers::default() })?)
 }
 
+/// What the network of the run `target` takes, if it is one and has begun.
+fn input(target: &Path) -> Result<Option<Input>> {
+    if !target.is_dir() {
+        return Ok(None);
+    }
+    let (folder, _) = RunFolder::open(target)?;
+    match folder.has_checkpoint() {
+        true => Ok(Some(checkpoint::load(&folder.last())?.progress.input)),
+        false => Ok(None),
+    }
+}
+
+/// Numbers in an image, or none, and classes, or tokens of the vocabulary.
+fn sizes(config: &Config) -> Result<(usize, usize)> {
+    if !data::is_text(&config.dataset) {
+        let entry = catalog::entry(&config.dataset)?;
+        return Ok((entry.shape.iter().product(), entry.classes));
+    }
+    Ok(match config.tokenizer {
+        // How many there are, only the text can tell.
+        Kind::Chars | Kind::Numbers => (0, Input::of(&examples::load(config, None)?).classes()),
+        kind => (0, Tokenizer::new(kind, &[]).vocabulary()),
+    })
+}
+
 /// Prints layers, experts, parameters and active FLOPs per token.
 ///
 /// # Errors
 /// A target that is none, and settings that cannot be.
 pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
+    // What is asked to be otherwise is no longer what the run's checkpoint holds.
+    let trained = if set.is_empty() { target.map_or(Ok(None), input)? } else { None };
     let config = configuration(target, set)?;
-    let (inputs, classes) = match (data::is_text(&config.dataset), config.tokenizer) {
-        (false, _) => {
-            let entry = catalog::entry(&config.dataset)?;
-            (entry.shape.iter().product(), entry.classes)
-        }
-        // How many characters there are, only the text can tell.
-        (true, tokenizer::Kind::Chars) => (0, Input::of(&examples::load(&config, None)?).classes()),
-        (true, kind) => (0, Tokenizer::new(kind, &[]).vocabulary()),
+    let (inputs, classes) = match trained {
+        Some(input) => (input.features(), input.classes()),
+        None => sizes(&config)?,
     };
-    let spec = config.spec(inputs, classes);
+    let spec = config.checked_spec(inputs, classes)?;
     let inspection = inspect(&config, &spec);
     if json {
         return print(&(serde_json::to_string_pretty(&inspection)? + "\n"));

@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::Config;
+use crate::data::Dataset;
 use crate::error::Error;
 use crate::kernels::par;
 use crate::nn::{Init, Model};
-use crate::train::Input;
-use crate::train::checkpoint;
 use crate::train::run_folder::RunFolder;
+use crate::train::{Input, checkpoint, examples};
 
 /// A bar over `steps` steps with rate and time left, if it may talk and somebody is there to see it.
 pub fn steps_bar(steps: u64, talk: bool) -> ProgressBar {
@@ -85,6 +85,8 @@ pub struct Trained {
     pub model: Model<f32>,
     /// Steps it was trained for.
     pub steps: u64,
+    /// [`Dataset::digest`] of what it was trained on; nothing where that is elsewhere.
+    data_digest: String,
 }
 
 /// Opens a run's network from one of its checkpoints: `last`, `best` or `step-N`.
@@ -97,7 +99,27 @@ pub fn open(run: &Path, checkpoint: &str) -> Result<Trained> {
     let saved = checkpoint::load(&folder)?;
     saved.check_config(&config, run)?;
     let input = saved.progress.input.clone();
-    let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
+    let spec = config.checked_spec(input.features(), input.classes())?;
+    let mut model = Model::new(&spec, &mut Init::new(config.seed));
     saved.restore(&mut model, &folder)?;
-    Ok(Trained { config, input, model, steps: saved.progress.step })
+    let progress = saved.progress;
+    Ok(Trained { config, input, model, steps: progress.step, data_digest: progress.data_digest })
+}
+
+impl Trained {
+    /// The run's data set, or the one called `dataset`; text in the tokens that this network knows. Says so on standard
+    /// error where the run's own is no longer what it was trained on.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, images for a network for text or the other way round.
+    pub fn data(&self, dataset: Option<&str>, data_dir: Option<&Path>) -> Result<Dataset> {
+        let config =
+            Config { dataset: dataset.unwrap_or(&self.config.dataset).into(), ..self.config.clone() };
+        let data = examples::load_as(&config, &self.input, data_dir)?;
+        let is_known = !self.data_digest.is_empty() && dataset.is_none();
+        if is_known && data.digest() != self.data_digest {
+            eprintln!("note: {} is no longer what this network was trained on", config.dataset);
+        }
+        Ok(data)
+    }
 }

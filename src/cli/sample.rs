@@ -40,7 +40,7 @@ pub struct Options<'a> {
 #[derive(Serialize)]
 struct Sample {
     text: String,
-    /// Every token of prompt and text but the last, which the network has not read.
+    /// Every token of prompt and text.
     tokens: Vec<Step>,
     tokens_per_second: f64,
 }
@@ -59,22 +59,26 @@ pub fn run(run: &Path, checkpoint: &str, options: &Options) -> Result<()> {
         };
         let tokenizer = input.tokenizer.clone();
         let prompt = match options.prompt {
-            Some(text) => tokenizer.encode(text),
+            Some(text) => known(&tokenizer, text)?,
             // A text begins after the end of another, or on a new line.
             None => tokenizer.end_of_text().map_or_else(|| tokenizer.encode("\n"), |end| vec![end]),
         };
+        let sampling = Sampling { below: tokenizer.readable(), ..options.sampling };
         let begins = if options.prompt.is_some() { 0 } else { prompt.len() };
         let mut writer = Writer::new(&trained.model, &prompt, trained.config.sequence, options.cached)?;
         let (mut read, mut ids, mut stream) = (Vec::new(), prompt.clone(), Stream::new(&tokenizer, options));
         stream.write(&prompt[begins..])?;
         let start = Instant::now();
         for _ in 0..options.tokens {
-            let id = writer.next(&options.sampling, &mut |step| read.push(step))?;
+            let id = writer.next(&sampling, &mut |step| read.push(step))?;
             stream.write(&[id])?;
             ids.push(id);
         }
         let tokens_per_second = options.tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
         stream.end()?;
+        if options.json || options.show || options.html.is_some() {
+            writer.finish(&mut |step| read.push(step))?;
+        }
         let text = tokenizer.decode(&ids[begins..]);
         Ok((Sample { text, tokens: read.split_off(begins.min(read.len())), tokens_per_second }, tokenizer))
     })?;
@@ -93,6 +97,14 @@ pub fn run(run: &Path, checkpoint: &str, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The tokens of a prompt.
+fn known(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    match tokenizer.unknown(text) {
+        None => Ok(tokenizer.encode(text)),
+        Some(piece) => Err(Error::config("prompt", format!("this network knows no {piece:?}")).into()),
+    }
+}
+
 /// Prints tokens as soon as their bytes are whole characters.
 struct Stream<'a> {
     tokenizer: &'a Tokenizer,
@@ -108,13 +120,13 @@ impl<'a> Stream<'a> {
     fn write(&mut self, ids: &[u32]) -> Result<()> {
         self.pending.extend(ids.iter().flat_map(|&id| self.tokenizer.piece(id)));
         let whole = whole_characters(&self.pending);
-        let text = String::from_utf8_lossy(&self.pending[..whole]).into_owned();
+        let text = shown(&self.pending[..whole]);
         self.pending.drain(..whole);
         self.print(&text)
     }
 
     fn end(&mut self) -> Result<()> {
-        let text = String::from_utf8_lossy(&self.pending).into_owned() + "\n";
+        let text = shown(&self.pending) + "\n";
         self.print(&text)
     }
 
@@ -126,6 +138,12 @@ impl<'a> Stream<'a> {
         std::io::stdout().flush().ok();
         Ok(())
     }
+}
+
+/// Bytes as text; what is no text, and what would command a terminal, is replaced.
+fn shown(bytes: &[u8]) -> String {
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    String::from_utf8_lossy(bytes).replace(commands, "\u{fffd}")
 }
 
 /// How many of the bytes can be shown now: all but the beginning of a character at their end.
@@ -154,6 +172,14 @@ fn share(count: usize, least: usize, most: usize) -> f64 {
     if most > least { (count - least) as f64 / (most - least) as f64 } else { 0.0 }
 }
 
+/// What the colours say.
+fn legend(least: usize, most: usize) -> String {
+    match least == most {
+        true => format!("Each token used {least} experts over all layers."),
+        false => format!("Experts of a token over all layers: {least} (white) to {most} (orange)."),
+    }
+}
+
 /// Dark text on white for the least experts to orange for the most.
 fn shade(share: f64) -> [u8; 3] {
     [(255.0, 255.0), (255.0, 150.0), (255.0, 50.0)].map(|(from, to)| (from + share * (to - from)) as u8)
@@ -163,13 +189,18 @@ fn shade(share: f64) -> [u8; 3] {
 /// tokens.
 fn pieces(tokens: &[Step], tokenizer: &Tokenizer) -> Vec<(String, usize)> {
     let (counts, ..) = counts(tokens);
+    let last = counts.last().copied();
     let (mut out, mut pending) = (Vec::new(), Vec::new());
     for (step, count) in tokens.iter().zip(counts) {
         pending.extend(tokenizer.piece(step.id));
         if whole_characters(&pending) == pending.len() {
-            out.push((String::from_utf8_lossy(&pending).into_owned(), count));
+            out.push((shown(&pending), count));
             pending.clear();
         }
+    }
+    // The text may end within a character.
+    if let (false, Some(count)) = (pending.is_empty(), last) {
+        out.push((shown(&pending), count));
     }
     out
 }
@@ -186,7 +217,7 @@ fn coloured(tokens: &[Step], tokenizer: &Tokenizer) -> String {
             text += &format!("\x1b[30;48;2;{r};{g};{b}m{line}\x1b[0m{end}");
         }
     }
-    format!("{text}\n\nexperts of a token over all layers: {least} (white) to {most} (orange)\n")
+    format!("{text}\n\n{}\n", legend(least, most))
 }
 
 /// As a page.
@@ -203,8 +234,8 @@ fn html(tokens: &[Step], tokenizer: &Tokenizer) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Experts by token</title>\n\
          <style>body{{font:16px/1.6 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#222}}\
          pre{{font:inherit;white-space:pre-wrap}}</style>\n</head>\n<body>\n\
-         <p>Experts of a token over all layers: {least} (white) to {most} (orange).</p>\n\
-         <pre>{text}</pre>\n</body>\n</html>\n"
+         <p>{}</p>\n<pre>{text}</pre>\n</body>\n</html>\n",
+        legend(least, most)
     )
 }
 
@@ -235,6 +266,8 @@ mod tests {
         assert!(page.contains("rgb(255,255,255)\" title=\"2 experts\">&lt;</span>"), "{page}");
         assert!(page.contains("rgb(255,150,50)\" title=\"4 experts\">\n</span>"), "{page}");
         assert!(page.contains("title=\"3 experts\">ä</span>"), "{page}");
+        let page = html(&steps()[..3], &Tokenizer::Bytes);
+        assert!(page.contains("title=\"2 experts\">\u{fffd}</span>"), "{page}");
         let text = coloured(&steps(), &Tokenizer::Bytes);
         assert!(
             text.starts_with("\x1b[30;48;2;255;255;255m<\x1b[0m\x1b[30;48;2;255;150;50m\x1b[0m\n"),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::text::{print, table};
 use crate::data::text::{self, Kind, Tokenizer};
+use crate::error::Error;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -33,7 +34,7 @@ struct Token {
 /// that of the text itself.
 ///
 /// # Errors
-/// A file or an input that cannot be read or is not UTF-8.
+/// A file or an input that cannot be read or is not UTF-8; anything but numbers where they are the tokens.
 pub fn run(text: Option<String>, file: Option<&Path>, tokenizer: Kind, json: bool) -> Result<()> {
     let text = match (text, file) {
         (Some(text), _) => text,
@@ -41,7 +42,11 @@ pub fn run(text: Option<String>, file: Option<&Path>, tokenizer: Kind, json: boo
         (None, None) => std::io::read_to_string(std::io::stdin())
             .map_err(|error| anyhow!("cannot read standard input: {error}"))?,
     };
-    let tokens = tokens(&text, &Tokenizer::new(tokenizer, std::slice::from_ref(&text)));
+    let tokenizer = Tokenizer::new(tokenizer, std::slice::from_ref(&text));
+    if let Some(piece) = tokenizer.unknown(&text) {
+        return Err(Error::config("text", format!("{piece:?} is no number")).into());
+    }
+    let tokens = tokens(&text, &tokenizer);
     if json {
         return print(&(serde_json::to_string_pretty(&tokens)? + "\n"));
     }

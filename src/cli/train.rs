@@ -10,9 +10,10 @@ use crate::analysis::learned;
 use crate::config::{Config, Layers, Network};
 use crate::data::Dataset;
 use crate::error::Error;
+use crate::train::learner::steps_per_epoch;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Control, Input, Start, examples, train};
+use crate::train::{Control, Input, Start, checkpoint, examples, train};
 
 /// The flags that `dynamoe train` and `dynamoe resume` share.
 #[derive(Debug)]
@@ -61,6 +62,12 @@ pub fn resume(path: &Path, how: &How) -> Result<()> {
     let folder = folder.locked()?;
     if folder.is_finished() {
         return Err(Error::data(path, "this run is finished; see its summary.json").into());
+    }
+    if folder.has_checkpoint() {
+        let saved = checkpoint::load(&folder.checkpoint(how.start.checkpoint))?;
+        if saved.progress.data_digest.is_empty() {
+            return Err(Error::data(path, "an imported network has no training that could go on").into());
+        }
     }
     let summary = on_threads(how.threads, || {
         let data = examples::load(&config, how.data_dir)?;
@@ -126,9 +133,12 @@ fn watched(config: &Config, data: &Dataset, folder: &RunFolder, how: &How) -> Re
     let talk = how.talks();
     let stop = stop_on_ctrl_c()?;
     let bar = steps_bar(0, talk);
+    let per_epoch = steps_per_epoch(config, data);
     let mut on_step = |step: &StepRecord, total: u64| {
         bar.set_length(total);
-        bar.set_message(format!("epoch {}  loss {:.4}", step.epoch, step.loss));
+        let ends = step.step == total || step.step.is_multiple_of(per_epoch);
+        let then = if ends { ", evaluating" } else { "" };
+        bar.set_message(format!("epoch {}  loss {:.4}{then}", step.epoch, step.loss));
         bar.set_position(step.step);
     };
     let mut on_epoch = |epoch: &EpochRecord| {

@@ -270,7 +270,7 @@ fn conditions(options: &Options) -> Result<Vec<Condition>> {
     };
     ensure!(
         options.batches.iter().flatten().all(|&batch| batch > 0),
-        "setting batches: 0 is impossible; a batch has at least 1 image"
+        "setting batches: 0 is impossible; it must be 1 or more"
     );
     threads.iter().try_for_each(|&count| check_threads(count))?;
     let pairs = profiles.iter().flat_map(|&profile| threads.iter().map(move |&t| (t, profile)));

@@ -208,7 +208,9 @@ pub struct Gradients<'a, E> {
 pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[usize], out: Gradients<E>) {
     let Forward { q, k, v, y, log_sums } = saved;
     let (per_group, width, scale) = (heads.per_group(), heads.width, heads.scale());
-    let sequences: Vec<Block> = sequences(Starts { queries: starts, keys: starts }).collect();
+    // An empty one has no rows to share out.
+    let sequences: Vec<Block> =
+        sequences(Starts { queries: starts, keys: starts }).filter(|sequence| sequence.count > 0).collect();
     let out = (
         Parts::new(out.q, heads.groups, per_group * width),
         Parts::new(out.k, heads.groups, width),

@@ -90,7 +90,7 @@ impl<E: Elem> SelfAttention<E> {
         let sequence = |ends: &[usize]| {
             let n = ends[1] - ends[0];
             let mut all = arr::zeros(&[count, n, n]);
-            for (i, row) in arr::data_mut(&mut all).chunks_exact_mut(n).enumerate() {
+            for (i, row) in arr::data_mut(&mut all).chunks_exact_mut(n.max(1)).enumerate() {
                 let (head, at) = (i / n, i % n);
                 let query = &q[(ends[0] + at) * q_row + head * width..][..width];
                 let scores: Vec<E> = (0..=at)

@@ -23,6 +23,9 @@ impl<E: Elem> Embedding<E> {
     ///
     /// # Errors
     /// Ids that are not in the vocabulary.
+    ///
+    /// # Panics
+    /// Not `alone` after all: other rows of the table are on the tape.
     pub fn forward<'t>(&self, tape: &'t Tape<E>, ids: &[u32], alone: bool) -> Result<Var<'t, E>> {
         if !alone || tape.mode() == Mode::Infer || ids.iter().any(|&id| id as usize >= self.rows()) {
             return embed(self.table.on(tape), ids);

@@ -107,6 +107,9 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// A feed of another kind or size than the network takes.
+    ///
+    /// # Panics
+    /// Two texts of different tokens on one tape that records.
     pub fn start<'t>(&self, tape: &'t Tape<E>, feed: &Feed<E>) -> Result<Var<'t, E>> {
         match (&self.stem, feed) {
             (Stem::Images(input), Feed::Images(images)) => input.forward(tape.constant(images.clone())),
@@ -138,6 +141,9 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// A feed of another kind or size than the network takes.
+    ///
+    /// # Panics
+    /// Two texts of different tokens on one tape that records.
     pub fn hidden<'t>(
         &self,
         tape: &'t Tape<E>,

@@ -106,7 +106,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
     let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
     let input = &header.progress.input;
     if !input.is_possible() {
-        return Err(broken(format!("impossible images: {input:?}")));
+        return Err(broken(format!("impossible images or tokens: {input:?}")));
     }
     let arrays = tensors.into_iter().map(|(name, tensor)| match tensor.to_f32() {
         Some(array) => Ok((name, array)),

@@ -1,5 +1,7 @@
 //! Loss, accuracy and expert usage on a split, without noise.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::examples::Examples;
 use super::metrics::{LayerRecord, Scores, perplexity};
 use crate::error::Result;
@@ -12,9 +14,24 @@ use crate::tape::{Mode, Tape};
 /// # Errors
 /// Examples of another kind or size than the model takes.
 pub fn evaluate(model: &Model<f32>, examples: Examples) -> Result<(Scores, Vec<LayerRecord>)> {
+    Ok(evaluate_until(model, examples, &AtomicBool::new(false))?.expect("nothing stops it"))
+}
+
+/// The same; none once `stop` is set.
+///
+/// # Errors
+/// Examples of another kind or size than the model takes.
+pub fn evaluate_until(
+    model: &Model<f32>,
+    examples: Examples,
+    stop: &AtomicBool,
+) -> Result<Option<(Scores, Vec<LayerRecord>)>> {
     let (mut loss, mut right, mut count) = (0.0, 0, 0);
     let mut usage: Vec<Usage> = vec![Usage::default(); model.spec().experts.len()];
     for (feed, targets) in examples.batches() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let tape = Tape::new(Mode::Infer);
         let (h, dispatch) = model.hidden(&tape, &feed, Phase::Eval)?;
         let found = model.loss(h, &targets)?;
@@ -27,5 +44,5 @@ pub fn evaluate(model: &Model<f32>, examples: Examples) -> Result<(Scores, Vec<L
     let (test_accuracy, test_loss) = (right as f64 / count, loss / count);
     let perplexity = matches!(examples, Examples::Text(_)).then(|| perplexity(test_loss));
     let scores = Scores { test_accuracy, test_loss, perplexity };
-    Ok((scores, usage.iter().map(LayerRecord::new).collect()))
+    Ok(Some((scores, usage.iter().map(LayerRecord::new).collect())))
 }

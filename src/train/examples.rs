@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Input;
 use crate::arr::{self, Arr};
 use crate::config::Config;
 use crate::data::{self, Dataset, Images, Standardize, Text};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::par;
 use crate::nn::{Feed, Tokens};
 
@@ -32,6 +33,30 @@ pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
     }
     let Config { dataset, tokenizer, sequence, pack, .. } = config;
     Ok(Dataset::Text(data::text::load(dataset, *tokenizer, *sequence, *pack, data_dir)?))
+}
+
+/// The data set of a network that is there already: text in the tokens it knows.
+///
+/// # Errors
+/// Files that are missing or damaged, images for a network for text or the other way round.
+pub fn load_as(config: &Config, input: &Input, data_dir: Option<&Path>) -> Result<Dataset> {
+    let Config { dataset, sequence, pack, .. } = config;
+    match (input, data::is_text(dataset)) {
+        (Input::Text(text), true) => Ok(Dataset::Text(data::text::load_as(
+            dataset,
+            text.tokenizer.clone(),
+            *sequence,
+            *pack,
+            data_dir,
+        )?)),
+        (Input::Images(_), false) => load(config, data_dir),
+        (Input::Text(_), false) => {
+            Err(Error::config("dataset", format!("{dataset} is images; this network is for text")))
+        }
+        (Input::Images(_), true) => {
+            Err(Error::config("dataset", format!("{dataset} is text; this network is for images")))
+        }
+    }
 }
 
 impl<'a> Examples<'a> {

@@ -53,10 +53,10 @@ impl<'a> Learner<'a> {
     /// Before the first step.
     ///
     /// # Errors
-    /// Images without a finite mean and deviation, text without a whole sequence.
+    /// Images without a finite mean and deviation, text without a whole sequence, too large a network.
     pub fn new(config: &'a Config, data: &'a Dataset) -> Result<Learner<'a>> {
         let input = Input::of(data);
-        let spec = config.spec(input.features(), input.classes());
+        let spec = config.checked_spec(input.features(), input.classes())?;
         let mut model = Model::new(&spec, &mut Init::new(config.seed));
         let optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
         let standardize = input.standardize()?;

@@ -120,16 +120,6 @@ pub enum Line {
     Epoch(EpochRecord),
 }
 
-impl Line {
-    /// The number of steps taken when it was written.
-    pub fn step(&self) -> u64 {
-        match self {
-            Line::Step(record) => record.step,
-            Line::Epoch(record) => record.step,
-        }
-    }
-}
-
 /// `summary.json`: what a run was and what came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {

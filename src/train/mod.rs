@@ -70,15 +70,58 @@ pub fn train(
     let mut trainer = Trainer::new(config, data, folder, start)?;
     // From here on there is always a good state to fall back on.
     trainer.save()?;
-    while !trainer.is_done() {
-        (control.on_step)(&trainer.step()?, trainer.total_steps());
-        if trainer.is_epoch_end() {
-            (control.on_epoch)(trainer.end_epoch()?);
+    loop {
+        if trainer.is_epoch_due()
+            && let Some(record) = trainer.end_epoch(control.stop)?
+        {
+            (control.on_epoch)(record);
         }
-        if control.stop.load(Ordering::Relaxed) && !trainer.is_done() {
+        if trainer.is_done() && !trainer.is_epoch_due() {
+            return trainer.finish();
+        }
+        if control.stop.load(Ordering::Relaxed) {
             trainer.save()?;
             return Err(Error::Interrupted { saved: folder.last(), next: "`dynamoe resume`" });
         }
+        (control.on_step)(&trainer.step()?, trainer.total_steps());
     }
-    trainer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use crate::data;
+
+    #[test]
+    fn a_run_stopped_before_an_evaluation_makes_up_for_it() {
+        let set = ["layers=1", "width=16", "epochs=3", "batch=512"].map(String::from).to_vec();
+        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
+        let base = tempfile::tempdir().unwrap();
+        let run = |name: &str, stop_after: u64| {
+            let path = base.path().join(name);
+            let folder = match path.exists() {
+                true => RunFolder::open(&path).unwrap().0,
+                false => RunFolder::create(&path, &config).unwrap(),
+            };
+            let (stop, mut epochs) = (AtomicBool::new(false), Vec::new());
+            let mut on_step = |step: &StepRecord, _| stop.store(step.step == stop_after, Ordering::Relaxed);
+            let mut on_epoch = |record: &EpochRecord| epochs.push(record.epoch);
+            let mut control = Control { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop };
+            let summary = train(&config, &data, &folder, &Start::default(), &mut control);
+            (summary, epochs, std::fs::read_to_string(path.join("metrics.jsonl")).unwrap())
+        };
+        let (whole, epochs, lines) = run("whole", 0);
+        assert_eq!(epochs, [1, 2, 3]);
+        // Three steps are an epoch: the second epoch's evaluation is stopped, then the last.
+        let (stopped, epochs, _) = run("parts", 6);
+        assert!(matches!(stopped, Err(Error::Interrupted { .. })) && epochs == [1]);
+        let (stopped, epochs, _) = run("parts", 9);
+        assert!(matches!(stopped, Err(Error::Interrupted { .. })) && epochs == [2]);
+        let (parts, epochs, found) = run("parts", 0);
+        assert_eq!(epochs, [3]);
+        assert_eq!(parts.unwrap().digests, whole.unwrap().digests);
+        assert_eq!(found, lines);
+    }
 }

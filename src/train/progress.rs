@@ -36,6 +36,9 @@ pub struct ImageInput {
     pub std: f32,
 }
 
+/// The largest vocabulary of a network.
+pub const MOST_TOKENS: usize = 1 << 24;
+
 /// How a network's text is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextInput {
@@ -64,7 +67,7 @@ impl Input {
             Input::Images(i) => {
                 sane(i.height) && sane(i.width) && (1..=16).contains(&i.channels) && sane(i.classes)
             }
-            Input::Text(text) => text.tokenizer.vocabulary() > 0,
+            Input::Text(text) => (1..=MOST_TOKENS).contains(&text.tokenizer.vocabulary()),
         }
     }
 
@@ -136,5 +139,10 @@ impl Progress {
     /// Before the first step on `data`.
     pub fn new(data: &Dataset) -> Progress {
         Progress { input: Input::of(data), data_digest: data.digest(), ..Progress::default() }
+    }
+
+    /// The last epoch that was evaluated, counted from 1.
+    pub fn judged_epochs(&self) -> usize {
+        self.history.last().map_or(0, |record| record.epoch)
     }
 }

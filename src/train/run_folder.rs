@@ -217,11 +217,15 @@ impl RunFolder {
         check_lines(&self.path.join(METRICS), &steps, step)
     }
 
-    /// Opens `metrics.jsonl` to append to, without any lines that come after step `step`.
+    /// Opens `metrics.jsonl` to append to, without any lines that come after step `step` or after epoch `epoch`.
     ///
     /// # Errors
     /// Lines that are missing before it, and the system's, with the path.
-    pub fn metrics(&self, step: u64) -> Result<MetricsFile> {
+    pub fn metrics(&self, step: u64, epoch: usize) -> Result<MetricsFile> {
+        let is_known = |line: &Line| match line {
+            Line::Step(record) => record.step <= step,
+            Line::Epoch(record) => record.epoch <= epoch,
+        };
         let path = self.path.join(METRICS);
         let mut steps = Vec::new();
         if path.exists() {
@@ -230,7 +234,7 @@ impl RunFolder {
             let lines =
                 text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok().map(|l| (line, l)));
             let mut kept = String::new();
-            for (text, line) in lines.filter(|(_, line)| line.step() <= step) {
+            for (text, line) in lines.filter(|(_, line)| is_known(line)) {
                 kept.push_str(text);
                 kept.push('\n');
                 if let Line::Step(record) = line {

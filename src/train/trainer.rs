@@ -1,13 +1,15 @@
 //! A run in progress: what it learns, where it stands, and what it has written.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::evaluate::evaluate_until;
 use super::learner::{Learner, Taken};
 use super::manifest::{self, Link, Manifest, Session};
 use super::metrics::{self, Best, EpochRecord, Line, Scores, StepRecord, Summary};
 use super::run_folder::{LAST, MetricsFile, RunFolder};
 use super::state::State;
-use super::{Progress, Start, checkpoint, evaluate};
+use super::{Progress, Start, checkpoint};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -57,7 +59,7 @@ impl<'a> Trainer<'a> {
             folder.check_metrics(progress.step)?;
             folder.make_last(&from)?;
         }
-        let log = folder.metrics(progress.step)?;
+        let log = folder.metrics(progress.step, progress.judged_epochs())?;
         progress.sessions.retain(|session| session.from_step < learner.steps());
         progress.sessions.push(Session::here(learner.steps(), start.revision));
         let mut trainer = Trainer {
@@ -87,9 +89,9 @@ impl<'a> Trainer<'a> {
         self.learner.is_done()
     }
 
-    /// Whether the last step was the last of its epoch, or of the run.
-    pub fn is_epoch_end(&self) -> bool {
-        self.learner.ended_epoch().is_some()
+    /// Whether the last step ended an epoch that is not evaluated yet.
+    pub fn is_epoch_due(&self) -> bool {
+        self.learner.ended_epoch().is_some_and(|epoch| epoch > self.progress.judged_epochs())
     }
 
     /// Saves everything that going on needs.
@@ -158,10 +160,12 @@ impl<'a> Trainer<'a> {
         Ok(record)
     }
 
-    /// Evaluates, logs and saves at the end of an epoch.
-    pub fn end_epoch(&mut self) -> Result<&EpochRecord> {
+    /// Evaluates, logs and saves at the end of an epoch; none if `stop` came first, and nothing is done then.
+    pub fn end_epoch(&mut self, stop: &AtomicBool) -> Result<Option<&EpochRecord>> {
         let start = Instant::now();
-        let (scores, layers) = evaluate::evaluate(&self.learner.model, self.learner.test())?;
+        let Some((scores, layers)) = evaluate_until(&self.learner.model, self.learner.test(), stop)? else {
+            return Ok(None);
+        };
         let progress = &mut self.progress;
         progress.seconds.eval += start.elapsed().as_secs_f64();
         let epoch = self.learner.ended_epoch().unwrap_or_default();
@@ -193,7 +197,7 @@ impl<'a> Trainer<'a> {
             checkpoint::save(&self.folder.best(), self.config, parameters, digest, &progress)?;
         }
         self.save()?;
-        Ok(&self.progress.history[self.progress.history.len() - 1])
+        Ok(self.progress.history.last())
     }
 
     /// Writes the plots and the summary after the last step.

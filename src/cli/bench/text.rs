@@ -95,7 +95,7 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     let train_peak_rss_mb = peak_rss_mb();
     drop(optimizer);
     let count = if quick { 20 } else { GENERATED };
-    let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 1 };
+    let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, below: usize::MAX, seed: 1 };
     let (mut rates, mut k) = (Vec::new(), vec![0.0; spec.experts.len()]);
     for _ in 0..if quick { 1 } else { 5 } {
         let mut writer = Writer::new(&model, &inputs[..1], usize::MAX, true)?;

@@ -13,6 +13,7 @@ mod wikitext;
 use std::path::Path;
 
 pub use named::Named;
+use split::Split;
 pub use tokenizer::{Kind, Tokenizer};
 
 #[cfg(feature = "program")]
@@ -92,12 +93,14 @@ impl TextSet {
     /// is not part of it, since the same text may lie under another path.
     ///
     /// It is the BLAKE3 hash of these strings of bytes, each after its length (8 bytes, little-endian): the tokenizer's
-    /// name; the characters of its alphabet in UTF-8, none but for `chars`; then for `train` and for `test` the split's
-    /// name, its `ids` (4 bytes each, little-endian) and its `starts` (8 bytes each, little-endian).
+    /// name; for `chars` its alphabet in UTF-8, for `numbers` how many there are in decimal, else nothing; then for
+    /// `train` and for `test` the split's name, its `ids` (4 bytes each, little-endian) and its `starts` (8 bytes each,
+    /// little-endian).
     pub fn digest(&self) -> String {
         let alphabet = match &self.tokenizer {
             Tokenizer::Chars(alphabet) => alphabet.iter().collect(),
-            Tokenizer::Gpt2 | Tokenizer::Bytes | Tokenizer::Numbers(_) => String::new(),
+            Tokenizer::Numbers(count) => count.to_string(),
+            Tokenizer::Gpt2 | Tokenizer::Bytes => String::new(),
         };
         let mut hasher = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {
@@ -133,14 +136,50 @@ pub fn load(
     pack: bool,
     data_dir: Option<&Path>,
 ) -> Result<TextSet> {
+    let documents = documents(source, data_dir)?;
+    let tokenizer = Tokenizer::new(tokenizer, &documents.0);
+    encode(source, documents, tokenizer, length, pack)
+}
+
+/// The same in the tokens of a network that is there already.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_as(
+    source: &str,
+    tokenizer: Tokenizer,
+    length: usize,
+    pack: bool,
+    data_dir: Option<&Path>,
+) -> Result<TextSet> {
+    encode(source, documents(source, data_dir)?, tokenizer, length, pack)
+}
+
+/// The documents to learn from, and those to be judged on.
+fn documents(source: &str, data_dir: Option<&Path>) -> Result<Split> {
+    let path = Path::new(source);
+    match Named::of(source) {
+        Some(text) => text.load(data_dir),
+        None if path.exists() => path::load(path),
+        None => Err(unknown(source)),
+    }
+}
+
+fn encode(
+    source: &str,
+    (train, test): Split,
+    tokenizer: Tokenizer,
+    length: usize,
+    pack: bool,
+) -> Result<TextSet> {
     require("length", length > 0, &length, "at least 1")?;
     let path = Path::new(source);
-    let (train, test) = match Named::of(source) {
-        Some(text) => text.load(data_dir)?,
-        None if path.exists() => path::load(path)?,
-        None => return Err(unknown(source)),
-    };
-    let tokenizer = Tokenizer::new(tokenizer, &train);
+    if let Tokenizer::Numbers(count) = tokenizer
+        && let Some(piece) = train.iter().chain(&test).find_map(|text| tokenizer.unknown(text))
+    {
+        let what = format!("{piece:?} is none of the {count} numbers that this network's tokens are");
+        return Err(Error::data(path, what));
+    }
     let sequences = |split: &str, documents: &[String]| {
         let mut documents: Vec<_> = documents.iter().map(|text| tokenizer.encode(text)).collect();
         if pack {
@@ -160,6 +199,11 @@ pub fn load(
 }
 
 fn unknown(source: &str) -> Error {
+    if Path::new(source).extension().is_some() || source.contains(['/', '\\']) {
+        let here = std::env::current_dir().unwrap_or_default();
+        let what = format!("there is no file or folder `{source}`, seen from {}", here.display());
+        return Error::config("dataset", what);
+    }
     let names = Named::ALL.map(Named::name);
     let nearest = crate::error::nearest(source, names.into_iter()).unwrap_or_default();
     let all = names.join(", ");
@@ -278,8 +322,10 @@ mod tests {
     #[test]
     fn the_digest_sees_every_change_but_the_name() {
         let original = small().digest();
-        let changes: [fn(&mut TextSet); 6] = [
+        let changes: [fn(&mut TextSet); 8] = [
             |t| t.tokenizer = Tokenizer::Gpt2,
+            |t| t.tokenizer = Tokenizer::Numbers(4),
+            |t| t.tokenizer = Tokenizer::Numbers(10),
             |t| t.tokenizer = Tokenizer::Bytes,
             |t| t.tokenizer = Tokenizer::Chars(vec!['a', 'b']),
             |t| t.train.ids[0] = 0,
@@ -292,7 +338,7 @@ mod tests {
             change(&mut set);
             digests.insert(set.digest());
         }
-        assert_eq!(digests.len(), 7);
+        assert_eq!(digests.len(), 9);
         assert_eq!(TextSet { name: "there".into(), ..small() }.digest(), original);
     }
 

@@ -58,7 +58,7 @@ impl Tokenizer {
         }
     }
 
-    /// Its name: `gpt2`, `bytes` or `chars`.
+    /// Its name: `gpt2`, `bytes`, `chars` or `numbers`.
     pub fn name(&self) -> &'static str {
         match self {
             Tokenizer::Gpt2 => "gpt2",
@@ -83,7 +83,34 @@ impl Tokenizer {
         matches!(self, Tokenizer::Gpt2).then_some(50_256)
     }
 
-    /// The ids of a text.
+    /// Ids below this one stand for text, those from it on for none.
+    pub fn readable(&self) -> usize {
+        match self {
+            Tokenizer::Chars(alphabet) => alphabet.len().max(1),
+            other => other.vocabulary(),
+        }
+    }
+
+    /// The first piece of a text that no id stands for: a character that is not in the alphabet, or what is no number
+    /// or too large a one.
+    pub fn unknown<'a>(&self, text: &'a str) -> Option<&'a str> {
+        match self {
+            Tokenizer::Gpt2 | Tokenizer::Bytes => None,
+            Tokenizer::Chars(alphabet) => {
+                let (at, c) = text.char_indices().find(|(_, c)| alphabet.binary_search(c).is_err())?;
+                Some(&text[at..at + c.len_utf8()])
+            }
+            Tokenizer::Numbers(count) => {
+                let pieces =
+                    text.split(|c: char| c.is_whitespace() || c == ',').filter(|piece| !piece.is_empty());
+                let is_id = |piece: &str| piece.parse::<u32>().is_ok_and(|id| (id as usize) < *count);
+                pieces.into_iter().find(|piece| !is_id(piece))
+            }
+        }
+    }
+
+    /// The ids of a text; what no id stands for ([`Tokenizer::unknown`]) is left out or, of characters, becomes the
+    /// unknown one.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match self {
             Tokenizer::Gpt2 => gpt2_parts(text).flat_map(|part| gpt2().encode_ordinary(part)).collect(),
@@ -156,6 +183,10 @@ mod tests {
         assert_eq!((tokenizer.vocabulary(), tokenizer.name()), (42, "numbers"));
         assert_eq!(tokenizer.encode("41 7\n0 42"), [41, 7, 0]);
         assert_eq!(tokenizer.decode(&[41, 7]), "41 7 ");
+        assert_eq!(
+            ["41, 7\n0", "3 42 1", "3 x2"].map(|text| tokenizer.unknown(text)),
+            [None, Some("42"), Some("x2")]
+        );
     }
 
     #[test]
@@ -194,6 +225,10 @@ mod tests {
         assert_eq!(tokenizer.encode("ban on"), [1, 0, 2, 3, 3, 2]);
         assert_eq!(tokenizer.decode(&[1, 0, 2, 3]), "ban\u{FFFD}");
         assert_eq!(Tokenizer::new(Kind::Chars, &[]).encode("a"), [0]);
+        assert_eq!(
+            (tokenizer.unknown("ban"), tokenizer.unknown("bär"), tokenizer.readable()),
+            (None, Some("ä"), 3)
+        );
     }
 
     #[test]

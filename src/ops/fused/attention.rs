@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn equals_its_reference_over_several_blocks_and_chunks_with_every_sharing_of_heads() {
         for (count, groups) in [(2, 2), (4, 2), (3, 1)] {
-            let starts: Arc<[usize]> = [0, 1, 1, 50, 118, 390].into();
+            let starts: Arc<[usize]> = [0, 0, 1, 1, 50, 118, 390, 390].into();
             let heads = Heads { count, groups, width: 5 };
             let input = |heads, seed| random(&[390, 5 * heads], seed);
             assert_equals_reference([input(count, 1), input(groups, 2), input(groups, 3)], move |x| {

@@ -1,9 +1,8 @@
 //! What the sections show beside their tables and claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Block;
-use crate::analysis::gradient_variance::MICRO_BATCHES;
 use crate::analysis::stats::Mean;
 use crate::analysis::theory;
 use crate::config::PRESETS;
@@ -181,7 +180,7 @@ pub fn theory(view: &View) -> Vec<Block> {
 
 /// Theorem 2: the variance of the gates' gradients, with varying and with fixed k, for each seed.
 fn gradient_variances(view: &View) -> Vec<Block> {
-    let (mut rows, mut counts) = (Vec::new(), [0; 3]);
+    let (mut rows, mut counts, mut batches) = (Vec::new(), [0; 3], BTreeSet::new());
     for row in &view.rows {
         for (seed, trained) in row.trained() {
             let Some(found) = &trained.gradient_variance else { continue };
@@ -194,6 +193,7 @@ fn gradient_variances(view: &View) -> Vec<Block> {
                 1
             };
             counts[which] += 1;
+            batches.insert(found.micro_batches);
             rows.push(vec![
                 row.cell.label.clone(),
                 seed.to_string(),
@@ -209,8 +209,9 @@ fn gradient_variances(view: &View) -> Vec<Block> {
     }
     let head = ["", "seed", "E[k] by layer", "fixed k", "variance, varying over fixed k", "with varying k"];
     let [smaller, same, larger] = counts;
+    let batches = batches.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
     let note = format!(
-        "Theorem 2 on the trained networks: the variance of the gates' gradients over {MICRO_BATCHES} micro-batches, with \
+        "Theorem 2 on the trained networks: the variance of the gates' gradients over {batches} micro-batches, with \
          the rule's own number of experts and with the rounded mean of each layer, on frozen weights without noise; 95% \
          intervals by a paired bootstrap. With varying k it is smaller in {smaller} of {} networks, larger in {larger}, and \
          cannot be told apart in {same}. A layer fixed to one expert has a constant weight and no gradient at all.",
@@ -265,6 +266,9 @@ pub fn best(store: &Store) -> Vec<Block> {
         let cells = [shown(&accuracy, 2), best, seeds.to_string(), networks.len().to_string()];
         let head = [format!("{dataset} {}", PRESETS[*size].0), name];
         rows.push(head.into_iter().chain(cells).collect());
+    }
+    if rows.is_empty() {
+        return Vec::new();
     }
     let head =
         ["", "settings that differ from the defaults", "accuracy %", "best epoch %", "seeds", "of networks"];

@@ -77,7 +77,7 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
         tokenizer::Kind::Gpt2 | tokenizer::Kind::Bytes => Tokenizer::new(config.tokenizer, &[]).vocabulary(),
         tokenizer::Kind::Chars | tokenizer::Kind::Numbers => 100,
     };
-    let spec = config.spec(0, vocabulary);
+    let spec = config.checked_spec(0, vocabulary)?;
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
     let (batch, sequence) = (config.batch, config.sequence);

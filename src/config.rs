@@ -53,7 +53,7 @@ pub struct Config {
     pub layers: usize,
     /// Width d of the tokens.
     pub width: usize,
-    /// Hidden width of an expert; 0 stands for `width / 2`.
+    /// Hidden width of an expert; 0 stands for `width / 2`, in a Transformer for `width`.
     pub expert_hidden: usize,
     /// How many experts each layer has.
     pub schedule: Schedule,

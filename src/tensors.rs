@@ -89,6 +89,12 @@ pub struct Content {
     pub header: Option<String>,
 }
 
+/// Whether arrays of this shape can be: its axes, none counted that is 0, fit in memory.
+fn is_possible(shape: &[usize]) -> bool {
+    let axes = shape.iter().filter(|&&axis| axis > 0);
+    axes.copied().try_fold(8usize, usize::checked_mul).is_some_and(|bytes| bytes <= isize::MAX as usize)
+}
+
 /// Writes arrays under different names, and `header` beside them.
 ///
 /// # Errors
@@ -113,6 +119,13 @@ pub fn read(path: &Path, what: &str) -> Result<Content> {
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let header = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).cloned();
+    if let Some((name, view)) = file.iter().find(|(_, view)| !is_possible(view.shape())) {
+        let shape = view.shape();
+        return Err(Error::data(
+            path,
+            format!("not a usable {what} ({name} has the impossible shape {shape:?})"),
+        ));
+    }
     let tensors = file.iter().map(|(name, view)| {
         let tensor =
             Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
@@ -124,6 +137,20 @@ pub fn read(path: &Path, what: &str) -> Result<Content> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_array_of_endless_axes_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let header =
+            format!(r#"{{"a":{{"dtype":"F32","shape":[0,{},2],"data_offsets":[0,0]}}}}"#, 1u64 << 63);
+        std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+        let line = read(&path, "checkpoint").unwrap_err().to_string();
+        assert!(
+            line.contains("not a usable checkpoint (a has the impossible shape [0, 9223372036854775808, 2])"),
+            "{line}"
+        );
+    }
 
     #[test]
     fn what_is_written_is_read() {

@@ -289,6 +289,7 @@ fn checkpoints_are_kept_and_a_folder_in_use_is_left_alone() {
         "the same lines, none twice and none missing"
     );
     assert!(!temporary.exists(), "what a killed process left is cleared away");
+    assert_eq!(names(), ["best", "last", "step-92"], "what came after where it went back to is gone");
 }
 
 #[test]
@@ -459,6 +460,15 @@ fn not_a_number_stops_a_run_and_keeps_the_last_good_state() {
     );
     assert!(!folder.join("run/summary.json").exists());
     assert!(success(folder, &["eval", "run"]).contains("after 0 steps"));
+    // With one step an epoch it is the evaluation that meets it first.
+    let steep = ["--set", "optimizer=sgd", "--set", "lr=1e30", "--set", "batch=2048"];
+    let line = refusal(folder, &[&["train", "--out-dir", "steep"], &steep[..]].concat());
+    assert!(line.contains("step 1: the loss on the test split is NaN; the last good state is in"), "{line}");
+    assert!(success(folder, &["eval", "steep"]).contains("after 0 steps"));
+    let line = refusal(folder, &[&["train", "--set", "schedule=learned"], &steep[..]].concat());
+    assert!(line.contains("the brief training for it broke off"), "{line}");
+    let line = refusal(folder, &["inspect", "small", "--set", "schedule=learned"]);
+    assert!(line.contains("a learned one is known once a training has begun"), "{line}");
 }
 
 #[test]

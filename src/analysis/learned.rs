@@ -3,7 +3,7 @@
 use super::diversity::{allocate, profile};
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::schedule::Schedule;
 use crate::train::Learner;
 
@@ -24,7 +24,15 @@ pub fn resolve(config: Config, data: &Dataset) -> Result<Config> {
     let brief = Config { schedule: Schedule::Uniform, epochs, ..config.clone() };
     let mut learner = Learner::new(&brief, data)?;
     while !learner.is_done() {
-        learner.step(None)?;
+        learner.step(None).map_err(|error| match error {
+            Error::NonFinite { step, what, .. } => {
+                let what = format!(
+                    "the brief training for it broke off at step {step}: {what}; lower lr or set clip_norm"
+                );
+                Error::config("schedule", what)
+            }
+            other => other,
+        })?;
     }
     let layers_seen = profile(&learner.model, learner.train(), config.seed)?;
     let scores: Vec<f64> = layers_seen.iter().map(|layer| layer.score).collect();

@@ -12,6 +12,7 @@ use crate::data::{self, catalog};
 use crate::error::{Error, nearest};
 use crate::kernels::attention::Heads;
 use crate::nn::router::{Rule, Sees};
+use crate::nn::schedule::Schedule;
 use crate::nn::spec::{Attention, Spec, Text};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, checkpoint, examples};
@@ -93,6 +94,10 @@ pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
     // What is asked to be otherwise is no longer what the run's checkpoint holds.
     let trained = if set.is_empty() { target.map_or(Ok(None), input)? } else { None };
     let config = configuration(target, set)?;
+    if config.schedule == Schedule::Learned && config.experts.is_empty() {
+        let what = "a learned one is known once a training has begun; inspect the folder of its run";
+        return Err(Error::config("schedule", what).into());
+    }
     let (inputs, classes) = match trained {
         Some(input) => (input.features(), input.classes()),
         None => sizes(&config)?,

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::run::on_threads;
 use super::text::print;
+use crate::analysis::learned;
 use crate::config::{Config, Layers};
 use crate::error::Error;
 use crate::train::run_folder::RunFolder;
@@ -45,6 +46,7 @@ pub fn run(
     };
     let lines = on_threads(threads, || {
         let data = examples::load(&config, data_dir)?;
+        let config = learned::resolve(config.clone(), &data)?;
         let mut learner = Learner::new(&config, &data)?;
         learner.quiet = from.is_some();
         if let Some((saved, folder)) = checkpoint {

@@ -59,7 +59,8 @@ fn masked<E: Elem>(mask: &[bool], y: &mut [E]) {
         *y = if chosen { *y } else { nothing };
     }
     let max = reduce::max_lanes(y);
-    if max == nothing {
+    // The maximum passes over NaN.
+    if max == nothing && !mask.contains(&true) {
         return y.fill(E::zero());
     }
     for (y, &chosen) in y.iter_mut().zip(mask) {
@@ -148,6 +149,8 @@ mod tests {
         assert_eq!(y, [0.0, 0.5, 0.5]);
         masked_softmax_row(&[f32::NAN, 2.0, 2.0], &[false; 3], &mut y);
         assert_eq!(y, [0.0; 3]);
+        masked_softmax_row(&[1.0, f32::NAN, 1.0], &[false, true, false], &mut y);
+        assert!(y[1].is_nan(), "a chosen NaN is not hidden");
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Plan<'_> {
             }
         };
         let (wall, own) = (Instant::now(), ThreadTime::now());
-        let mut summary = match finished(&folder) {
+        let summary = match finished(&folder) {
             Some(summary) => summary,
             None => {
                 let mut before = 0;
@@ -205,16 +205,17 @@ impl Plan<'_> {
                 let mut control = Control { on_step: &mut on_step, on_epoch: &mut |_| (), stop: self.stop };
                 let start = Start { checkpoint: LAST, keep_last: 1, revision: self.revision };
                 match train(config, data, &folder, &start, &mut control) {
-                    Ok(summary) => summary,
+                    Ok(summary) => {
+                        // A thread that had to wait for a processor is no slower for it.
+                        let share = (own.elapsed().as_secs_f64() / wall.elapsed().as_secs_f64()).min(1.0);
+                        let Seconds { train, eval } = summary.seconds;
+                        Summary { seconds: Seconds { train: share * train, eval: share * eval }, ..summary }
+                    }
                     Err(Error::Interrupted { .. }) => return Err(self.interrupted()),
                     Err(error) => return diverged(error),
                 }
             }
         };
-        // A thread that had to wait for a processor is no slower for it.
-        let share = (own.elapsed().as_secs_f64() / wall.elapsed().as_secs_f64()).min(1.0);
-        summary.seconds =
-            Seconds { train: share * summary.seconds.train, eval: share * summary.seconds.eval };
         if !summary.last.test_loss.is_finite() {
             return Ok(Outcome::Diverged(format!(
                 "the loss on the test split is {}",

@@ -209,7 +209,7 @@ impl Checkpoint {
                     Some(saved) if saved.shape() == value.shape() => *value = saved.clone(),
                     _ => {
                         let what = format!(
-                            "the optimiser's memory of {name} is missing; only checkpoints/last has it"
+                            "the optimiser's memory of {name} is missing; last and step-N have it, best does not"
                         );
                         return Err(Error::data(&folder.join(FILE), what));
                     }

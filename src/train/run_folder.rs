@@ -162,6 +162,17 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Removes the kept checkpoints of after step `step`, which a run that went back there no longer comes from.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn forget_after(&self, step: u64) -> Result<()> {
+        for (_, folder) in self.checkpoints().into_iter().filter(|(kept, _)| *kept > step) {
+            fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        Ok(())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

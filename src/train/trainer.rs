@@ -58,6 +58,7 @@ impl<'a> Trainer<'a> {
             // The newest checkpoint first, then the lines that it does not know: a kill in between loses none.
             folder.check_metrics(progress.step)?;
             folder.make_last(&from)?;
+            folder.forget_after(progress.step)?;
         }
         let log = folder.metrics(progress.step, progress.judged_epochs())?;
         progress.sessions.retain(|session| session.from_step < learner.steps());
@@ -166,6 +167,15 @@ impl<'a> Trainer<'a> {
         let Some((scores, layers)) = evaluate_until(&self.learner.model, self.learner.test(), stop)? else {
             return Ok(None);
         };
+        let (step, loss) = (self.progress.step, scores.test_loss);
+        if !loss.is_finite() {
+            self.log.sync()?;
+            return Err(Error::NonFinite {
+                step,
+                loss,
+                what: format!("the loss on the test split is {loss}"),
+            });
+        }
         let progress = &mut self.progress;
         progress.seconds.eval += start.elapsed().as_secs_f64();
         let epoch = self.learner.ended_epoch().unwrap_or_default();

@@ -135,11 +135,15 @@ pub fn gather<R>(work: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Tasks of one loop, at most; more come in several.
+const MOST: usize = (1 << Span::BITS) - 1;
+
 /// Shares a loop out among the team that this thread leads; `false` if it leads none.
 pub fn run(count: usize, work: &(dyn Fn(usize) + Sync)) -> bool {
     let Some(team) = TEAM.with_borrow(Clone::clone) else { return false };
     BUSY.set(true);
-    let panic = team.lead(count, work);
+    let mut parts = (0..count).step_by(MOST).map(|first| (first, MOST.min(count - first)));
+    let panic = parts.find_map(|(first, count)| team.lead(count, &|i| work(first + i)));
     BUSY.set(false);
     if let Some(panic) = panic {
         resume_unwind(panic);
@@ -158,7 +162,7 @@ fn patience() -> (u32, u32) {
 impl Team {
     /// Runs a loop to its end, with whoever comes to help, and hands back the first task's panic.
     fn lead(&self, count: usize, work: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
-        assert!(count < 1 << Span::BITS, "a loop of too many tasks");
+        debug_assert!(count <= MOST, "a loop of too many tasks");
         // SAFETY: the lifetime is only forgotten, not prolonged: this function returns after the last task is done,
         // and nobody calls `work` without having taken a task.
         let work: *const (dyn Fn(usize) + Sync) =

@@ -35,11 +35,11 @@ pub struct Settings {
     pub anneal_steps: u64,
     /// Factor on the losses that only this router has (noisy-top-k, learned-k, top-any); 0 switches them off.
     pub own_losses: f64,
-    /// Weight of the loss for an even use of experts, see [`super::losses`]; any router.
+    /// Weight of the loss for an even use of experts, see [`super::losses`]; any router but single.
     pub balance_loss: OrAuto<f64>,
-    /// Weight of the loss for small logits; any router.
+    /// Weight of the loss for small logits; any router but single.
     pub z_loss: OrAuto<f64>,
-    /// Weight of the loss for decided routers; any router.
+    /// Weight of the loss for decided routers; any router but single.
     pub entropy_loss: OrAuto<f64>,
 }
 

@@ -32,6 +32,8 @@ pub struct Section {
     pub about: &'static str,
     /// The seeds that have results.
     pub seeds: Vec<u64>,
+    /// Some cells lack the results of some of these seeds.
+    pub is_partial: bool,
     /// Its table: [`Block::Table`].
     pub table: Block,
     /// Its claims and what the results say of them.
@@ -48,6 +50,7 @@ impl Section {
             name: experiment.name,
             title: experiment.title,
             about: experiment.about,
+            is_partial: view.rows.iter().any(|row| row.records.len() < view.seeds().len()),
             seeds: view.seeds().into_iter().collect(),
             table: table(&view),
             claims: experiment.claims.iter().map(|claim| claim.judge(&view)).collect(),
@@ -61,7 +64,8 @@ impl Section {
     }
 
     fn blocks(&self) -> Vec<Block> {
-        let seeds = join(&self.seeds);
+        let partial = if self.is_partial { " (not yet all of them for every network)" } else { "" };
+        let seeds = join(&self.seeds) + partial;
         let mut blocks = vec![
             Block::Heading(2, self.title.into()),
             Block::Text(format!("{} Seeds {seeds}. (`dynamoe reproduce {}`)", self.about, self.name)),

@@ -1,4 +1,4 @@
-//! How much a layer has to represent, from four signals; and a schedule of experts made of it.
+//! How much a layer has to represent, from four signals.
 //!
 //! For each layer, on images of the training split and without anything random:
 //! - **spectral entropy** of the covariance of its outputs: `-sum p log p / log d` over the shares p of its
@@ -22,7 +22,7 @@ use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
 
 use super::gradient_variance::gradients;
-use super::stats::covariance;
+use super::spectrum::{covariance, eigenvalues};
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::kernels::random::{Purpose, Stream};
@@ -152,39 +152,6 @@ fn spectral_entropy(h: &Arr<f32>) -> f64 {
     eigenvalues.iter().map(term).sum::<f64>() / libm::log(width as f64)
 }
 
-/// The eigenvalues of a symmetric matrix, by Jacobi's rotations in cyclic order.
-fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
-    /// Sweeps until the matrix is diagonal to the last bits, at most.
-    const SWEEPS: usize = 30;
-    let n = a.len();
-    for _ in 0..SWEEPS {
-        let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i][j] * a[i][j]).sum();
-        let diagonal: f64 = (0..n).map(|i| a[i][i] * a[i][i]).sum();
-        if off <= 1e-22 * diagonal {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                if a[p][q].abs() <= 1e-300 {
-                    continue;
-                }
-                let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                let s = t * c;
-                for row in &mut a {
-                    (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
-                }
-                let (upper, lower) = a.split_at_mut(q);
-                for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
-                    (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
-                }
-            }
-        }
-    }
-    (0..n).map(|i| a[i][i]).collect()
-}
-
 /// The tokens' targets, and where sequences begin ([`Feed::starts`]).
 type Answers<'a> = (&'a [u32], &'a Arc<[usize]>);
 
@@ -287,58 +254,12 @@ fn quantised(h: &Arr<f32>, seed: u64) -> Vec<u8> {
     projected.iter().map(|v| ((v - low) * scale).round() as u8).collect()
 }
 
-/// Experts for each layer by its score, `round(min + (max - min) (D - least) / (largest - least))`; then, under a
-/// budget, single experts are taken from or given to the layers where rounding and the budget leave most to correct.
-/// Layers with equal scores get as many each. (The specification's learned schedule.)
-pub fn allocate(scores: &[f64], min: usize, max: usize, budget: usize) -> Vec<usize> {
-    let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let range = largest - least;
-    let share = |score: &f64| if range > 0.0 { (score - least) / range } else { 0.5 };
-    let exact: Vec<f64> = scores.iter().map(|s| min as f64 + (max - min) as f64 * share(s)).collect();
-    let mut experts: Vec<usize> = exact.iter().map(|e| (e.round() as usize).clamp(min, max)).collect();
-    let budget = budget.clamp(min * scores.len(), max * scores.len());
-    // Of all layers scaled to the budget, the one furthest from its share; of equal ones the first.
-    let total: f64 = exact.iter().sum();
-    let target: Vec<f64> = exact.iter().map(|e| e * budget as f64 / total).collect();
-    while experts.iter().sum::<usize>() != budget {
-        let over = experts.iter().sum::<usize>() > budget;
-        let room = |l: &usize| if over { experts[*l] > min } else { experts[*l] < max };
-        let gap = |l: usize| (experts[l] as f64 - target[l]) * if over { 1.0 } else { -1.0 };
-        let next =
-            (0..experts.len()).filter(room).reduce(|best, l| if gap(l) > gap(best) { l } else { best });
-        let Some(l) = next else { break };
-        experts[l] = if over { experts[l] - 1 } else { experts[l] + 1 };
-    }
-    experts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, Layers};
     use crate::data::{self, Dataset};
     use crate::train::Learner;
-
-    #[test]
-    fn eigenvalues_of_known_matrices() {
-        let mut found = eigenvalues(vec![vec![2.0, 1.0, 0.0], vec![1.0, 2.0, 0.0], vec![0.0, 0.0, 5.0]]);
-        found.sort_by(f64::total_cmp);
-        for (found, expected) in found.iter().zip([1.0, 3.0, 5.0]) {
-            approx::assert_relative_eq!(*found, expected, max_relative = 1e-12);
-        }
-        let hilbert: Vec<Vec<f64>> =
-            (0..6).map(|i| (0..6).map(|j| 1.0 / (i + j + 1) as f64).collect()).collect();
-        let trace: f64 = (0..6).map(|i| hilbert[i][i]).sum();
-        let found = eigenvalues(hilbert);
-        approx::assert_relative_eq!(found.iter().sum::<f64>(), trace, max_relative = 1e-12);
-        // The largest eigenvalue of the Hilbert matrix of order 6.
-        approx::assert_relative_eq!(
-            found.iter().copied().fold(0.0, f64::max),
-            1.618_899_858_9,
-            max_relative = 1e-9
-        );
-    }
 
     #[test]
     fn a_change_clears_what_comes_before_it_in_its_sequence() {
@@ -364,20 +285,6 @@ mod tests {
         let [a, b] = [0, 1].map(|i| arr::from_vec(&[256, 20], numbers[i * 5120..][..5120].to_vec()));
         let (same, other) = (complexity(&a, &a, 1), complexity(&a, &b, 1));
         assert!(same < 0.2 && other > 0.7, "{same} {other}");
-    }
-
-    #[test]
-    fn experts_follow_the_scores_under_a_budget() {
-        assert_eq!(allocate(&[1.0, 0.0, 0.5], 1, 8, 14), [8, 1, 5]);
-        assert_eq!(allocate(&[1.0, 0.0, 0.5], 1, 8, 12).iter().sum::<usize>(), 12);
-        assert_eq!(allocate(&[0.3; 4], 1, 8, 16), [4, 4, 4, 4]);
-        assert_eq!(allocate(&[1.0, 0.0], 1, 4, 100), [4, 4]);
-        assert_eq!(allocate(&[1.0, 0.0], 2, 4, 1), [2, 2]);
-        let falling = allocate(&[3.0, 2.0, 1.0, 0.0], 1, 8, 16);
-        assert!(
-            falling.windows(2).all(|w| w[0] >= w[1]) && falling.iter().sum::<usize>() == 16,
-            "{falling:?}"
-        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod kinds;
 pub mod learned;
 pub mod plots;
 pub mod probes;
+mod spectrum;
 pub mod stats;
 pub mod theory;
 pub mod tokens;

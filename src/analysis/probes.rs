@@ -14,7 +14,7 @@
 use serde::Serialize;
 
 use super::diversity::{Diversity, standardised};
-use super::stats::covariance;
+use super::spectrum::covariance;
 use crate::arr::{self, Arr};
 use crate::error::Result;
 use crate::nn::{Model, Phase};

@@ -1,9 +1,7 @@
-//! Means with intervals, paired tests over seeds, rank correlation, and covariance.
+//! Means with intervals, paired tests over seeds, and rank correlation.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
-
-use crate::arr::{self, Arr};
 
 /// A mean with the half width of its 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,22 +34,6 @@ impl std::fmt::Display for Mean {
             None => write!(f, "{:.digits$}", self.mean),
         }
     }
-}
-
-/// The covariance of the columns of `h` (T, d), times T: d rows of d numbers.
-pub fn covariance(h: &Arr<f32>) -> Vec<Vec<f64>> {
-    let (count, width) = (h.shape()[0] as f64, h.shape()[1]);
-    let rows = || arr::data(h).chunks_exact(width);
-    let mean: Vec<f64> =
-        (0..width).map(|j| rows().map(|row| f64::from(row[j])).sum::<f64>() / count).collect();
-    let mut covariance = vec![vec![0.0; width]; width];
-    for row in rows() {
-        let centred: Vec<f64> = row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect();
-        for (line, v) in covariance.iter_mut().zip(&centred) {
-            line.iter_mut().zip(&centred).for_each(|(c, w)| *c += v * w);
-        }
-    }
-    covariance
 }
 
 /// The sample's standard deviation.

@@ -10,6 +10,7 @@ use super::text::{self, grouped, print, table};
 use crate::analysis::diversity::{self, Diversity};
 use crate::analysis::gradient_variance::{self, Comparison};
 use crate::analysis::kinds::{self, Kind};
+use crate::analysis::learned;
 use crate::analysis::probes::{self, Probes};
 use crate::analysis::stats::Correlation;
 use crate::analysis::tokens::Classes;
@@ -96,7 +97,7 @@ pub fn run(
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
             usage: Usage::new(&seen, &records, classes.names),
             gradient_variance,
-            recommended_experts: diversity::allocate(&scores, min, max, budget),
+            recommended_experts: learned::allocate(&scores, min, max, budget),
             diversity,
             attention,
             kinds,

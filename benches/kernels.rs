@@ -1,9 +1,9 @@
 //! The loops below everything, on one thread: products, selection, softmax, layer normalisation, routes.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use dynamoe::kernels::gemm::{self, Mat};
-use dynamoe::kernels::{routes::Routes, rows, select, softmax};
-use dynamoe::ops::fused::layer_norm::LayerNorm;
+use dynamoe::engine::kernels::gemm::{self, Mat};
+use dynamoe::engine::kernels::{routes::Routes, rows, select, softmax};
+use dynamoe::engine::ops::fused::layer_norm::LayerNorm;
 use dynamoe::{Mode, Tape, arr};
 
 mod common;

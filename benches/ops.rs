@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use dynamoe::kernels::attention::{self, Heads, Starts};
-use dynamoe::kernels::routes::Routes;
-use dynamoe::kernels::select;
+use dynamoe::engine::kernels::attention::{self, Heads, Starts};
+use dynamoe::engine::kernels::routes::Routes;
+use dynamoe::engine::kernels::select;
+use dynamoe::engine::ops::fused::attention::Attention;
+use dynamoe::engine::ops::fused::rotary::Rotary;
+use dynamoe::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::nn::experts::Experts;
 use dynamoe::nn::linear::Linear;
 use dynamoe::nn::norm::LayerNorm;
 use dynamoe::nn::param::number;
 use dynamoe::nn::router::{Layer, Router, percentile::Percentile};
 use dynamoe::nn::{Init, Phase};
-use dynamoe::ops::fused::attention::Attention;
-use dynamoe::ops::fused::rotary::Rotary;
-use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::{Mode, Tape, Var, arr};
 
 mod common;

@@ -1,8 +1,8 @@
 //! A training step of every size: forward, backward, AdamW.
 
 use criterion::{Criterion, Throughput};
+use dynamoe::nn::optim::{Optimizer, Settings};
 use dynamoe::nn::{Init, Model};
-use dynamoe::optim::{Optimizer, Settings};
 use dynamoe::{arr, train::step};
 
 mod common;

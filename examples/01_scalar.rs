@@ -5,7 +5,7 @@
 //!
 //! Run it: `cargo run --release --example 01_scalar`
 
-use dynamoe::kernels::elem::Elem;
+use dynamoe::engine::kernels::elem::Elem;
 use dynamoe::{Mode, Result, Tape, arr};
 
 /// The function on plain numbers. `Elem::tanh` is the same to the last bit on every computer.

@@ -6,10 +6,10 @@
 //!
 //! Run it: `cargo run --release --example 02_your_own_op`
 
-use dynamoe::arr::{self, Arr};
-use dynamoe::gradcheck::{gradcheck, random};
-use dynamoe::kernels::elem::Elem;
-use dynamoe::tape::Ctx;
+use dynamoe::engine::arr::{self, Arr};
+use dynamoe::engine::gradcheck::{gradcheck, random};
+use dynamoe::engine::kernels::elem::Elem;
+use dynamoe::engine::tape::Ctx;
 use dynamoe::{Mode, Op, Result, Tape, Var};
 
 /// `ln(1 + e^x)` of every element.

@@ -6,7 +6,7 @@
 //!
 //! Run it: `cargo run --release --example 03_linear_regression`
 
-use dynamoe::gradcheck::random;
+use dynamoe::engine::gradcheck::random;
 use dynamoe::{Mode, Result, Tape, arr};
 
 fn main() -> Result<()> {

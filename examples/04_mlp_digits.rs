@@ -7,11 +7,11 @@
 //! Run it: `cargo run --release --example 04_mlp_digits`
 
 use dynamoe::data::{self, Standardize};
-use dynamoe::kernels::random::{Purpose, Stream};
-use dynamoe::kernels::select;
+use dynamoe::engine::kernels::random::{Purpose, Stream};
+use dynamoe::engine::kernels::select;
 use dynamoe::nn::linear::Linear;
+use dynamoe::nn::optim::{self, Optimizer};
 use dynamoe::nn::{Init, Module, Visitor, param};
-use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::examples::{gather, labels};
 use dynamoe::{Mode, Result, Tape, Var, arr};
 

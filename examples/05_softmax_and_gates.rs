@@ -7,10 +7,10 @@
 //!
 //! Run it: `cargo run --release --example 05_softmax_and_gates`
 
-use dynamoe::arr::{self, Arr};
-use dynamoe::gradcheck::{gradcheck, random};
-use dynamoe::kernels::select;
-use dynamoe::tape::Ctx;
+use dynamoe::engine::arr::{self, Arr};
+use dynamoe::engine::gradcheck::{gradcheck, random};
+use dynamoe::engine::kernels::select;
+use dynamoe::engine::tape::Ctx;
 use dynamoe::{Mode, Op, Result, Tape, Var};
 
 /// A softmax whose backward pass is wrong: right is `y * (g - sum(g * y))`, and here `y *` is missing.

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use dynamoe::arr::{self, Arr};
-use dynamoe::gradcheck::random;
-use dynamoe::kernels::routes::Routes;
+use dynamoe::engine::arr::{self, Arr};
+use dynamoe::engine::gradcheck::random;
+use dynamoe::engine::kernels::routes::Routes;
 use dynamoe::nn::experts::Form;
 use dynamoe::nn::moe::{Dispatch, Moe};
 use dynamoe::nn::router::Settings;

@@ -5,11 +5,11 @@
 //!
 //! Run it: `cargo run --release --example 07_schedules`
 
-use dynamoe::arr;
-use dynamoe::config::Config;
-use dynamoe::gradcheck::random;
-use dynamoe::kernels::select;
+use dynamoe::engine::arr;
+use dynamoe::engine::gradcheck::random;
+use dynamoe::engine::kernels::select;
 use dynamoe::nn::schedule::Schedule;
+use dynamoe::train::config::Config;
 
 /// How many tokens have k gates above the threshold of their row, for k = 0..=experts.
 fn histogram(gates: &[f64], experts: usize, threshold: impl Fn(&[f64]) -> f64) -> Vec<usize> {

@@ -7,13 +7,13 @@
 //! Run it: `cargo run --release --example 08_dynamoe`
 
 use dynamoe::Result;
-use dynamoe::config::Config;
 use dynamoe::data::{self, ImageSet, Standardize};
-use dynamoe::kernels::par;
-use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::engine::kernels::par;
+use dynamoe::engine::kernels::random::{Purpose, Stream};
+use dynamoe::nn::optim::Optimizer;
 use dynamoe::nn::router::{Settings, percentile::Scope};
 use dynamoe::nn::{Init, Model};
-use dynamoe::optim::Optimizer;
+use dynamoe::train::config::Config;
 use dynamoe::train::evaluate::evaluate;
 use dynamoe::train::examples::{gather, labels};
 use dynamoe::train::{Examples, State, step};

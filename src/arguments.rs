@@ -5,9 +5,9 @@ mod bench;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dynamoe::config::Layers;
 use dynamoe::data::text::Kind;
-use dynamoe::reproduce::seeds::Seeds;
+use dynamoe::lab::reproduce::seeds::Seeds;
+use dynamoe::train::config::Layers;
 use dynamoe::train::run_folder::LAST;
 
 pub use bench::BenchVerb;
@@ -78,7 +78,7 @@ pub enum Verb {
         dir: DataDir,
         /// Turn one bit around: STEP:ARRAY:ELEMENT:BIT
         #[arg(long, hide = true)]
-        fault: Option<dynamoe::verify::Fault>,
+        fault: Option<dynamoe::train::verify::Fault>,
         /// Print JSON
         #[arg(long)]
         json: bool,

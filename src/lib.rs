@@ -5,9 +5,9 @@
 //! the processor.
 //!
 //! ```
-//! use dynamoe::kernels::random::{Purpose, Stream};
+//! use dynamoe::engine::kernels::random::{Purpose, Stream};
 //! use dynamoe::nn::{Init, Model};
-//! use dynamoe::optim::{Optimizer, Settings};
+//! use dynamoe::nn::optim::{Optimizer, Settings};
 //! use dynamoe::{arr, config::Config, train::step};
 //!
 //! // Points in the plane, in two classes: inside and outside of a circle.
@@ -42,34 +42,15 @@
 
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
-pub mod accuracy;
-pub mod analysis;
-pub mod arr;
 #[cfg(feature = "program")]
 pub mod cli;
-pub mod config;
 pub mod data;
-pub mod error;
-pub mod files;
-pub mod generate;
-pub mod gradcheck;
-pub mod guide;
-pub mod import;
-#[expect(unsafe_code, reason = "what threads share, and two inner loops")]
-pub mod kernels;
+pub mod engine;
+pub mod lab;
 pub mod nn;
-pub mod ops;
-pub mod optim;
-pub mod plot;
-pub mod reproduce;
-pub mod tape;
-pub mod tensors;
 pub mod train;
-pub mod verify;
-pub mod watch;
 
-pub use error::{Error, Result};
-pub use tape::{Mode, Op, Tape, Var};
+pub use engine::{Error, Mode, Op, Result, Tape, Var, arr};
 
 /// The README's example runs as a test.
 #[cfg(doctest)]

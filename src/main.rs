@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dynamoe::cli::{self, bench};
-use dynamoe::kernels::simd;
+use dynamoe::engine::kernels::simd;
 use dynamoe::train::Start;
 use dynamoe::train::run_folder::LAST;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -140,7 +140,7 @@ fn run(program: Program) -> anyhow::Result<()> {
             threads,
         } => {
             let below = usize::MAX;
-            let sampling = dynamoe::generate::Sampling { temperature, top_k, top_p, below, seed };
+            let sampling = dynamoe::train::generate::Sampling { temperature, top_k, top_p, below, seed };
             let (show, cached) = (show.is_some(), !no_cache);
             let (prompt, html) = (prompt.as_deref(), html.as_deref());
             let options =

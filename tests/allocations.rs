@@ -2,11 +2,12 @@
 
 use std::alloc::System;
 
-use dynamoe::kernels::par;
-use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::engine::kernels::par;
+use dynamoe::engine::kernels::random::{Purpose, Stream};
+use dynamoe::nn::optim::{Optimizer, Settings};
 use dynamoe::nn::{Init, Model, Phase};
-use dynamoe::optim::{Optimizer, Settings};
-use dynamoe::{Mode, Tape, arr, config::Config, train::step};
+use dynamoe::train::{config::Config, step};
+use dynamoe::{Mode, Tape, arr};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]

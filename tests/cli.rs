@@ -300,7 +300,7 @@ fn a_step_goes_out_and_comes_back_to_the_same_bits() {
     success(folder, &[&["step", "a.safetensors"], &quiet[..]].concat());
     let text = success(folder, &["step", "b.safetensors", "--preset", "tiny", "--from", "a.safetensors"]);
     assert!(text.contains("took 18 of 18 parameters and inputs and targets from a.safetensors"), "{text}");
-    let read = |name: &str| dynamoe::tensors::read(&folder.join(name), "file").unwrap().tensors;
+    let read = |name: &str| dynamoe::engine::tensors::read(&folder.join(name), "file").unwrap().tensors;
     let (a, b) = (read("a.safetensors"), read("b.safetensors"));
     assert!(a == b, "the same step");
     for name in [
@@ -813,7 +813,7 @@ fn a_text_is_learned_resumed_verified_continued_and_looked_at() {
         ["--dataset", "./texts", "--preset", "transformer-1m", "--set", "layers=1", "--set", "noise=0"];
     success(folder, &[&["step", "a.safetensors"], &fresh[..]].concat());
     success(folder, &[&["step", "b.safetensors", "--from", "a.safetensors"], &fresh[..]].concat());
-    let read = |name: &str| dynamoe::tensors::read(&folder.join(name), "file").unwrap().tensors;
+    let read = |name: &str| dynamoe::engine::tensors::read(&folder.join(name), "file").unwrap().tensors;
     let (a, b) = (read("a.safetensors"), read("b.safetensors"));
     assert!(a == b && a["gradients.embedding.table"].shape == [256, 128] && a.contains_key("starts"));
 }

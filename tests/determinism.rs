@@ -1,12 +1,12 @@
 //! One curve and one digest: whatever the number of threads and the processor.
 
-use dynamoe::arr::{self, Arr};
-use dynamoe::kernels::random::{Purpose, Stream};
-use dynamoe::kernels::{par, simd};
+use dynamoe::engine::arr::{self, Arr};
+use dynamoe::engine::kernels::random::{Purpose, Stream};
+use dynamoe::engine::kernels::{par, simd};
+use dynamoe::nn::optim::{self, Optimizer};
 use dynamoe::nn::router::{Kind, Settings, percentile::Scope};
 use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Init, Model};
-use dynamoe::optim::{self, Optimizer};
 use dynamoe::train::{State, step};
 
 const INPUTS: usize = 40;

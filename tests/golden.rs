@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use dynamoe::arr::{self, Arr};
-use dynamoe::kernels::elem::Elem;
+use dynamoe::engine::arr::{self, Arr};
+use dynamoe::engine::kernels::elem::Elem;
+use dynamoe::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use dynamoe::nn::optim::rate::{Rate, RateSchedule};
+use dynamoe::nn::optim::{self, Optimizer};
 use dynamoe::nn::param::{Init, for_each_param};
 use dynamoe::nn::router::Settings;
 use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Model, Phase};
-use dynamoe::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
-use dynamoe::optim::rate::{Rate, RateSchedule};
-use dynamoe::optim::{self, Optimizer};
 use dynamoe::{Mode, Tape, train};
 
 /// All of `tiny.json` that the comparison needs.

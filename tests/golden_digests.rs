@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use dynamoe::config::{Config, Layers};
 use dynamoe::data::{self, Dataset};
-use dynamoe::kernels::{par, simd};
+use dynamoe::engine::kernels::{par, simd};
 use dynamoe::train::Learner;
-use dynamoe::verify::{Condition, inference_digest};
+use dynamoe::train::config::{Config, Layers};
+use dynamoe::train::verify::{Condition, inference_digest};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use dynamoe::arr;
-use dynamoe::kernels::attention::Heads;
-use dynamoe::kernels::elem::Elem;
+use dynamoe::engine::arr;
+use dynamoe::engine::kernels::attention::Heads;
+use dynamoe::engine::kernels::elem::Elem;
+use dynamoe::engine::tape::Gradient;
+use dynamoe::nn::optim;
 use dynamoe::nn::param::for_each_param;
 use dynamoe::nn::router::Settings;
 use dynamoe::nn::spec::{Attention, Norm, Spec, Text};
 use dynamoe::nn::{Feed, Init, Model, Phase, Tokens};
-use dynamoe::tape::Gradient;
-use dynamoe::{Mode, Tape, optim};
+use dynamoe::{Mode, Tape};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

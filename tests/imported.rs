@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use dynamoe::arr;
-use dynamoe::import::read;
+use dynamoe::engine::arr;
 use dynamoe::nn::{Feed, Phase, Tokens};
+use dynamoe::train::import::read;
 use dynamoe::{Mode, Tape};
 use serde::Deserialize;
 

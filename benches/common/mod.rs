@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use criterion::Criterion;
-use dynamoe::config::PRESETS;
-use dynamoe::kernels::par;
-use dynamoe::kernels::random::{Purpose, Stream};
+use dynamoe::engine::kernels::par;
+use dynamoe::engine::kernels::random::{Purpose, Stream};
 use dynamoe::nn::router::Settings;
 use dynamoe::nn::schedule::Schedule;
 use dynamoe::nn::spec::{Norm, Spec};
+use dynamoe::train::config::PRESETS;
 
 /// Images in a batch.
 pub const BATCH: usize = 256;

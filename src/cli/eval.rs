@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::{layers, print};
-use crate::analysis::bigram;
 use crate::data::Dataset;
-use crate::error::Error;
+use crate::engine::error::Error;
+use crate::lab::analysis::bigram;
 use crate::train::Examples;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};

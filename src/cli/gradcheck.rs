@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::text::{print, table};
-use crate::gradcheck::Report;
+use crate::engine::gradcheck::Report;
 
 /// Runs every check and prints a table.
 ///
@@ -12,7 +12,7 @@ use crate::gradcheck::Report;
 pub fn run() -> Result<()> {
     let mut rows = vec![["operation", "derivatives", "largest error", ""].map(String::from).to_vec()];
     let mut wrong = Vec::new();
-    for check in crate::ops::checks() {
+    for check in crate::engine::ops::checks() {
         let report = (check.run)()?;
         let verdict = if report.passed() { "ok" } else { "WRONG" };
         if !report.passed() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::text::{grouped, print};
-use crate::import::{Imported, read};
+use crate::train::import::{Imported, read};
 use crate::train::progress::TextInput;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, Progress, State, checkpoint};

@@ -6,14 +6,14 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::text::{grouped, print, table};
-use crate::config::{Config, Layers, PRESETS, TRANSFORMERS};
 use crate::data::text::{Kind, Tokenizer};
 use crate::data::{self, catalog};
-use crate::error::{Error, nearest};
-use crate::kernels::attention::Heads;
+use crate::engine::error::{Error, nearest};
+use crate::engine::kernels::attention::Heads;
 use crate::nn::router::{Rule, Sees};
 use crate::nn::schedule::Schedule;
 use crate::nn::spec::{Attention, Spec, Text};
+use crate::train::config::{Config, Layers, PRESETS, TRANSFORMERS};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, checkpoint, examples};
 

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::run::{on_threads, open};
 use super::text::print;
-use crate::arr;
 use crate::data;
-use crate::error::Error;
-use crate::kernels::select;
+use crate::engine::arr;
+use crate::engine::error::Error;
+use crate::engine::kernels::select;
+use crate::engine::ops::softmax::probabilities;
+use crate::engine::tape::{Mode, Tape};
 use crate::nn::Phase;
-use crate::ops::softmax::probabilities;
-use crate::tape::{Mode, Tape};
 use crate::train::{ImageInput, Input};
 
 /// Where the image comes from.

@@ -9,13 +9,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::{stop_on_ctrl_c, thread_count};
 use super::text::{print, table};
-use crate::reproduce::cell::Scale;
-use crate::reproduce::experiments::{self, Experiment};
-use crate::reproduce::report::document::Block;
-use crate::reproduce::report::{self, Section};
-use crate::reproduce::results::{Outcome, Store};
-use crate::reproduce::run::{Event, Plan};
-use crate::reproduce::seeds::Seeds;
+use crate::lab::reproduce::cell::Scale;
+use crate::lab::reproduce::experiments::{self, Experiment};
+use crate::lab::reproduce::report::document::Block;
+use crate::lab::reproduce::report::{self, Section};
+use crate::lab::reproduce::results::{Outcome, Store};
+use crate::lab::reproduce::run::{Event, Plan};
+use crate::lab::reproduce::seeds::Seeds;
 
 /// The flags.
 #[derive(Debug)]

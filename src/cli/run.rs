@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::Error;
-use crate::kernels::par;
+use crate::engine::error::Error;
+use crate::engine::kernels::par;
 use crate::nn::{Init, Model};
+use crate::train::config::Config;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, checkpoint, examples};
 

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::run::{on_threads, open};
 use super::text::print;
 use crate::data::text::tokenizer::Tokenizer;
-use crate::error::Error;
-use crate::files;
-use crate::generate::{Sampling, Step, Writer};
+use crate::engine::error::Error;
+use crate::engine::files;
 use crate::train::Input;
+use crate::train::generate::{Sampling, Step, Writer};
 
 /// The flags.
 #[derive(Debug)]

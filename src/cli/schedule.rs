@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::text::print;
-use crate::files;
+use crate::engine::files;
+use crate::lab::plot::schedules;
 use crate::nn::schedule::Schedule;
-use crate::plot::schedules;
 
 /// Columns of a terminal that are safe to use.
 const WIDTH: usize = 76;
@@ -105,7 +105,7 @@ fn bars(experts: &[usize], most: usize, width: usize, gap: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::is_well_formed;
+    use crate::lab::plot::is_well_formed;
 
     #[test]
     fn counts_stand_under_their_bars() {

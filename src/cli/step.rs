@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::run::on_threads;
 use super::text::print;
-use crate::analysis::learned;
-use crate::config::{Config, Layers};
-use crate::error::Error;
+use crate::engine::error::Error;
+use crate::train::config::{Config, Layers};
+use crate::train::learned;
 use crate::train::run_folder::RunFolder;
+use crate::train::verify::step_file;
 use crate::train::{Learner, checkpoint, examples};
-use crate::verify::step_file;
 
 /// Where the network of the step comes from.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::text::{print, table};
 use crate::data::text::{self, Kind, Tokenizer};
-use crate::error::Error;
+use crate::engine::error::Error;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use super::run::{on_threads, steps_bar, stop_on_ctrl_c};
 use super::text::{grouped, layers, print};
-use crate::analysis::learned;
-use crate::config::{Config, Layers, Network};
 use crate::data::Dataset;
-use crate::error::Error;
+use crate::engine::error::Error;
+use crate::lab::plot;
+use crate::train::config::{Config, Layers, Network};
+use crate::train::learned;
 use crate::train::learner::steps_per_epoch;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
 use crate::train::run_folder::RunFolder;
@@ -158,7 +159,12 @@ fn watched(config: &Config, data: &Dataset, folder: &RunFolder, how: &How) -> Re
             bar.suspend(|| print(&line)).ok();
         }
     };
-    let mut control = Control { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop };
+    let mut control = Control {
+        on_step: &mut on_step,
+        on_epoch: &mut on_epoch,
+        on_finish: &mut plot::run::write,
+        stop: &stop,
+    };
     let result = train(config, data, folder, &how.start, &mut control);
     bar.finish_and_clear();
     Ok(result?)

@@ -8,18 +8,18 @@ use serde::Serialize;
 
 use super::run::{check_threads, steps_bar};
 use super::text::{grouped, print};
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::Error;
-use crate::kernels::simd;
+use crate::engine::error::Error;
+use crate::engine::kernels::simd;
 use crate::nn::router::Sees;
+use crate::train::config::Config;
 use crate::train::manifest::{self, Manifest, Session};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Learner, examples};
-use crate::verify::{
+use crate::train::verify::{
     Comparison, Condition, Fault, Located, Replay, Trace, compare, inference_digest, locate, replay,
     trace_path,
 };
+use crate::train::{Learner, examples};
 
 /// The flags.
 #[derive(Debug)]
@@ -299,7 +299,7 @@ pub fn trace(run: &Path, step: u64, options: &Options) -> Result<()> {
     })?;
     bar.finish_and_clear();
     let path = trace_path(run, step);
-    crate::files::create_dir(path.parent().unwrap_or(run))?;
+    crate::engine::files::create_dir(path.parent().unwrap_or(run))?;
     trace.write(&path)?;
     print(&format!("{} arrays of step {step} are in {}\n", grouped(trace.len()), path.display()))
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::text::Named;
-use crate::error::nearest;
-use crate::{Error, Result};
+use crate::engine::error::nearest;
+use crate::engine::{Error, Result};
 
 /// What to do about a damaged file, as the end of an error line.
 pub(crate) const REPLACE: &str = "delete it and run `dynamoe data fetch` for this set";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::data::catalog::{Entry, REPLACE, missing};
 use crate::data::{Images, check_labels, reader};
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// The folder that unpacking the archive makes.
 pub const FOLDER: &str = "cifar-10-batches-bin";

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::data::{Images, reader};
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// The bundled file, as shipped by scikit-learn; `datasets/digits/README.md` tells where it is from.
 pub const BUNDLED: &[u8] = include_bytes!("../../datasets/digits/digits.csv.gz");

@@ -11,7 +11,7 @@ use ureq::{Agent, Body};
 
 use crate::data::catalog::Published;
 use crate::data::reader;
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// How long to wait for a connection or for the next bytes.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use crate::data::catalog::{self, Entry};
 use crate::data::data_dir;
 use crate::data::download::{config, download, progress_bar};
 use crate::data::verify::is_published;
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// A file that [`fetch`] made sure of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::data::catalog::{Entry, REPLACE, missing};
 use crate::data::{Images, check_labels, reader};
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// The first four bytes of a file of images: unsigned bytes in three dimensions.
 const IMAGES_MAGIC: u32 = 0x0803;

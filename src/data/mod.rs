@@ -22,7 +22,7 @@ pub use standardize::Standardize;
 pub use text::{Text, TextSet};
 pub use verify::{FileReport, FileState, Listing, Place, list, verify};
 
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 use catalog::Format;
 
 /// Labelled images of one size, as stored: one byte a value, nothing scaled.

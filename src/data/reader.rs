@@ -7,7 +7,8 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
 
-use crate::{Error, Result, data::catalog::REPLACE};
+use crate::data::catalog::REPLACE;
+use crate::engine::{Error, Result};
 
 /// The most uncompressed bytes any one file may hold: 1 GiB, several times the largest known file.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;

@@ -1,7 +1,7 @@
 //! Turns stored bytes into standardised numbers: mean 0 and deviation 1 over the training pixels.
 
 use crate::data::Images;
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// One mean and one standard deviation for all pixels of a set, after scaling to 0..1.
 #[derive(Clone, Debug)]

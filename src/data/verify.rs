@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::catalog::{self, Entry, Format, Published};
 use crate::data::{cifar, data_dir, digits, idx, load, reader};
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// What [`verify`] found out about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::arr::{self, Arr};
-use crate::error::{Error, Result};
-use crate::kernels::attention::{self as kernel, Heads, Starts};
-use crate::kernels::{elem::Elem, pool::Buffer, softmax};
-use crate::ops::fused::{
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::attention::{self as kernel, Heads, Starts};
+use crate::engine::kernels::{elem::Elem, pool::Buffer, softmax};
+use crate::engine::ops::fused::{
     attention::{self, Attention},
     rotary::Rotary,
 };
-use crate::ops::matmul::Matmul;
-use crate::tape::{Mode, Var};
+use crate::engine::ops::matmul::Matmul;
+use crate::engine::tape::{Mode, Var};
 
 /// `attention(rotary(x q), rotary(x k), x v) o`, without biases.
 #[derive(Clone, Debug)]
@@ -157,8 +157,8 @@ impl<E: Elem> Module<E> for SelfAttention<E> {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::gradcheck::{gradcheck, random};
-    use crate::kernels::random::{Purpose, Stream};
+    use crate::engine::gradcheck::{gradcheck, random};
+    use crate::engine::kernels::random::{Purpose, Stream};
     use crate::nn::param;
 
     fn layer<E: Elem>(width: usize, heads: Heads) -> SelfAttention<E> {

@@ -1,9 +1,9 @@
 //! A vector for each token of a vocabulary.
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::tape::{Mode, Tape, Var};
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::{Mode, Tape, Var};
 
 /// A table of vectors, (V, d).
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub fn rows_of(ids: &[u32]) -> Vec<u32> {
 }
 
 fn embed<'t, E: Elem>(table: Var<'t, E>, ids: &[u32]) -> Result<Var<'t, E>> {
-    table.tape().apply(crate::ops::index::Embedding::new(ids, &[ids.len()]), [table])
+    table.tape().apply(crate::engine::ops::index::Embedding::new(ids, &[ids.len()]), [table])
 }
 
 impl<E: Elem> Module<E> for Embedding<E> {
@@ -63,7 +63,7 @@ impl<E: Elem> Module<E> for Embedding<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arr;
+    use crate::engine::arr;
     use crate::nn::param::number;
 
     #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::error::Result;
-use crate::kernels::{elem::Elem, routes::Routes};
-use crate::ops::fused::{experts as op, gated_experts};
-use crate::tape::Var;
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, routes::Routes};
+use crate::engine::ops::fused::{experts as op, gated_experts};
+use crate::engine::tape::Var;
 
 /// E experts `relu(x W1 + b1) W2 + b2`. Their parameters are stacked, so that a layer has four parameters
 /// however many experts it has.
@@ -155,15 +155,15 @@ impl<E: Elem> Module<E> for GatedExperts<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Mode, Tape, arr};
     use crate::nn::param::number;
-    use crate::{Mode, Tape, arr};
 
     #[test]
     fn one_gated_expert_is_its_formula() {
         let mut experts = GatedExperts::<f64>::new(1, 3, 2, &mut Init::new(1));
         number(&mut experts);
         let tape = Tape::new(Mode::Infer);
-        let (x, gates) = (crate::gradcheck::random(&[4, 3], 1), arr::full(&[4, 1], 0.5));
+        let (x, gates) = (crate::engine::gradcheck::random(&[4, 3], 1), arr::full(&[4, 1], 0.5));
         let routes = Arc::new(Routes::new(&[true; 4], 1));
         let (x, gates) = (tape.constant(x), tape.constant(gates));
         let y = experts.forward(x, gates, routes).unwrap();

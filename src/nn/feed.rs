@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::arr::Arr;
-use crate::kernels::elem::Elem;
+use crate::engine::arr::Arr;
+use crate::engine::kernels::elem::Elem;
 
 /// A batch of examples without their targets.
 #[derive(Clone, Debug)]

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::linear::Linear;
 use super::param::{Init, Module, Param, Visitor};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
-use crate::ops::fused::linear_cross_entropy::LinearCrossEntropy;
-use crate::ops::fused::logits::Logits;
-use crate::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
-use crate::tape::{Mode, Var};
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::ops::fused::linear_cross_entropy::LinearCrossEntropy;
+use crate::engine::ops::fused::logits::Logits;
+use crate::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
+use crate::engine::tape::{Mode, Var};
 
 /// What a batch of answers cost.
 pub struct Loss<'t, E: Elem> {

@@ -1,10 +1,10 @@
 //! A linear layer.
 
 use super::param::{Init, Module, Param, Visitor};
-use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::ops::fused::linear::{self, Activation};
-use crate::tape::Var;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::ops::fused::linear::{self, Activation};
+use crate::engine::tape::Var;
 
 /// `x w + b`, w (in, out), b (out).
 #[derive(Clone, Debug)]

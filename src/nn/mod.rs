@@ -9,12 +9,13 @@ pub mod linear;
 pub mod model;
 pub mod moe;
 pub mod norm;
+pub mod optim;
 pub mod param;
 pub mod router;
 pub mod schedule;
 pub mod spec;
 
-use crate::kernels::random::{Purpose, Stream};
+use crate::engine::kernels::random::{Purpose, Stream};
 
 pub use feed::{Feed, Tokens};
 pub use model::Model;

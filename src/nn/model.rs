@@ -12,10 +12,10 @@ use super::norm::{self, LayerNorm, RmsNorm};
 use super::param::{self, Init, Module, Param, Visitor};
 use super::spec::{Attention, Norm, Spec, Text};
 use super::{Phase, experts::Form};
-use crate::arr::Arr;
-use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::tape::{Tape, Var, shape_error};
+use crate::engine::arr::Arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::{Tape, Var, shape_error};
 
 /// Input layer, layers of experts with residuals, normalisation, head.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl<E: Elem> Model<E> {
     }
 
     /// The error for a feed of the other kind.
-    fn other_feed(&self, feed: &Feed<E>) -> crate::Error {
+    fn other_feed(&self, feed: &Feed<E>) -> crate::engine::Error {
         let why = match feed {
             Feed::Images(_) => "this network takes text, not images",
             Feed::Tokens(_) => "this network takes images, not text",
@@ -308,10 +308,10 @@ impl<E: Elem> Module<E> for Model<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arr;
-    use crate::gradcheck::{gradcheck, random};
+    use crate::engine::arr;
+    use crate::engine::gradcheck::{gradcheck, random};
+    use crate::engine::tape::Mode;
     use crate::nn::router::{Kind, Settings, percentile::Scope};
-    use crate::tape::Mode;
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
         let router = Some(Settings { scope, ..Settings::DEFAULT });

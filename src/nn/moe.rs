@@ -8,10 +8,10 @@ use super::Phase;
 use super::experts::{AnyExperts, Form};
 use super::param::{Init, Module, Visitor};
 use super::router::{Layer, Losses, Router, Routing, Settings};
-use crate::arr::{self, Arr};
-use crate::error::Result;
-use crate::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
-use crate::tape::Var;
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
+use crate::engine::tape::Var;
 
 /// A layer of experts.
 #[derive(Clone, Debug)]

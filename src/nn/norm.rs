@@ -1,10 +1,10 @@
 //! Normalisation of tokens, with its parameters.
 
 use super::param::{Module, Param, Visitor};
-use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::ops::fused::layer_norm;
-use crate::tape::Var;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::ops::fused::layer_norm;
+use crate::engine::tape::Var;
 
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl<E: Elem> RmsNorm<E> {
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
         let tape = x.tape();
-        tape.apply(crate::ops::norm::RmsNorm { eps: self.epsilon }, [x, self.gain.on(tape)])
+        tape.apply(crate::engine::ops::norm::RmsNorm { eps: self.epsilon }, [x, self.gain.on(tape)])
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
-use crate::arr::{self, Arr};
-use crate::kernels::elem::Elem;
-use crate::kernels::random::{Purpose, Stream};
-use crate::tape::{Tape, Var};
+use crate::engine::arr::{self, Arr};
+use crate::engine::kernels::elem::Elem;
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::tape::{Tape, Var};
 
 /// An array that training changes.
 #[derive(Clone, Debug)]

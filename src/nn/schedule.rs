@@ -24,7 +24,7 @@ pub enum Schedule {
     Uniform,
     /// The list given in the setting `experts`.
     Custom,
-    /// From the diversity of the layers, measured after a brief training ([`crate::analysis::learned`]).
+    /// From the diversity of the layers, measured after a brief training (the learned schedule of the training layer).
     Learned,
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::router::{Cost, Layer, Rule, Settings};
-use crate::kernels::attention::Heads;
+use crate::engine::kernels::attention::Heads;
 
 /// Where layer normalisation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

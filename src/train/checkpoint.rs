@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use super::state::{State, moment};
-use crate::arr::Arr;
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::files;
+use crate::engine::arr::Arr;
+use crate::engine::error::{Error, Result};
+use crate::engine::files;
+use crate::engine::tensors::{self, Tensor};
+use crate::nn::optim::Optimizer;
 use crate::nn::param::{Item, Module, for_each};
-use crate::optim::Optimizer;
-use crate::tensors::{self, Tensor};
+use crate::train::config::Config;
 
 /// The name of the file in a checkpoint's folder.
 pub const FILE: &str = "checkpoint.safetensors";

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::examples::Examples;
 use super::metrics::{LayerRecord, Scores, perplexity};
-use crate::error::Result;
+use crate::engine::error::Result;
+use crate::engine::tape::{Mode, Tape};
 use crate::nn::moe::Usage;
 use crate::nn::{Model, Phase};
-use crate::tape::{Mode, Tape};
 
 /// Scores of `model` on all `examples`, and how each layer used its experts.
 ///

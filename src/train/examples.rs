@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Input;
-use crate::arr::{self, Arr};
-use crate::config::Config;
 use crate::data::{self, Dataset, Images, Standardize, Text};
-use crate::error::{Error, Result};
-use crate::kernels::par;
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::par;
 use crate::nn::{Feed, Tokens};
+use crate::train::config::Config;
 
 /// What a network is shown, and what it is to answer: one target for each row of the feed.
 pub type Batch = (Feed<f32>, Vec<u32>);

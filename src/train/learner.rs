@@ -4,14 +4,14 @@ use super::Input;
 use super::examples::{Batch, Examples};
 use super::state::State;
 use super::step::{StepResult, watched_step};
-use crate::config::Config;
 use crate::data::{Dataset, Standardize};
-use crate::error::Result;
-use crate::kernels::random::{Purpose, Stream};
+use crate::engine::error::Result;
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::watch::Watch;
+use crate::nn::optim::Optimizer;
+use crate::nn::optim::rate::Rate;
 use crate::nn::{Init, Model};
-use crate::optim::Optimizer;
-use crate::optim::rate::Rate;
-use crate::watch::Watch;
+use crate::train::config::Config;
 
 /// A training in progress. What its next step does is a function of the configuration, the data and
 /// [`Learner::state`]. A clone is cheap: arrays are shared until one of the two changes them.
@@ -168,9 +168,9 @@ impl<'a> Learner<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arr;
-    use crate::config::Layers;
     use crate::data;
+    use crate::engine::arr;
+    use crate::train::config::Layers;
 
     #[test]
     fn batches_of_a_step_add_up_to_one_large_batch() {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::kernels::{par, simd};
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::{par, simd};
+use crate::train::config::Config;
 
 /// The file's name in a run folder.
 pub const FILE: &str = "manifest.json";

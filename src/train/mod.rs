@@ -1,17 +1,21 @@
 //! From a configuration to a trained network in a run folder.
 
 pub mod checkpoint;
+pub mod config;
 pub mod evaluate;
 pub mod examples;
+pub mod generate;
+pub mod import;
+pub mod learned;
 pub mod learner;
 pub mod manifest;
 pub mod metrics;
-pub mod plots;
 pub mod progress;
 pub mod run_folder;
 pub mod state;
 mod step;
 mod trainer;
+pub mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,12 +25,15 @@ pub use progress::{ImageInput, Input, Progress};
 pub use state::State;
 pub use step::{StepResult, step, watched_step};
 
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
+use crate::train::config::Config;
 use metrics::{EpochRecord, StepRecord, Summary};
 use run_folder::RunFolder;
 use trainer::Trainer;
+
+/// Called with the folder and the records of all steps and epochs, before the summary marks the run as finished.
+pub type OnFinish<'a> = dyn FnMut(&RunFolder, &[StepRecord], &[EpochRecord]) -> Result<()> + 'a;
 
 /// What the caller of [`train`] sees and steers.
 pub struct Control<'a> {
@@ -34,6 +41,8 @@ pub struct Control<'a> {
     pub on_step: &'a mut dyn FnMut(&StepRecord, u64),
     /// Called after every epoch.
     pub on_epoch: &'a mut dyn FnMut(&EpochRecord),
+    /// Called once after the last epoch, to draw plots say.
+    pub on_finish: &'a mut OnFinish<'a>,
     /// Set from outside (Ctrl-C) to save and stop.
     pub stop: &'a AtomicBool,
 }
@@ -77,7 +86,7 @@ pub fn train(
             (control.on_epoch)(record);
         }
         if trainer.is_done() && !trainer.is_epoch_due() {
-            return trainer.finish();
+            return trainer.finish(control.on_finish);
         }
         if control.stop.load(Ordering::Relaxed) {
             trainer.save()?;
@@ -90,8 +99,8 @@ pub fn train(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Layers;
     use crate::data;
+    use crate::train::config::Layers;
 
     #[test]
     fn a_run_stopped_before_an_evaluation_makes_up_for_it() {
@@ -108,7 +117,13 @@ mod tests {
             let (stop, mut epochs) = (AtomicBool::new(false), Vec::new());
             let mut on_step = |step: &StepRecord, _| stop.store(step.step == stop_after, Ordering::Relaxed);
             let mut on_epoch = |record: &EpochRecord| epochs.push(record.epoch);
-            let mut control = Control { on_step: &mut on_step, on_epoch: &mut on_epoch, stop: &stop };
+            let mut on_finish = |_: &RunFolder, _: &[StepRecord], _: &[EpochRecord]| Ok(());
+            let mut control = Control {
+                on_step: &mut on_step,
+                on_epoch: &mut on_epoch,
+                on_finish: &mut on_finish,
+                stop: &stop,
+            };
             let summary = train(&config, &data, &folder, &Start::default(), &mut control);
             (summary, epochs, std::fs::read_to_string(path.join("metrics.jsonl")).unwrap())
         };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Link, Session};
 use super::metrics::{Best, EpochRecord, Seconds};
 use crate::data::{Dataset, Images, Standardize, text::tokenizer::Tokenizer};
-use crate::error::Result;
+use crate::engine::error::Result;
 
 /// What a network takes, kept with its parameters so that it can be used without the data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::checkpoint;
 use super::manifest::{self, Manifest};
-use super::metrics::{EpochRecord, Line, StepRecord, Summary};
-use super::{checkpoint, plots};
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::files;
+use super::metrics::{Line, StepRecord, Summary};
+use crate::engine::error::{Error, Result};
+use crate::engine::files;
+use crate::train::config::Config;
 
 /// The file that makes a folder a run's.
 const CONFIG: &str = "config.toml";
@@ -78,7 +78,8 @@ impl RunFolder {
             let what = "not a run folder (it has no config.toml); give the folder that `dynamoe train` wrote";
             return Err(Error::data(path, what));
         }
-        let config = Config::resolve(&crate::config::Layers { file: Some(&file), ..Default::default() })?;
+        let config =
+            Config::resolve(&crate::train::config::Layers { file: Some(&file), ..Default::default() })?;
         Ok((RunFolder { path: path.to_path_buf(), _lock: None }, config))
     }
 
@@ -262,16 +263,11 @@ impl RunFolder {
         Ok(MetricsFile { path, file: BufWriter::new(file), steps })
     }
 
-    /// Writes the plots and `summary.json`, which marks the run as finished.
+    /// Writes `summary.json`, which marks the run as finished.
     ///
     /// # Errors
     /// The system's, with the path.
-    pub fn finish(&self, summary: &Summary, history: &[EpochRecord], metrics: &MetricsFile) -> Result<()> {
-        let folder = self.path.join("plots");
-        files::create_dir(&folder)?;
-        for (name, svg) in plots::all(&metrics.steps, history) {
-            files::write(&folder.join(name), svg.as_bytes())?;
-        }
+    pub fn finish(&self, summary: &Summary) -> Result<()> {
         let json = serde_json::to_string_pretty(summary).expect("plain data");
         files::write(&self.path.join("summary.json"), (json + "\n").as_bytes())
     }
@@ -289,7 +285,7 @@ fn check_lines(path: &Path, steps: &[StepRecord], step: u64) -> Result<()> {
     Err(Error::data(path, what))
 }
 
-/// `metrics.jsonl`, open for appending; also keeps the steps for the plots.
+/// `metrics.jsonl`, open for appending; it also keeps the records of all steps.
 pub struct MetricsFile {
     path: PathBuf,
     file: BufWriter<File>,
@@ -297,6 +293,11 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
+    /// The records of all steps so far.
+    pub fn steps(&self) -> &[StepRecord] {
+        &self.steps
+    }
+
     /// Appends a line.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! All that training changes, as named arrays and numbers; and its digest.
 
-use crate::arr::{self, Arr};
-use crate::kernels::{elem::Elem, par, simd::fast};
+use crate::engine::arr::{self, Arr};
+use crate::engine::kernels::{elem::Elem, par, simd::fast};
+use crate::nn::optim::Optimizer;
 use crate::nn::param::{Item, Module, for_each};
-use crate::optim::Optimizer;
 
 /// The state of a training: what a checkpoint holds and a digest covers.
 #[derive(Clone, Debug)]
@@ -78,8 +78,9 @@ fn hash_elements<E: Elem>(x: &[E]) -> [u8; blake3::OUT_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::optim::Settings;
     use crate::nn::{Init, Model};
-    use crate::{config::Config, optim::Settings};
+    use crate::train::config::Config;
 
     fn state() -> State<f32> {
         let mut model = Model::new(&Config::default().spec(5, 3), &mut Init::new(1));

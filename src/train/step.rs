@@ -1,15 +1,15 @@
 //! One training step: forward, backward, clipping, update.
 
-use crate::arr::{self, Arr};
-use crate::error::{Error, Result};
-use crate::kernels::{elem::Elem, reduce};
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::{elem::Elem, reduce};
+use crate::engine::tape::{Gradient, Mode, Tape, Var};
+use crate::engine::watch::{Part, Seen, Watch};
 use crate::nn::head::Loss;
 use crate::nn::moe::{Dispatch, Usage};
+use crate::nn::optim::{self, Optimizer};
 use crate::nn::param::for_each_param;
 use crate::nn::{Feed, Model, Phase};
-use crate::optim::{self, Optimizer};
-use crate::tape::{Gradient, Mode, Tape, Var};
-use crate::watch::{Part, Seen, Watch};
 
 /// What one step found.
 #[derive(Default)]

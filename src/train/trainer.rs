@@ -10,10 +10,10 @@ use super::metrics::{self, Best, EpochRecord, Line, Scores, StepRecord, Summary}
 use super::run_folder::{LAST, MetricsFile, RunFolder};
 use super::state::State;
 use super::{Progress, Start, checkpoint};
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::kernels::par;
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::par;
+use crate::train::config::Config;
 
 /// A run in progress.
 pub struct Trainer<'a> {
@@ -210,8 +210,8 @@ impl<'a> Trainer<'a> {
         Ok(self.progress.history.last())
     }
 
-    /// Writes the plots and the summary after the last step.
-    pub fn finish(mut self) -> Result<Summary> {
+    /// Writes the summary after the last step; `before` comes first.
+    pub fn finish(mut self, before: &mut super::OnFinish) -> Result<Summary> {
         let last_digest = State::of(&mut self.learner.model, None).digest();
         let Trainer { config, data, progress, learner, .. } = &self;
         let last = &progress.history[progress.history.len() - 1];
@@ -241,7 +241,8 @@ impl<'a> Trainer<'a> {
             seed: config.seed,
             threads: par::threads(),
         };
-        self.folder.finish(&summary, &progress.history, &self.log)?;
+        before(self.folder, self.log.steps(), &progress.history)?;
+        self.folder.finish(&summary)?;
         Ok(summary)
     }
 }

@@ -4,11 +4,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::measure::digits;
-use crate::accuracy::{FUNCTIONS, Function, NORMS, Norm};
+use crate::cli::bench::sweep::{FUNCTIONS, Function, NORMS, Norm};
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::error::Error;
-use crate::kernels::{par, simd};
+use crate::engine::error::Error;
+use crate::engine::kernels::{par, simd};
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -4,11 +4,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::measure::{Effort, US, digits, time};
+use super::peak;
 use crate::cli::run::on_threads;
 use crate::cli::text::{print, table};
-use crate::kernels::gemm::{self, Mat};
-use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{par, peak, simd};
+use crate::engine::kernels::gemm::{self, Mat};
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::kernels::{par, simd};
 
 /// A product of an m x k with a k x n matrix.
 #[derive(Clone, Copy, Debug)]

@@ -6,13 +6,14 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::measure::{Effort, MS, Times, digits, time};
-use crate::arr::{self, Arr};
+use super::peak;
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{par, peak, simd};
-use crate::ops::fused::linear_cross_entropy::LinearCrossEntropy;
-use crate::tape::{Mode, Tape};
+use crate::engine::arr::{self, Arr};
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::kernels::{par, simd};
+use crate::engine::ops::fused::linear_cross_entropy::LinearCrossEntropy;
+use crate::engine::tape::{Mode, Tape};
 
 /// How often to repeat what takes seconds.
 const EFFORT: Effort = Effort { warm_up: 1, least: 7, most: 30, seconds: 4.0 };

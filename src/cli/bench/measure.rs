@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::kernels::peak;
+use crate::cli::bench::peak;
 
 /// How often to repeat.
 #[derive(Clone, Copy, Debug)]

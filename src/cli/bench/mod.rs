@@ -7,19 +7,22 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::engine::error::Error;
 
 pub mod accuracy;
 pub mod gemm;
 pub mod head;
 pub mod measure;
 pub mod network;
+pub mod peak;
 pub mod roofline;
 pub mod routers;
 pub mod scaling;
 pub mod select;
 pub mod step;
+pub mod sweep;
 pub mod text;
+pub mod ulp;
 
 /// Says on standard error what is being measured, if somebody is there to read it.
 fn progress(what: &str) {

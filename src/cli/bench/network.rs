@@ -2,15 +2,15 @@
 
 use anyhow::{Result, ensure};
 
-use crate::arr::{self, Arr};
-use crate::config::{Config, Layers, PRESETS};
-use crate::error::{Error, nearest};
-use crate::kernels::random::{Purpose, Stream};
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::{Error, nearest};
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::tape::{Mode, Tape};
 use crate::nn::moe::Usage;
+use crate::nn::optim::{Optimizer, Settings};
 use crate::nn::spec::Spec;
 use crate::nn::{Init, Model, Phase};
-use crate::optim::{Optimizer, Settings};
-use crate::tape::{Mode, Tape};
+use crate::train::config::{Config, Layers, PRESETS};
 use crate::train::{State, step};
 
 /// Seed of every random number.

@@ -10,10 +10,10 @@ use super::network::Shape;
 use super::step::{Allocations, Roofline, StepReport, measure};
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::config::PRESETS;
-use crate::files;
-use crate::plot::frame::{Key, Words};
-use crate::plot::{axis::Axis, color, lines};
+use crate::engine::files;
+use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::{axis::Axis, color, lines};
+use crate::train::config::PRESETS;
 
 /// What `--json` prints.
 #[derive(Serialize)]

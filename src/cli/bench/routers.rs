@@ -9,9 +9,9 @@ use super::measure::{MS, Times, digits};
 use super::network::Network;
 use crate::cli::run::on_threads;
 use crate::cli::text::{print, table};
-use crate::config::{Config, Layers};
-use crate::kernels::par;
+use crate::engine::kernels::par;
 use crate::nn::router::Kind;
+use crate::train::config::{Config, Layers};
 
 /// Images in a batch, numbers in an image, classes: MNIST's.
 const SHAPE: (usize, usize, usize) = (256, 784, 10);

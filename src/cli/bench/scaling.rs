@@ -10,10 +10,10 @@ use super::network::{Network, Shape};
 use super::step::train_flops;
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::files;
-use crate::kernels::simd;
-use crate::plot::frame::{Key, Words};
-use crate::plot::{axis::Axis, color, lines};
+use crate::engine::files;
+use crate::engine::kernels::simd;
+use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::{axis::Axis, color, lines};
 
 /// Tokens (here: images) of a step.
 const TOKENS: [usize; 9] = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
@@ -253,7 +253,7 @@ fn draw(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::is_well_formed;
+    use crate::lab::plot::is_well_formed;
 
     #[test]
     fn the_exponent_of_a_power_is_its_exponent() {

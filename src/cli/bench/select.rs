@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::measure::{Effort, US, digits, time};
 use crate::cli::run::on_threads;
 use crate::cli::text::{print, table};
-use crate::kernels::gate::{self, Gates};
-use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::{math, select, simd};
+use crate::engine::kernels::gate::{self, Gates};
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::kernels::{math, select, simd};
 
 /// Numbers of experts to choose from.
 const EXPERTS: [usize; 4] = [8, 16, 64, 256];

@@ -5,11 +5,12 @@ use serde::Serialize;
 
 use super::measure::{Effort, MS, Times, US, digits, time};
 use super::network::{Network, Shape};
+use super::peak;
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::config::Config;
-use crate::kernels::{par, peak, simd};
+use crate::engine::kernels::{par, simd};
 use crate::nn::spec::{Norm, Spec};
+use crate::train::config::Config;
 
 /// Counts the allocations of this process so far.
 pub type Allocations = fn() -> usize;

@@ -9,15 +9,15 @@ use super::measure::{Effort, MS, Times, digits, time};
 use super::step::peak_rss_mb;
 use crate::cli::run::on_threads;
 use crate::cli::text::{grouped, print, table};
-use crate::config::{Config, Layers};
 use crate::data::text::tokenizer::{self, Tokenizer};
-use crate::error::Error;
-use crate::generate::{Sampling, Writer};
-use crate::kernels::par;
-use crate::kernels::random::{Purpose, Stream};
-use crate::kernels::simd;
+use crate::engine::error::Error;
+use crate::engine::kernels::par;
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::kernels::simd;
+use crate::nn::optim::Optimizer;
 use crate::nn::{Feed, Init, Model, Tokens};
-use crate::optim::Optimizer;
+use crate::train::config::{Config, Layers};
+use crate::train::generate::{Sampling, Writer};
 use crate::train::step;
 
 /// What was found; what `--json` prints.

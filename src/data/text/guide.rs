@@ -5,7 +5,8 @@
 use super::split::{Split, cut_before, split};
 
 /// The pages.
-const PAGES: [&str; 2] = [include_str!("../../../README.md"), include_str!("../../guide/reproducibility.md")];
+const PAGES: [&str; 2] =
+    [include_str!("../../../README.md"), include_str!("../../../docs/reproducibility.md")];
 
 /// The sections, every tenth for testing.
 pub(super) fn load() -> Split {
@@ -38,7 +39,7 @@ mod tests {
         assert!(train[0].starts_with("# dynamoe\n"));
         let length = |sections: &[String]| sections.iter().map(String::len).sum::<usize>();
         assert_eq!(length(&train) + length(&test), PAGES.iter().map(|page| page.len()).sum::<usize>());
-        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide")).unwrap();
+        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
         let markdown =
             pages.filter(|page| page.as_ref().unwrap().path().extension().is_some_and(|e| e == "md"));
         assert_eq!(markdown.count() + 1, PAGES.len(), "every page of the guide, and the README");

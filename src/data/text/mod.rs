@@ -19,8 +19,8 @@ pub use tokenizer::{Kind, Tokenizer};
 #[cfg(feature = "program")]
 pub(crate) use path::read_text;
 
-use crate::error::require;
-use crate::{Error, Result};
+use crate::engine::error::require;
+use crate::engine::{Error, Result};
 
 /// Sequences of tokens, one after the other.
 ///
@@ -205,7 +205,7 @@ fn unknown(source: &str) -> Error {
         return Error::config("dataset", what);
     }
     let names = Named::ALL.map(Named::name);
-    let nearest = crate::error::nearest(source, names.into_iter()).unwrap_or_default();
+    let nearest = crate::engine::error::nearest(source, names.into_iter()).unwrap_or_default();
     let all = names.join(", ");
     Error::config(
         "dataset",

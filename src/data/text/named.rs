@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::split::Split;
 use super::{guide, recycling, wikitext};
-use crate::Result;
 #[cfg(feature = "program")]
 use crate::data::Fetched;
 use crate::data::data_dir;
 use crate::data::verify::{FileReport, FileState, Place, md5_of, report};
+use crate::engine::Result;
 
 /// A text with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Named {
     /// Checks its files, in full.
     ///
     /// # Errors
-    /// [`crate::Error::Io`] for a file that the system cannot read.
+    /// [`crate::engine::Error::Io`] for a file that the system cannot read.
     pub fn verify(self, data_dir: Option<&Path>) -> Result<Vec<FileReport>> {
         let read = match self {
             Named::Guide => {
@@ -124,14 +124,14 @@ impl Named {
     /// Downloads what is missing, over TLS; see [`crate::data::fetch()`].
     ///
     /// # Errors
-    /// [`crate::Error::Download`] when the publisher or the network fails; [`crate::Error::Data`] for WikiText-2 where
+    /// [`crate::engine::Error::Download`] when the publisher or the network fails; [`crate::engine::Error::Data`] for WikiText-2 where
     /// it is missing, since its files have no address of their own.
     #[cfg(feature = "program")]
     pub fn fetch(self, data_dir: Option<&Path>, progress: bool) -> Result<Vec<Fetched>> {
         let folder = self.folder(data_dir);
         match (self, self.place(data_dir)) {
             (Named::RecyclingTheWeb, _) => Ok(vec![recycling::fetch(&folder, progress)?]),
-            (_, Place::Missing) => Err(crate::Error::data(&folder, wikitext::MISSING)),
+            (_, Place::Missing) => Err(crate::engine::Error::data(&folder, wikitext::MISSING)),
             _ => {
                 let here = |(path, _)| Fetched { path, downloaded: false };
                 Ok(self.files(data_dir).into_iter().map(here).collect())

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::split::{Split, split};
 use crate::data::reader::MAX_BYTES;
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// How a file holds its documents.
 enum Form {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::path::read_lines;
 use super::split::{Split, split};
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 #[cfg(feature = "program")]
 pub(super) use fetching::fetch;
@@ -76,8 +76,8 @@ mod fetching {
         bar.finish_and_clear();
         let line = |text: String| serde_json::json!({ "text": text }).to_string() + "\n";
         let lines: String = texts?.into_iter().map(line).collect();
-        crate::files::create_dir(folder)?;
-        crate::files::write(&path, lines.as_bytes())?;
+        crate::engine::files::create_dir(folder)?;
+        crate::engine::files::write(&path, lines.as_bytes())?;
         Ok(Fetched { path, downloaded: true })
     }
 }

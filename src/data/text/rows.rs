@@ -8,7 +8,7 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::header::RETRY_AFTER;
 
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// Rows of a page: the most that the service gives.
 const PAGE: usize = 100;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::path::read_text;
 use super::split::{Split, cut_before};
 use crate::data::catalog::Published;
-use crate::{Error, Result};
+use crate::engine::{Error, Result};
 
 /// The large training file. No sum of it is known here.
 const TRAIN: &str = "wiki.train.tokens";

@@ -4,12 +4,12 @@
 
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::error::Result;
-use crate::kernels::elem::Elem;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::tape::Var;
 
 /// A router that leaves no expert out.
 #[derive(Clone, Debug)]

@@ -11,13 +11,13 @@
 use super::capacity::capacity;
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings, keep};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::elem::Elem;
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::tape::Var;
 
 /// An expert-choice router.
 #[derive(Clone, Debug)]

@@ -12,16 +12,16 @@
 use super::capacity::{Room, capacity};
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings, keep};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::elem::Elem;
-use crate::kernels::random::Purpose;
-use crate::kernels::select;
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::kernels::random::Purpose;
+use crate::engine::kernels::select;
+use crate::engine::ops::softmax::probabilities;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::ops::softmax::probabilities;
-use crate::tape::Var;
 
 /// A GShard router.
 #[derive(Clone, Debug)]

@@ -17,16 +17,16 @@
 
 use super::losses::{Losses, Weights};
 use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, straight_through};
-use crate::arr::{self, Arr};
-use crate::error::Result;
-use crate::kernels::random::Purpose;
-use crate::kernels::{elem::Elem, select};
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::Result;
+use crate::engine::kernels::random::Purpose;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::ops::softmax::probabilities;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::norm::LayerNorm;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::ops::softmax::probabilities;
-use crate::tape::Var;
 
 /// A router that learns how many.
 #[derive(Clone, Debug)]
@@ -254,9 +254,9 @@ mod tests {
     use super::super::Kind;
     use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
     use super::*;
-    use crate::gradcheck::random;
-    use crate::kernels::routes::Routes;
-    use crate::tape::{Mode, Tape};
+    use crate::engine::gradcheck::random;
+    use crate::engine::kernels::routes::Routes;
+    use crate::engine::tape::{Mode, Tape};
 
     #[test]
     fn gradients_with_the_choice_held_still_are_those_of_differences() {

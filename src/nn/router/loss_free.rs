@@ -7,14 +7,14 @@
 
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, log_sigmoid, normalised};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::moe::Usage;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::tape::Var;
 
 /// A loss-free router.
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@
 //!   dynamic loss.)
 
 use super::settings::Settings;
-use crate::arr;
-use crate::kernels::elem::Elem;
+use crate::engine::arr;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
-use crate::tape::Var;
 
 /// Losses by name, each one number, already weighted.
 pub type Losses<'t, E> = Vec<(&'static str, Var<'t, E>)>;

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::Phase;
 use super::moe::Usage;
 use super::param::{Init, Module};
-use crate::arr::{self, Arr};
-use crate::error::Result;
-use crate::kernels::{elem::Elem, reduce, routes::Routes, rows};
-use crate::tape::Var;
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, reduce, routes::Routes, rows};
+use crate::engine::tape::Var;
 
 mod capacity;
 pub mod dense;

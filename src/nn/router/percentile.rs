@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::random::Purpose;
-use crate::kernels::{elem::Elem, gate, routes::Routes, select};
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::random::Purpose;
+use crate::engine::kernels::{elem::Elem, gate, routes::Routes, select};
+use crate::engine::ops::fused::gate::Gate;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::moe::Usage;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::ops::fused::gate::Gate;
-use crate::tape::Var;
 
 /// Over which gates the percentile is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Kind;
 use super::percentile::Scope;
-use crate::error::{Result, require};
+use crate::engine::error::{Result, require};
 
 /// How experts are chosen and weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,12 +7,12 @@
 use std::marker::PhantomData;
 
 use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::elem::Elem;
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::elem::Elem;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::tape::Var;
 
 /// A router that always takes the first expert.
 #[derive(Clone, Debug)]

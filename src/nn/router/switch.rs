@@ -10,14 +10,14 @@
 use super::capacity::{Room, capacity};
 use super::losses::Weights;
 use super::{Cost, Layer, OrAuto, Router, Routing, Rule, Sees, Settings, keep};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::random::Purpose;
-use crate::kernels::{elem::Elem, select};
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::random::Purpose;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::tape::Var;
 
 /// A switch router.
 #[derive(Clone, Debug)]

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::gradcheck::{Report, random};
-use crate::kernels::random::{Purpose, Stream};
+use crate::engine::gradcheck::{Report, random};
+use crate::engine::kernels::random::{Purpose, Stream};
+use crate::engine::tape::{Mode, Tape};
 use crate::nn::experts::Experts;
 use crate::nn::experts::Form;
 use crate::nn::moe::{Dispatch, Moe};
 use crate::nn::param::{self, Visitor, for_each_param};
-use crate::tape::{Mode, Tape};
 
 const TRAIN: Phase = Phase::Train { seed: Some(1), step: 0 };
 

@@ -11,12 +11,12 @@
 
 use super::losses::{Losses, Weights};
 use super::{Cost, Layer, Router, Routing, Rule, Settings, log_sigmoid, normalised, ones, straight_through};
-use crate::arr::{self, Arr};
-use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
+use crate::engine::arr::{self, Arr};
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::param::{Init, Module, Param, Visitor};
-use crate::tape::Var;
 
 /// A top-any router.
 #[derive(Clone, Debug)]
@@ -151,9 +151,9 @@ mod tests {
     use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
     use super::super::{Kind, Phase};
     use super::*;
-    use crate::gradcheck::random;
-    use crate::kernels::routes::Routes;
-    use crate::tape::{Mode, Tape};
+    use crate::engine::gradcheck::random;
+    use crate::engine::kernels::routes::Routes;
+    use crate::engine::tape::{Mode, Tape};
 
     #[test]
     fn gradients_with_the_choice_held_still_are_those_of_differences() {

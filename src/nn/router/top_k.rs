@@ -5,14 +5,14 @@
 
 use super::losses::Weights;
 use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::arr;
-use crate::error::Result;
-use crate::kernels::{elem::Elem, select};
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::{elem::Elem, select};
+use crate::engine::ops::softmax::probabilities;
+use crate::engine::tape::Var;
 use crate::nn::Phase;
 use crate::nn::linear::Linear;
 use crate::nn::param::{Init, Module, Visitor};
-use crate::ops::softmax::probabilities;
-use crate::tape::Var;
 
 /// A top-k router.
 #[derive(Clone, Debug)]

@@ -1,0 +1,85 @@
+//! Gating in one pass over the tokens: probabilities, noise, choice.
+
+use super::random::Stream;
+use super::softmax::softmax_row;
+use super::{elem::Elem, par, simd::fast};
+
+/// Tokens of one task.
+const TOKENS: usize = 64;
+
+/// Gaussian noise on the gates: one stream for all tokens of a layer's step, and the standard deviation.
+pub type Noise = (Stream, f32);
+
+/// Where the results go; each is (T, E).
+pub struct Gates<'a, E> {
+    /// `softmax(logits)`.
+    pub probabilities: &'a mut [E],
+    /// The probabilities and the noise.
+    pub gates: &'a mut [E],
+    /// The k largest gates of each token, of equal ones the first.
+    pub mask: &'a mut [bool],
+}
+
+/// Gates of `logits` (T, `experts`), with noise if there is any, and the choice of `k` experts for each token;
+/// without `k` nothing is chosen.
+pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Option<usize>, out: Gates<E>) {
+    let Gates { probabilities, gates, mask } = out;
+    let out = ((probabilities, experts), (gates, experts), (mask, experts));
+    par::rows(out, TOKENS, |first, (probabilities, gates, mask)| {
+        let start = first * experts;
+        let logits = &logits[start..][..gates.len()];
+        match noise {
+            Some((stream, deviation)) => stream.normal_from(start, gates, deviation),
+            None => gates.fill(E::zero()),
+        }
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (p, x) in probabilities.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
+                    softmax_row(x, p);
+                }
+                for (g, &p) in gates.iter_mut().zip(probabilities.iter()) {
+                    *g = p + *g;
+                }
+            },
+        );
+        if let Some(k) = k {
+            E::select(gates, experts, k, mask);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernels::random::Purpose;
+    use crate::engine::kernels::{select, simd};
+
+    #[test]
+    fn one_pass_is_softmax_then_noise_then_choice_at_every_level_and_thread_count() {
+        for experts in [1, 8, 20] {
+            let len = 333 * experts;
+            let mut logits = vec![0.0f32; len];
+            Stream::new(1, Purpose::Check, 0, 0).normal(&mut logits, 2.0);
+            let noise = Stream::new(2, Purpose::Gate, 3, 4);
+            let k = select::token_scope_k(experts, 0.7);
+            let (mut p, mut g, mut mask) = (vec![0.0; len], vec![0.0; len], vec![false; len]);
+            noise.normal(&mut g, 0.1);
+            for ((p, g), x) in p.chunks_mut(experts).zip(g.chunks_mut(experts)).zip(logits.chunks(experts)) {
+                softmax_row(x, p);
+                g.iter_mut().zip(p).for_each(|(g, p)| *g += *p);
+            }
+            select::top_k(&g, experts, k, &mut mask);
+            simd::on_every_level(|level| {
+                for threads in [1, 2, 8] {
+                    let (mut p2, mut g2, mut mask2) =
+                        (vec![f32::NAN; len], vec![f32::NAN; len], vec![false; len]);
+                    let out = Gates { probabilities: &mut p2, gates: &mut g2, mask: &mut mask2 };
+                    par::with_threads(threads, || gate(&logits, experts, Some((noise, 0.1)), Some(k), out));
+                    let what = format!("{experts} experts, {level}, {threads} threads");
+                    assert_eq!((&p, &g, &mask), (&p2, &g2, &mask2), "{what}");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Elementwise loops over one to three slices, vectorised, and in parallel when they are long.
+
+use super::{elem::Elem, par, simd::fast};
+
+/// Elements a task works on: small enough for the first-level cache, large enough to be worth a task.
+const CHUNK: usize = 8 * 1024;
+
+/// `out[i] = f(x[i])`.
+#[inline(always)]
+pub fn map<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E) -> E + Sync) {
+    assert_eq!(out.len(), x.len());
+    par::chunks(out, CHUNK, |i, out| {
+        let x = &x[i * CHUNK..][..out.len()];
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = f(x);
+                }
+            },
+        )
+    });
+}
+
+/// `out[i] = f(x[i], y[i])`.
+#[inline(always)]
+pub fn zip<E: Elem>(out: &mut [E], x: &[E], y: &[E], f: impl Fn(E, E) -> E + Sync) {
+    assert!(out.len() == x.len() && out.len() == y.len());
+    par::chunks(out, CHUNK, |i, out| {
+        let (x, y) = (&x[i * CHUNK..][..out.len()], &y[i * CHUNK..][..out.len()]);
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                    *o = f(x, y);
+                }
+            },
+        )
+    });
+}
+
+/// `out[i] = f(x[i], y[i], z[i])`.
+#[inline(always)]
+pub fn zip3<E: Elem>(out: &mut [E], x: &[E], y: &[E], z: &[E], f: impl Fn(E, E, E) -> E + Sync) {
+    assert!(out.len() == x.len() && out.len() == y.len() && out.len() == z.len());
+    par::chunks(out, CHUNK, |i, out| {
+        let here = i * CHUNK..i * CHUNK + out.len();
+        let (x, y, z) = (&x[here.clone()], &y[here.clone()], &z[here]);
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (((o, &x), &y), &z) in out.iter_mut().zip(x).zip(y).zip(z) {
+                    *o = f(x, y, z);
+                }
+            },
+        )
+    });
+}
+
+/// `out[i] = f(out[i], x[i])`.
+#[inline(always)]
+pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
+    assert_eq!(out.len(), x.len());
+    par::chunks(out, CHUNK, |i, out| {
+        let x = &x[i * CHUNK..][..out.len()];
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = f(*o, x);
+                }
+            },
+        )
+    });
+}
+
+/// `out[i] = f(out[i])`.
+#[inline(always)]
+pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync) {
+    par::chunks(out, CHUNK, |_, out| {
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for o in out.iter_mut() {
+                    *o = f(*o);
+                }
+            },
+        )
+    });
+}
+
+/// `out[r, j] = f(out[r, j], row[j])` for each row of `out`: one row laid over all of them.
+#[inline(always)]
+pub fn update_rows<E: Elem>(out: &mut [E], row: &[E], f: impl Fn(E, E) -> E + Sync) {
+    let rows = (CHUNK / row.len().max(1)).max(1);
+    par::chunks(out, rows * row.len().max(1), |_, out| {
+        fast::<E, _>(
+            #[inline(always)]
+            || {
+                for out in out.chunks_exact_mut(row.len()) {
+                    for (o, &x) in out.iter_mut().zip(row) {
+                        *o = f(*o, x);
+                    }
+                }
+            },
+        )
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernels::{math, simd};
+
+    #[test]
+    fn vector_code_gives_the_bits_of_one_number_at_a_time_at_every_level_and_thread_count() {
+        let x: Vec<f32> = (0..40_001).map(|i| (i as f32 - 20_000.0) * 0.004_7).collect();
+        let plain: Vec<u32> =
+            x.iter().map(|&v| (math::exp(v) + math::tanh(v) - math::ln(v.abs())).to_bits()).collect();
+        simd::on_every_level(|level| {
+            for threads in [1, 2, 3, 8] {
+                let mut out = vec![0.0; x.len()];
+                par::with_threads(threads, || {
+                    map(
+                        &mut out,
+                        &x,
+                        #[inline(always)]
+                        |v| math::exp(v) + math::tanh(v) - math::ln(v.abs()),
+                    )
+                });
+                let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                assert!(got == plain, "{level}, {threads} threads");
+            }
+        });
+    }
+
+    #[test]
+    fn lengths_and_remainders() {
+        for len in [0, 1, 15, 17, CHUNK, CHUNK + 3] {
+            let x: Vec<f64> = (0..len).map(|i| i as f64).collect();
+            let mut out = vec![0.0; len];
+            zip3(&mut out, &x, &x, &x, |a, b, c| a + b * c);
+            assert!(out.iter().enumerate().all(|(i, &v)| v == (i + i * i) as f64));
+        }
+    }
+}

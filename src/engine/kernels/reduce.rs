@@ -1,0 +1,261 @@
+//! Sums with one fixed order: sixteen lanes, then one tree, whatever the instruction set.
+
+use super::{elem::Elem, par, pool::Buffer, simd::fast};
+
+/// How many partial sums a reduction keeps.
+pub const LANES: usize = 16;
+
+/// Rows that a column sum adds up before the next block starts.
+const ROW_BLOCK: usize = 256;
+
+/// Folds the lanes: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+#[inline(always)]
+fn tree<E: Elem>(mut lanes: [E; LANES], f: impl Fn(E, E) -> E) -> E {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// `fold` over lanes: element i goes to lane i mod 16, in rising order. For use inside `fast`.
+#[inline(always)]
+pub fn lanes<E: Elem>(x: &[E], start: E, fold: impl Fn(E, E) -> E, join: impl Fn(E, E) -> E) -> E {
+    let mut acc = [start; LANES];
+    let mut blocks = x.chunks_exact(LANES);
+    for block in &mut blocks {
+        for i in 0..LANES {
+            acc[i] = fold(acc[i], block[i]);
+        }
+    }
+    for (a, &v) in acc.iter_mut().zip(blocks.remainder()) {
+        *a = fold(*a, v);
+    }
+    tree(acc, join)
+}
+
+/// Sum of `x`, for use inside `fast`.
+#[inline(always)]
+pub fn sum_lanes<E: Elem>(x: &[E]) -> E {
+    lanes(
+        x,
+        E::zero(),
+        #[inline(always)]
+        |a, v| a + v,
+        #[inline(always)]
+        |a, b| a + b,
+    )
+}
+
+/// Sum of `x[i] * y[i]`, for use inside `fast`.
+#[inline(always)]
+pub fn dot_lanes<E: Elem>(x: &[E], y: &[E]) -> E {
+    let mut acc = [E::zero(); LANES];
+    let (mut xs, mut ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for i in 0..LANES {
+            acc[i] = x[i].mul_add(y[i], acc[i]);
+        }
+    }
+    for ((a, &x), &y) in acc.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
+        *a = x.mul_add(y, *a);
+    }
+    tree(
+        acc,
+        #[inline(always)]
+        |a, b| a + b,
+    )
+}
+
+/// Largest element of `x`, for use inside `fast`.
+#[inline(always)]
+pub fn max_lanes<E: Elem>(x: &[E]) -> E {
+    lanes(
+        x,
+        x[0],
+        #[inline(always)]
+        |a: E, b: E| b.larger(a),
+        #[inline(always)]
+        |a: E, b: E| b.larger(a),
+    )
+}
+
+/// Sum of `x`.
+pub fn sum<E: Elem>(x: &[E]) -> E {
+    fast::<E, _>(
+        #[inline(always)]
+        || sum_lanes(x),
+    )
+}
+
+/// Sum of `x[i] * y[i]`.
+pub fn dot<E: Elem>(x: &[E], y: &[E]) -> E {
+    assert_eq!(x.len(), y.len());
+    fast::<E, _>(
+        #[inline(always)]
+        || dot_lanes(x, y),
+    )
+}
+
+/// Sum of squares, as f64: blocks of 4,096 elements are summed in E, and the blocks in f64 in order.
+pub fn sum_squares<E: Elem>(x: &[E]) -> f64 {
+    const BLOCK: usize = 4096;
+    let mut parts = Buffer::<f64>::new(x.len().div_ceil(BLOCK));
+    par::chunks(&mut parts, 2, |i, parts| {
+        for (j, part) in parts.iter_mut().enumerate() {
+            let start = (i * 2 + j) * BLOCK;
+            let block = &x[start..(start + BLOCK).min(x.len())];
+            *part = fast::<E, _>(
+                #[inline(always)]
+                || dot_lanes(block, block),
+            )
+            .f64();
+        }
+    });
+    parts.iter().sum()
+}
+
+/// Adds the rows of `x` (`rows` by `out.len()`) into `out`: blocks of 256 rows from zero, each block's
+/// sum added in order.
+pub fn add_rows<E: Elem>(out: &mut [E], x: &[E]) {
+    const COLUMNS: usize = 64;
+    let width = out.len();
+    if width == 0 {
+        return;
+    }
+    par::chunks(out, COLUMNS, |c, out| {
+        let first = c * COLUMNS;
+        for block in x.chunks(ROW_BLOCK * width) {
+            let mut acc = [E::zero(); COLUMNS];
+            let acc = &mut acc[..out.len()];
+            fast::<E, _>(
+                #[inline(always)]
+                || {
+                    for row in block.chunks_exact(width) {
+                        for (a, &v) in acc.iter_mut().zip(&row[first..]) {
+                            *a += v;
+                        }
+                    }
+                    for (o, &a) in out.iter_mut().zip(acc.iter()) {
+                        *o += a;
+                    }
+                },
+            );
+        }
+    });
+}
+
+/// The index of the first element that is NaN or infinite.
+pub fn first_non_finite<E: Elem>(x: &[E]) -> Option<usize> {
+    // A finite number times zero is zero; anything else is NaN, and stays NaN in the sum.
+    const BLOCK: usize = 4096;
+    let zero = E::zero();
+    for (b, block) in x.chunks(BLOCK).enumerate() {
+        let trace = fast::<E, _>(
+            #[inline(always)]
+            || {
+                lanes(
+                    block,
+                    zero,
+                    #[inline(always)]
+                    |a, v| v.mul_add(zero, a),
+                    #[inline(always)]
+                    |a, b| a + b,
+                )
+            },
+        );
+        if trace != zero {
+            return block.iter().position(|v| !v.is_finite()).map(|i| b * BLOCK + i);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernels::simd;
+
+    fn numbers(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 % 1013) as f32 - 500.0) * 0.013_7).collect()
+    }
+
+    /// The definition, written as plainly as possible.
+    fn plain_sum(x: &[f32]) -> f32 {
+        let mut lane = [0.0f32; 16];
+        for (i, v) in x.iter().enumerate() {
+            lane[i % 16] += v;
+        }
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lane[i] += lane[i + half];
+            }
+        }
+        lane[0]
+    }
+
+    #[test]
+    fn sums_are_the_definition_to_the_bit() {
+        for len in [0, 1, 5, 16, 17, 100, 1000, 4097] {
+            let x = numbers(len);
+            let plain = plain_sum(&x).to_bits();
+            simd::on_every_level(|level| assert_eq!(sum(&x).to_bits(), plain, "{level}, length {len}"));
+        }
+    }
+
+    #[test]
+    fn dots_are_the_definition_to_the_bit() {
+        for len in [0, 1, 17, 100, 4097] {
+            let (x, y) = (numbers(len), numbers(len + 9));
+            let mut lane = [0.0f32; 16];
+            for (i, v) in x.iter().enumerate() {
+                lane[i % 16] = v.mul_add(y[i], lane[i % 16]);
+            }
+            let plain = plain_sum(&lane).to_bits();
+            simd::on_every_level(|level| {
+                assert_eq!(dot(&x, &y[..len]).to_bits(), plain, "{level}, length {len}")
+            });
+        }
+    }
+
+    #[test]
+    fn dot_is_near_the_exact_value() {
+        let x = numbers(1003);
+        let exact: f64 = x.iter().map(|v| *v as f64 * *v as f64).sum();
+        approx::assert_relative_eq!(dot(&x, &x) as f64, exact, max_relative = 1e-6);
+        approx::assert_relative_eq!(sum_squares(&x), exact, max_relative = 1e-6);
+    }
+
+    #[test]
+    fn column_sums_do_not_depend_on_level_or_threads() {
+        let (rows, width) = (700, 130);
+        let x = numbers(rows * width);
+        let mut plain = vec![0.0f32; width];
+        for block in x.chunks(256 * width) {
+            for (j, o) in plain.iter_mut().enumerate() {
+                *o += block.chunks(width).map(|row| row[j]).fold(0.0, |a, v| a + v);
+            }
+        }
+        simd::on_every_level(|level| {
+            for threads in [1, 2, 3, 8] {
+                let mut out = vec![0.0f32; width];
+                par::with_threads(threads, || add_rows(&mut out, &x));
+                assert_eq!(out, plain, "{level}, {threads} threads");
+            }
+        });
+    }
+
+    #[test]
+    fn the_first_bad_number_is_found() {
+        let mut x = numbers(9000);
+        assert_eq!(first_non_finite(&x), None);
+        x[8999] = f32::NAN;
+        assert_eq!(first_non_finite(&x), Some(8999));
+        x[4100] = f32::NEG_INFINITY;
+        assert_eq!(first_non_finite(&x), Some(4100));
+        assert_eq!(max_lanes(&[1.0, 3.0, -2.0]), 3.0);
+    }
+}

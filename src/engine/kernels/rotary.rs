@@ -1,0 +1,97 @@
+//! Rotary positions (Su and others, "RoFormer", 2021): pairs of numbers turned by angles that grow with the position.
+
+use super::{elem::Elem, par, pool::Buffer, rows};
+
+/// Cosines and sines of a range of positions, a row of each for every position with one number for each pair.
+#[derive(Debug)]
+pub struct Turns<E: Elem> {
+    cos: Buffer<E>,
+    sin: Buffer<E>,
+    /// Pairs in a head: half its width.
+    pairs: usize,
+}
+
+impl<E: Elem> Turns<E> {
+    /// Of positions `first .. first + count`: pair i is turned by `position * theta^(-i / pairs)`, found in f64 and
+    /// rounded once.
+    pub fn new(pairs: usize, theta: f64, first: usize, count: usize) -> Turns<E> {
+        /// Positions of a task.
+        const ROWS: usize = 32;
+        let speeds: Vec<f64> = (0..pairs).map(|i| libm::pow(theta, -(i as f64) / pairs as f64)).collect();
+        let (mut cos, mut sin) = (Buffer::new(count * pairs), Buffer::new(count * pairs));
+        par::rows(((&mut cos[..], pairs), (&mut sin[..], pairs)), ROWS, |row, (cos, sin)| {
+            for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+                let position = (first + row + i / pairs) as f64;
+                let (s, c) = libm::sincos(position * speeds[i % pairs]);
+                (*cos, *sin) = (E::of(c), E::of(s));
+            }
+        });
+        Turns { cos, sin, pairs }
+    }
+
+    /// Cosines and sines of the position with this number in the range.
+    #[inline(always)]
+    pub fn at(&self, place: usize) -> (&[E], &[E]) {
+        let here = place * self.pairs..(place + 1) * self.pairs;
+        (&self.cos[here.clone()], &self.sin[here])
+    }
+}
+
+/// Turns the pairs (i, i + pairs) of every head in rows of `width` numbers; row r stands at position number `places[r]`
+/// of the range, and is turned the other way if `back`.
+pub fn turn<E: Elem>(y: &mut [E], x: &[E], width: usize, places: &[u32], turns: &Turns<E>, back: bool) {
+    let sign = if back { -E::one() } else { E::one() };
+    rows::each(
+        y,
+        width,
+        #[inline(always)]
+        |r, y| {
+            let (cos, sin) = turns.at(places[r] as usize);
+            let heads = y.chunks_exact_mut(2 * turns.pairs);
+            for (y, x) in heads.zip(x[r * width..][..width].chunks_exact(2 * turns.pairs)) {
+                let ((y_a, y_b), (a, b)) = (y.split_at_mut(turns.pairs), x.split_at(turns.pairs));
+                for i in 0..turns.pairs {
+                    let sin = sign * sin[i];
+                    y_a[i] = a[i].mul_add(cos[i], -(b[i] * sin));
+                    y_b[i] = b[i].mul_add(cos[i], a[i] * sin);
+                }
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernels::simd;
+
+    #[test]
+    fn a_turn_is_the_definition_to_the_bit_at_every_level_and_thread_count() {
+        let (pairs, heads, rows) = (5, 3, if cfg!(miri) { 40 } else { 900 });
+        let width = 2 * pairs * heads;
+        let x: Vec<f32> = (0..rows * width).map(|i| (i * 7919 % 2003) as f32 * 0.001 - 1.0).collect();
+        let places: Vec<u32> = (0..rows as u32).map(|r| r * r % 50).collect();
+        for back in [false, true] {
+            let mut plain = vec![0.0f32; x.len()];
+            for (r, &place) in places.iter().enumerate() {
+                for (head, i) in (0..heads).flat_map(|head| (0..pairs).map(move |i| (head, i))) {
+                    let angle = (7 + place) as f64 * libm::pow(100.0, -(i as f64) / pairs as f64);
+                    let (cos, sin) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+                    let (a, sin) = (r * width + head * 2 * pairs + i, if back { -sin } else { sin });
+                    plain[a] = x[a].mul_add(cos, -(x[a + pairs] * sin));
+                    plain[a + pairs] = x[a + pairs].mul_add(cos, x[a] * sin);
+                }
+            }
+            simd::on_every_level(|level| {
+                for threads in [1, 2, 3, 8] {
+                    let mut y = vec![f32::NAN; x.len()];
+                    par::with_threads(threads, || {
+                        let turns = Turns::new(pairs, 100.0, 7, 50);
+                        turn(&mut y, &x, width, &places, &turns, back);
+                    });
+                    assert_eq!(y, plain, "{level}, {threads} threads");
+                }
+            });
+        }
+    }
+}

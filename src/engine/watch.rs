@@ -1,0 +1,98 @@
+//! Watching a computation: every array of a step, as it comes up, with the place where it does.
+//!
+//! Nothing is watched in training. Verification watches two runs and compares; `dynamoe step` writes down what
+//! it sees. A watcher may also change what it is shown: that is how tests make a fault.
+
+use std::cell::RefCell;
+use std::fmt::{self, Display, Formatter};
+use std::rc::Rc;
+
+use crate::engine::arr::Arr;
+
+/// Is shown every array, in the order in which they come up.
+pub type Watch<E> = Rc<RefCell<dyn FnMut(Seen, &mut Arr<E>)>>;
+
+/// What an array is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The value that operation `op` gave.
+    Value {
+        /// Where in the network.
+        place: Place,
+        /// Name of the operation; `constant`, `variable` or `parameter` for inputs.
+        op: &'static str,
+        /// The parameter's number in the model, where it is one.
+        parameter: Option<usize>,
+    },
+    /// The gradient that operation `op` handed back to one of its inputs, added to what that input had already.
+    Gradient {
+        /// Where in the network the operation is.
+        place: Place,
+        /// Name of the operation.
+        op: &'static str,
+        /// Name of the operation that the input came from.
+        input: &'static str,
+        /// The input's number among the model's parameters, where it is one.
+        parameter: Option<usize>,
+    },
+    /// The global norm of all gradients, to look at only: one element.
+    GradientNorm,
+    /// What the optimiser made.
+    Update {
+        /// The parameter's number in the model.
+        parameter: usize,
+        /// Which of its arrays.
+        part: Part,
+    },
+}
+
+/// The arrays that an optimiser keeps for a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The parameter itself.
+    Value,
+    /// Its first moment.
+    First,
+    /// Its second moment.
+    Second,
+}
+
+/// A part of a network, such as `layers.2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub &'static str, pub Option<usize>);
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self.1 {
+            Some(number) => write!(f, "{}.{number}", self.0),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+impl Seen {
+    /// In words, given the names of the model's parameters.
+    pub fn describe(&self, names: &[String]) -> String {
+        match *self {
+            Seen::Value { place, parameter: None, op } => format!("forward, {place}: {op}"),
+            Seen::Value { place, parameter: Some(p), .. } => {
+                format!("forward, {place}: parameter {}", names[p])
+            }
+            Seen::Gradient { place, op, input, parameter: None } => {
+                format!("backward, {place}: gradient of {op} for its input from {input}")
+            }
+            Seen::Gradient { place, op, parameter: Some(p), .. } => {
+                format!("backward, {place}: gradient of {op} for parameter {}", names[p])
+            }
+            Seen::GradientNorm => "backward: norm of all gradients".into(),
+            Seen::Update { parameter, part } => {
+                let part = match part {
+                    Part::Value => "parameter",
+                    Part::First => "first moment of",
+                    Part::Second => "second moment of",
+                };
+                format!("optimizer: {part} {}", names[parameter])
+            }
+        }
+    }
+}

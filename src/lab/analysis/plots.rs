@@ -1,0 +1,79 @@
+//! The pictures of an analysis.
+
+use super::probes::Probes;
+use super::usage::{Difficulty, Layer, Usage};
+use crate::lab::plot::axis::Axis;
+use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::lines::{self, Chart};
+use crate::lab::plot::{color, heat};
+
+/// Every picture: file name and SVG text.
+pub fn all(usage: &Usage) -> Vec<(String, String)> {
+    let many = usage.layers.iter().enumerate().filter(|(_, layer)| layer.record.experts > 1);
+    let classes = many.map(|(l, layer)| {
+        (format!("experts_by_class_{}.svg", l + 1), by_class(l, layer, &usage.class_names))
+    });
+    let difficulty =
+        usage.difficulty.as_ref().map(|d| ("experts_by_difficulty.svg".into(), by_difficulty(d)));
+    classes.chain(difficulty).collect()
+}
+
+fn by_class(l: usize, layer: &Layer, names: &[String]) -> String {
+    let title = format!("Experts by class, layer {}", l + 1);
+    let subtitle = format!(
+        "Share of each class's assignments on the test split; class tells {:.2} bits about the expert",
+        layer.class_information_bits
+    );
+    let words = heat::Words { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
+    let classes = names.iter().zip(&layer.by_class);
+    // A kind of token that the text does not have says nothing.
+    let seen = classes.filter(|(_, shares)| shares.iter().any(|&share| share > 0.0));
+    let rows: Vec<_> = seen.map(|(name, shares)| (name.clone(), &shares[..])).collect();
+    heat::draw(&words, &rows)
+}
+
+/// A chart's title, the unit of its vertical axis, and what it shows.
+type Probe = (&'static str, &'static str, fn(&Probes) -> f64);
+
+/// The probes of a Transformer's attention over its layers.
+pub fn attention(probes: &[Probes]) -> String {
+    let charts: [Probe; 5] = [
+        ("Entropy of attention", "share of the largest possible", |p| p.entropy),
+        ("Distance to what is looked at", "tokens", |p| p.distance),
+        ("Weight on the first token", "share", |p| p.first_token),
+        ("Head specialisation", "Jensen-Shannon divergence between heads [bits]", |p| p.specialisation_bits),
+        ("Superposition pressure", "directions in use per active hidden unit", |p| p.superposition),
+    ];
+    let chart = |(title, y, value): Probe| {
+        let points: Vec<(f64, f64)> =
+            probes.iter().enumerate().map(|(l, p)| (l as f64 + 1.0, value(p))).collect();
+        Chart {
+            words: Words { title, subtitle: "By layer, on sequences of the test split", x: "layer", y },
+            x: Axis::counts(1.0, points.len() as f64),
+            y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),
+            lines: vec![(Key { name: title.to_lowercase(), color: color::TRAIN, width: 2.5 }, points)],
+            labels: Vec::new(),
+        }
+    };
+    lines::draw(&charts.map(chart))
+}
+
+fn by_difficulty(difficulty: &Difficulty) -> String {
+    let points: Vec<(f64, f64)> =
+        difficulty.tenths.iter().enumerate().map(|(i, group)| (i as f64 + 1.0, group.k)).collect();
+    let correlation = difficulty.with_loss.map_or(String::new(), |c| {
+        format!("; rank correlation of k with loss {:.2} ({:.2} to {:.2})", c.r, c.low, c.high)
+    });
+    lines::draw(&[Chart {
+        words: Words {
+            title: "Do harder images get more experts?",
+            subtitle: &format!("Test images by rising loss, in tenths{correlation}"),
+            x: "tenth of the images by loss, from the easiest",
+            y: "experts per image, over all layers (mean)",
+        },
+        x: Axis::counts(1.0, points.len() as f64),
+        y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),
+        lines: vec![(Key { name: "experts".into(), color: color::TRAIN, width: 2.5 }, points)],
+        labels: Vec::new(),
+    }])
+}

@@ -1,0 +1,173 @@
+//! What each image or token of a split was like for the network: how hard it was, and which experts it got.
+
+use std::collections::BTreeSet;
+
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::kernels::{simd::fast, softmax::log_sum_exp_row};
+use crate::engine::tape::{Mode, Tape};
+use crate::nn::{Feed, Model, Phase};
+use crate::train::progress::TextInput;
+use crate::train::{Examples, Input};
+
+/// One image, or one token of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Its class: an image's, or the kind of token.
+    pub class: usize,
+    /// Cross-entropy of the network's answer.
+    pub loss: f64,
+    /// The logit of the right answer less the largest of the others: below zero where the answer is wrong.
+    pub margin: f64,
+    /// The experts it got in each layer, rising.
+    pub experts: Vec<Vec<u16>>,
+}
+
+impl Token {
+    /// How many experts it got, over all layers.
+    pub fn k(&self) -> usize {
+        self.experts.iter().map(Vec::len).sum()
+    }
+}
+
+/// What kinds of rows there are: the classes of images, or kinds of tokens.
+#[derive(Clone, Debug)]
+pub struct Classes {
+    /// Their names.
+    pub names: Vec<String>,
+    /// The kind of each token of a vocabulary; none for images, whose class is their target.
+    of_token: Option<Vec<usize>>,
+}
+
+/// The kinds of tokens that [`Classes::of`] tells apart.
+const KINDS: [&str; 6] = ["begins a word", "goes on", "number", "punctuation", "white space", "other"];
+
+impl Classes {
+    /// Of what a network takes.
+    pub fn of(input: &Input) -> Classes {
+        match input {
+            Input::Images(images) => Classes {
+                names: (0..images.classes).map(|class| class.to_string()).collect(),
+                of_token: None,
+            },
+            Input::Text(TextInput { tokenizer }) => {
+                let kind = |id| kind(&String::from_utf8_lossy(&tokenizer.piece(id)));
+                let of_token = Some((0..tokenizer.vocabulary() as u32).map(kind).collect());
+                Classes { names: KINDS.map(String::from).into(), of_token }
+            }
+        }
+    }
+}
+
+/// Which of [`KINDS`] a token is.
+fn kind(piece: &str) -> usize {
+    let rest = piece.trim_start();
+    match rest.chars().next() {
+        None => 4,
+        Some(c) if c.is_numeric() => 2,
+        Some(c) if c.is_alphabetic() => usize::from(rest.len() == piece.len()),
+        Some(c) if c.is_ascii_punctuation() => 3,
+        Some(_) => 5,
+    }
+}
+
+/// The most rows that are looked at; of images there are no more in any split.
+const MOST: usize = 20_000;
+
+/// Rows whose logits are there at once.
+const ROWS: usize = 256;
+
+/// Looks at the images of a split, or at the tokens of its first sequences, up to 20,000.
+///
+/// # Errors
+/// Examples of another kind or size than the model takes.
+pub fn observe(model: &Model<f32>, examples: Examples, classes: &Classes) -> Result<Vec<Token>> {
+    let mut tokens = Vec::new();
+    for (feed, targets) in examples.batches() {
+        if tokens.len() >= MOST {
+            break;
+        }
+        let tape = Tape::new(Mode::Infer);
+        let (h, layers) = model.hidden(&tape, &feed, Phase::Eval)?;
+        let width = model.spec().classes;
+        for (part, some) in targets.chunks(ROWS).enumerate() {
+            let first = part * ROWS;
+            let logits = model.logits(h.slice(0, first..first + some.len()))?.value();
+            for (t, (row, &target)) in arr::data(&logits).chunks_exact(width).zip(some).enumerate() {
+                let others = row.iter().enumerate().filter(|(c, _)| *c != target as usize).map(|(_, &v)| v);
+                let margin =
+                    f64::from(row[target as usize]) - f64::from(others.fold(f32::NEG_INFINITY, f32::max));
+                let loss = fast::<f32, _>(
+                    #[inline(always)]
+                    || log_sum_exp_row(row) - row[target as usize],
+                );
+                let experts = layers.iter().map(|layer| layer.routes.experts_of(first + t)).collect();
+                let class = match (&classes.of_token, &feed) {
+                    (Some(of_token), Feed::Tokens(read)) => of_token[read.ids[first + t] as usize],
+                    _ => target as usize,
+                };
+                tokens.push(Token { class, loss: loss.into(), margin, experts });
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+/// The different sets of experts that tokens got in layer `layer`.
+pub fn patterns(tokens: &[Token], layer: usize) -> BTreeSet<&[u16]> {
+    tokens.iter().map(|token| &token.experts[layer][..]).collect()
+}
+
+/// How many tokens of each class each expert of layer `layer` served: a row for each class.
+pub fn by_class(tokens: &[Token], layer: usize, classes: usize, experts: usize) -> Vec<Vec<u64>> {
+    let mut counts = vec![vec![0; experts]; classes];
+    for token in tokens {
+        token.experts[layer].iter().for_each(|&e| counts[token.class][usize::from(e)] += 1);
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Dataset};
+    use crate::train::config::{Config, Layers};
+    use crate::train::{Learner, evaluate::evaluate};
+
+    #[test]
+    fn tokens_have_kinds() {
+        let kinds = [" the", "ing", " 12", "3", ",", " (", "\n", " ", "\u{fffd}"].map(kind);
+        assert_eq!(kinds, [0, 1, 2, 2, 3, 3, 4, 4, 5]);
+    }
+
+    #[test]
+    fn tokens_agree_with_the_evaluation_of_the_whole_split() {
+        let set =
+            ["layers=2", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
+        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let data = Dataset::from(data::load("digits", None).unwrap());
+        let mut learner = Learner::new(&config, &data).unwrap();
+        (0..60).for_each(|_| drop(learner.step(None).unwrap()));
+        let tokens = observe(&learner.model, learner.test(), &Classes::of(&Input::of(&data))).unwrap();
+        let (scores, layers) = evaluate(&learner.model, learner.test()).unwrap();
+        let count = tokens.len() as f64;
+        let loss = tokens.iter().map(|t| t.loss).sum::<f64>() / count;
+        approx::assert_relative_eq!(loss, scores.test_loss, max_relative = 1e-5);
+        let right = tokens.iter().filter(|t| t.margin > 0.0).count() as f64 / count;
+        assert_eq!(right, scores.test_accuracy);
+        for (l, layer) in layers.iter().enumerate() {
+            let k = tokens.iter().map(|t| t.experts[l].len()).sum::<usize>() as f64 / count;
+            assert_eq!(k, layer.mean_active);
+            let served = by_class(&tokens, l, 10, layer.experts);
+            let all: u64 = served.iter().flatten().sum();
+            for e in 0..layer.experts {
+                let share = served.iter().map(|row| row[e]).sum::<u64>() as f64 / all as f64;
+                assert_eq!(share, layer.usage[e]);
+            }
+        }
+        let seen = patterns(&tokens, 0);
+        assert!(
+            seen.len() > 1 && seen.len() <= 15 && seen.iter().all(|set| set.is_sorted() && !set.is_empty())
+        );
+    }
+}

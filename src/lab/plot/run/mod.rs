@@ -1,0 +1,46 @@
+//! The pictures of a run.
+
+mod accuracy;
+mod active;
+mod loss;
+mod usage;
+
+use crate::engine::error::Result;
+use crate::engine::files;
+use crate::train::metrics::{EpochRecord, StepRecord};
+use crate::train::run_folder::RunFolder;
+
+/// Draws every picture into the folder `plots` of a run.
+///
+/// # Errors
+/// The system's, with the path.
+pub fn write(run: &RunFolder, steps: &[StepRecord], history: &[EpochRecord]) -> Result<()> {
+    let folder = run.path().join("plots");
+    files::create_dir(&folder)?;
+    all(steps, history).iter().try_for_each(|(name, svg)| files::write(&folder.join(name), svg.as_bytes()))
+}
+
+/// Every picture: file name and SVG text.
+fn all(steps: &[StepRecord], history: &[EpochRecord]) -> Vec<(&'static str, String)> {
+    vec![
+        ("loss.svg", loss::draw(steps, history)),
+        ("accuracy.svg", accuracy::draw(history)),
+        ("active_experts.svg", active::draw(history)),
+        ("expert_usage.svg", usage::draw(history)),
+    ]
+}
+
+/// What a picture says that has no epoch to show.
+const NO_EPOCH: &str = "No epoch has finished yet.";
+
+/// At most `most` of `0..count`, evenly spread, with both ends.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    if count <= most {
+        (0..count).collect()
+    } else {
+        (0..most).map(|i| i * (count - 1) / (most - 1)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! `results.jsonl`: a line for each finished cell, never written twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::error::{Error, Result};
+use crate::engine::files;
+use crate::lab::analysis::gradient_variance::Comparison;
+use crate::train::config::Config;
+use crate::train::metrics::{Best, LayerRecord, Scores, Seconds, Summary};
+
+/// The file's name.
+pub const FILE: &str = "results.jsonl";
+
+/// One finished cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The seed.
+    pub seed: u64,
+    /// Its other settings, as far as they are not the defaults. With the seed they say which cell this is: a setting
+    /// that is new in the program, and has its default, makes no other cell of it.
+    pub settings: BTreeMap<String, serde_json::Value>,
+    /// This crate's version.
+    pub version: String,
+    /// What came out.
+    pub outcome: Outcome,
+}
+
+/// What came out of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A trained network.
+    Trained(Box<Trained>),
+    /// NaN or infinity, in words.
+    Diverged(String),
+}
+
+/// What is kept of a trained network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Scores after the last epoch.
+    #[serde(rename = "final")]
+    pub last: Scores,
+    /// The epoch with the highest test accuracy.
+    pub best: Best,
+    /// The first epoch that reached 95% of the final test accuracy.
+    pub epochs_to_95: usize,
+    /// Epochs of the training.
+    pub epochs: usize,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Multiplications and additions per token with the mean number of active experts on the test split.
+    pub active_flops_per_token: f64,
+    /// How each layer used its experts on the test split.
+    pub layers: Vec<LayerRecord>,
+    /// How many different sets of experts the test split's images got in each layer.
+    pub patterns: Vec<usize>,
+    /// Variance of the gates' gradients with varying and with fixed k, where the router allows both.
+    #[serde(default)]
+    pub gradient_variance: Option<Comparison>,
+    /// Processor time of its one thread.
+    pub seconds: Seconds,
+    /// BLAKE3 of the trained parameters.
+    pub digest: String,
+}
+
+impl Trained {
+    /// From a run's summary, the patterns of its layers, and the variances of its gates' gradients.
+    pub fn new(summary: Summary, patterns: Vec<usize>, gradient_variance: Option<Comparison>) -> Trained {
+        Trained {
+            last: summary.last,
+            best: summary.best,
+            epochs_to_95: summary.epochs_to_95,
+            epochs: summary.epochs,
+            parameters: summary.model.parameters,
+            active_flops_per_token: summary.model.active_flops_per_token,
+            layers: summary.layers,
+            patterns,
+            gradient_variance,
+            seconds: summary.seconds,
+            digest: summary.digests.last,
+        }
+    }
+}
+
+impl Record {
+    /// What came out of the cell with this configuration.
+    pub fn new(config: &Config, outcome: Outcome) -> Record {
+        let value = |config: &Config| serde_json::to_value(config).expect("a configuration is plain data");
+        let (defaults, mine) = (value(&Config::default()), value(config));
+        let mine = mine.as_object().expect("a configuration is a table").clone();
+        let other = |(key, value): &(String, serde_json::Value)| key != "seed" && defaults[key] != *value;
+        Record {
+            seed: config.seed,
+            settings: mine.into_iter().filter(other).collect(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            outcome,
+        }
+    }
+
+    /// What tells it from other cells.
+    fn key(&self) -> String {
+        serde_json::to_string(&(self.seed, &self.settings)).expect("plain data")
+    }
+
+    /// The trained network, if it came to that.
+    pub fn trained(&self) -> Option<&Trained> {
+        match &self.outcome {
+            Outcome::Trained(trained) => Some(trained),
+            Outcome::Diverged(_) => None,
+        }
+    }
+}
+
+/// All finished cells of a folder, held by one process at a time.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    file: File,
+    records: BTreeMap<String, Record>,
+}
+
+impl Store {
+    /// Opens the results in `folder`, which is made if it is not there. A last line that a killed process left
+    /// half written is dropped.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to or that another process works in; a line that is no result.
+    pub fn open(folder: &Path) -> Result<Store> {
+        files::create_dir(folder)?;
+        let path = folder.join(FILE);
+        let options = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let file = options.map_err(Error::io("open", &path))?;
+        // A file system without locks cannot keep a second process out.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let what = "another process is reproducing in this folder; wait for it, or use another --out-dir";
+            return Err(Error::data(folder, what));
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(Error::io("write", &path))?;
+        }
+        let mut records = BTreeMap::new();
+        for (number, line) in text[..whole].lines().enumerate() {
+            let record: Record = serde_json::from_str(line).map_err(|e| {
+                let what =
+                    format!("line {}: not a result ({e}); delete the line to run it again", number + 1);
+                Error::data(&path, what)
+            })?;
+            records.entry(record.key()).or_insert(record);
+        }
+        Ok(Store { path, file, records })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The result of this configuration.
+    pub fn get(&self, config: &Config) -> Option<&Record> {
+        self.records.get(&Record::new(config, Outcome::Diverged(String::new())).key())
+    }
+
+    /// All results, by key.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// The seeds that have any result.
+    pub fn seeds(&self) -> BTreeSet<u64> {
+        self.records.values().map(|record| record.seed).collect()
+    }
+
+    /// Appends a result, as one whole line that is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn append(&mut self, record: Record) -> Result<()> {
+        if self.records.contains_key(&record.key()) {
+            return Ok(());
+        }
+        let line = serde_json::to_string(&record).expect("plain data") + "\n";
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(Error::io("write", &self.path))?;
+        self.records.insert(record.key(), record);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::train::config::Layers;
+
+    /// The configuration of `settings` with this seed.
+    pub fn config(settings: &[&str], seed: u64) -> Config {
+        let set = settings.iter().map(|s| s.to_string()).chain([format!("seed={seed}")]).collect();
+        Config::resolve(&Layers { set, ..Layers::default() }).unwrap()
+    }
+
+    /// A made-up trained network, all of whose tokens had one expert in each layer.
+    pub fn trained(accuracy: f64, experts: &[usize]) -> Trained {
+        let layer = |&experts: &usize| LayerRecord {
+            experts,
+            mean_active: 1.0,
+            utilisation: 100.0 / experts as f64,
+            usage_entropy_bits: 0.0,
+            usage_entropy_normalised: if experts > 1 { 0.0 } else { 1.0 },
+            effective_experts: 1.0,
+            routing_entropy_bits: 0.0,
+            dropped_share: 0.0,
+            usage: (0..experts).map(|e| f64::from(u8::from(e == 0))).collect(),
+            k_share: vec![0.0, 1.0],
+        };
+        Trained {
+            last: Scores { test_accuracy: accuracy, test_loss: 0.1, perplexity: None },
+            best: Best { epoch: 2, test_accuracy: accuracy, test_loss: 0.1 },
+            epochs_to_95: 2,
+            epochs: 3,
+            parameters: 1000,
+            active_flops_per_token: 5000.0,
+            layers: experts.iter().map(layer).collect(),
+            patterns: vec![1; experts.len()],
+            gradient_variance: None,
+            seconds: Seconds { train: 2.0, eval: 0.5 },
+            digest: format!("{accuracy}"),
+        }
+    }
+
+    fn record(settings: &[&str], seed: u64) -> Record {
+        Record::new(&config(settings, seed), Outcome::Trained(Box::new(trained(0.9, &[8, 6]))))
+    }
+
+    #[test]
+    fn what_was_appended_is_there_again_and_never_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = [record(&[], 1), record(&[], 2), record(&["tau=0.5"], 1)];
+        let mut store = Store::open(folder.path()).unwrap();
+        for record in records.iter().chain(&records) {
+            store.append(record.clone()).unwrap();
+        }
+        let diverged = Record::new(&config(&["lr=9"], 1), Outcome::Diverged("step 3".into()));
+        store.append(diverged.clone()).unwrap();
+        let error = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another process is reproducing in this folder"), "{error}");
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.records().count(), 4);
+        assert_eq!(store.get(&config(&["tau=0.5"], 1)), Some(&records[2]));
+        assert_eq!(store.get(&config(&["lr=9"], 1)), Some(&diverged));
+        assert_eq!((store.get(&config(&["tau=0.5"], 2)), diverged.trained()), (None, None));
+        assert_eq!(std::fs::read_to_string(store.path()).unwrap().lines().count(), 4);
+        assert_eq!(
+            records[2].settings.keys().collect::<Vec<_>>(),
+            ["batch", "epochs", "expert_hidden", "experts", "tau"]
+        );
+    }
+
+    #[test]
+    fn a_cut_last_line_is_dropped_and_others_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let lines = [record(&[], 1), record(&[], 2)].map(|r| serde_json::to_string(&r).unwrap());
+        for cut in [1, lines[1].len() / 2, lines[1].len()] {
+            std::fs::write(&path, format!("{}\n{}", lines[0], &lines[1][..cut])).unwrap();
+            let mut store = Store::open(folder.path()).unwrap();
+            assert_eq!(store.records().count(), 1);
+            store.append(record(&[], 2)).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n{}\n", lines[0], lines[1]));
+        }
+        std::fs::write(&path, format!("{}\nnonsense\n{}\n", lines[0], lines[1])).unwrap();
+        let error = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2: not a result") && !error.contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Training the cells that have no result yet, several side by side, each on one thread.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use cpu_time::ThreadTime;
+
+use super::experiments::Experiment;
+use super::results::{Outcome, Record, Store, Trained};
+use crate::data::Dataset;
+use crate::engine::error::{Error, Result};
+use crate::engine::kernels::par;
+use crate::lab::analysis::tokens::Classes;
+use crate::lab::analysis::{gradient_variance, tokens};
+use crate::nn::{Init, Model};
+use crate::train::config::Config;
+use crate::train::learned;
+use crate::train::metrics::{Seconds, StepRecord, Summary};
+use crate::train::run_folder::{LAST, RunFolder};
+use crate::train::{Control, Examples, Start, checkpoint, examples, learner::steps_per_epoch, train};
+
+/// What is to be done, and how.
+pub struct Plan<'a> {
+    /// The experiments.
+    pub experiments: &'a [Experiment],
+    /// The seeds.
+    pub seeds: &'a [u64],
+    /// Where results are kept, and cells while they train.
+    pub folder: &'a Path,
+    /// Where data sets are.
+    pub data_dir: Option<&'a Path>,
+    /// How many cells train side by side.
+    pub workers: usize,
+    /// The git revision of the program.
+    pub revision: Option<&'a str>,
+    /// Set from outside (Ctrl-C) to save and stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What happens while cells are trained, from any of the workers.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// So many cells with so many steps in all are found that have no result yet; more may follow.
+    Found {
+        /// Cells.
+        cells: usize,
+        /// Steps.
+        steps: u64,
+    },
+    /// A worker begins a cell, or goes on with it.
+    Started {
+        /// The worker, from 0.
+        worker: usize,
+        /// What it trains.
+        job: &'a Job,
+    },
+    /// So many steps more are taken.
+    Steps(u64),
+    /// A cell is finished and kept.
+    Finished {
+        /// The worker.
+        worker: usize,
+        /// What it trained.
+        job: &'a Job,
+        /// What came out.
+        record: &'a Record,
+    },
+}
+
+/// A cell under one seed.
+#[derive(Debug)]
+pub struct Job {
+    /// The cell, with the first experiment that asks for it, and the seed.
+    pub name: String,
+    config: Config,
+}
+
+impl Plan<'_> {
+    /// Trains what has no result yet, and returns how many cells that were.
+    ///
+    /// # Errors
+    /// Data that is missing, a full disk, [`Error::Interrupted`] (after saving). Training that ends in NaN is a
+    /// result.
+    pub fn run(&self, store: &mut Store, watch: &(dyn Fn(Event) + Sync)) -> Result<usize> {
+        let (mut data, mut count) = (BTreeMap::new(), 0);
+        loop {
+            // A cell that is made equal to another by what that one measured is known only after it.
+            let jobs = self.jobs(store);
+            if jobs.is_empty() {
+                return Ok(count);
+            }
+            for job in &jobs {
+                if let Entry::Vacant(place) = data.entry(data_key(&job.config)) {
+                    place.insert(examples::load(&job.config, self.data_dir)?);
+                }
+            }
+            let steps = jobs.iter().map(|job| steps(&job.config, &data)).sum();
+            watch(Event::Found { cells: jobs.len(), steps });
+            self.train_all(&jobs, &data, store, watch)?;
+            count += jobs.len();
+        }
+    }
+
+    /// Cells without a result, each once; all cells of a seed before the next seed.
+    fn jobs(&self, store: &Store) -> Vec<Job> {
+        let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
+        for &seed in self.seeds {
+            for (experiment, cell) in
+                self.experiments.iter().flat_map(|e| e.cells.iter().map(move |c| (e, c)))
+            {
+                let Some(config) = cell.config(seed, store) else { continue };
+                if store.get(&config).is_none() && seen.insert(config.to_toml()) {
+                    let name = format!("{}: {}, seed {seed}", experiment.name, cell.label);
+                    jobs.push(Job { name, config });
+                }
+            }
+        }
+        jobs
+    }
+
+    fn train_all(
+        &self,
+        jobs: &[Job],
+        data: &BTreeMap<String, Dataset>,
+        store: &mut Store,
+        watch: &(dyn Fn(Event) + Sync),
+    ) -> Result<()> {
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (store, error) = (Mutex::new(store), Mutex::new(None));
+        let work = |worker: usize| -> Result<()> {
+            while !failed.load(Ordering::Relaxed) {
+                let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(self.interrupted());
+                }
+                watch(Event::Started { worker, job });
+                let folder = self.cell_folder(&job.config);
+                let outcome = self.train_one(&folder, job, &data[&data_key(&job.config)], watch)?;
+                let record = Record::new(&job.config, outcome);
+                store.lock().expect("no worker panicked").append(record.clone())?;
+                std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+                watch(Event::Finished { worker, job, record: &record });
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            for worker in 0..self.workers.clamp(1, jobs.len()) {
+                let (work, failed, error) = (&work, &failed, &error);
+                scope.spawn(move || {
+                    let done = par::try_with_threads(1, || work(worker));
+                    if let Err(e) = done.unwrap_or_else(|| Err(par::refused(self.workers))) {
+                        failed.store(true, Ordering::Relaxed);
+                        error.lock().expect("no worker panicked").get_or_insert(e);
+                    }
+                });
+            }
+        });
+        error.into_inner().expect("no worker panicked").map_or(Ok(()), Err)
+    }
+
+    fn interrupted(&self) -> Error {
+        Error::Interrupted { saved: self.folder.to_path_buf(), next: "the same command" }
+    }
+
+    /// The run folder of a cell while it trains.
+    fn cell_folder(&self, config: &Config) -> PathBuf {
+        self.folder.join("cells").join(&crate::train::manifest::config_digest(config)[..16])
+    }
+
+    /// Trains a cell, from where an earlier process left it.
+    fn train_one(
+        &self,
+        path: &Path,
+        job: &Job,
+        data: &Dataset,
+        watch: &(dyn Fn(Event) + Sync),
+    ) -> Result<Outcome> {
+        let config = &match learned::resolve(job.config.clone(), data) {
+            Ok(config) => config,
+            Err(error) => return diverged(error),
+        };
+        let opened = RunFolder::open(path).ok().filter(|(_, found)| found == config);
+        let folder = match opened {
+            Some((folder, _)) => folder.locked()?,
+            None => {
+                // What is there was left before the run began.
+                if path.exists() {
+                    std::fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+                }
+                RunFolder::create(path, config)?
+            }
+        };
+        let (wall, own) = (Instant::now(), ThreadTime::now());
+        let summary = match finished(&folder) {
+            Some(summary) => summary,
+            None => {
+                let mut before = 0;
+                let mut on_step = |step: &StepRecord, _| {
+                    watch(Event::Steps(step.step - before));
+                    before = step.step;
+                };
+                let mut control = Control {
+                    on_step: &mut on_step,
+                    on_epoch: &mut |_| (),
+                    on_finish: &mut |_, _, _| Ok(()),
+                    stop: self.stop,
+                };
+                let start = Start { checkpoint: LAST, keep_last: 1, revision: self.revision };
+                match train(config, data, &folder, &start, &mut control) {
+                    Ok(summary) => {
+                        // A thread that had to wait for a processor is no slower for it.
+                        let share = (own.elapsed().as_secs_f64() / wall.elapsed().as_secs_f64()).min(1.0);
+                        let Seconds { train, eval } = summary.seconds;
+                        Summary { seconds: Seconds { train: share * train, eval: share * eval }, ..summary }
+                    }
+                    Err(Error::Interrupted { .. }) => return Err(self.interrupted()),
+                    Err(error) => return diverged(error),
+                }
+            }
+        };
+        if !summary.last.test_loss.is_finite() {
+            return Ok(Outcome::Diverged(format!(
+                "the loss on the test split is {}",
+                summary.last.test_loss
+            )));
+        }
+        let (patterns, gradient_variance) = look_at(config, data, &folder)?;
+        Ok(Outcome::Trained(Box::new(Trained::new(summary, patterns, gradient_variance))))
+    }
+}
+
+/// Training that ends in NaN is a result.
+fn diverged(error: Error) -> Result<Outcome> {
+    match error {
+        Error::NonFinite { step, what, .. } => Ok(Outcome::Diverged(format!("step {step}: {what}"))),
+        error => Err(error),
+    }
+}
+
+/// The summary of a run that was finished just before its process was killed.
+fn finished(folder: &RunFolder) -> Option<Summary> {
+    serde_json::from_slice(&std::fs::read(folder.path().join("summary.json")).ok()?).ok()
+}
+
+/// How many different sets of experts the images of the test split get in each layer, and the variance of the gates'
+/// gradients with varying and with fixed k.
+fn look_at(
+    config: &Config,
+    data: &Dataset,
+    folder: &RunFolder,
+) -> Result<(Vec<usize>, Option<gradient_variance::Comparison>)> {
+    let saved = checkpoint::load(&folder.last())?;
+    let input = &saved.progress.input;
+    let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
+    saved.restore(&mut model, &folder.last())?;
+    let standardize = input.standardize()?;
+    let [train, test] = [Examples::train(data, &standardize), Examples::test(data, &standardize)];
+    let tokens = tokens::observe(&model, test, &Classes::of(input))?;
+    let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
+    Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
+}
+
+/// What the data of a cell depends on.
+fn data_key(config: &Config) -> String {
+    let Config { dataset, tokenizer, sequence, pack, .. } = config;
+    format!("{dataset} {tokenizer:?} {sequence} {pack}")
+}
+
+/// Optimiser steps of a whole training.
+fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
+    let all = steps_per_epoch(config, &data[&data_key(config)]) * config.epochs as u64;
+    if config.max_steps > 0 { all.min(config.max_steps) } else { all }
+}

@@ -1,0 +1,35 @@
+//! Gradients of single micro-batches, with frozen weights.
+
+use crate::engine::arr;
+use crate::engine::error::Result;
+use crate::engine::tape::{Mode, Tape};
+use crate::nn::param::for_each_param;
+use crate::nn::{Model, Phase, optim};
+use crate::train::Examples;
+
+/// Shows `see` the gradient of every parameter for each micro-batch, with the batch's number and the parameter's name;
+/// the mean number of experts of each layer.
+pub fn gradients(
+    model: &mut Model<f32>,
+    examples: Examples,
+    batches: &[&[u32]],
+    mut see: impl FnMut(usize, &str, &[f32]),
+) -> Result<Vec<f64>> {
+    let mut k = vec![0.0; model.spec().experts.len()];
+    for (m, batch) in batches.iter().enumerate() {
+        let tape = Tape::new(Mode::Train);
+        let (feed, targets) = examples.batch(batch);
+        let (h, layers) = model.hidden(&tape, &feed, Phase::Train { seed: None, step: 0 })?;
+        let loss = model.loss(h, &targets)?.mean;
+        let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
+        for (k, layer) in k.iter_mut().zip(&layers) {
+            *k += layer.routes.len() as f64 / (targets.len() * batches.len()) as f64;
+        }
+        let mut gradients = gradients.iter();
+        for_each_param(model, |name, _| {
+            let gradient = gradients.next().expect("one gradient per parameter");
+            see(m, name, arr::data(&gradient.values));
+        });
+    }
+    Ok(k)
+}

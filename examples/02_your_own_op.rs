@@ -15,16 +15,16 @@ use dynamoe::{Mode, Op, Result, Tape, Var};
 /// `ln(1 + e^x)` of every element.
 struct Softplus;
 
-impl<E: Elem> Op<E, 1> for Softplus {
+impl<F: Elem> Op<F, 1> for Softplus {
     const NAME: &'static str = "softplus";
     type Saved = ();
     /// As `max(x, 0) + ln(1 + e^-|x|)`: the same number, and the exponential cannot overflow.
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let softplus = |x: E| x.larger(E::zero()) + (E::one() + (-x.larger(-x)).exp()).ln();
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let softplus = |x: F| x.larger(F::zero()) + (F::one() + (-x.larger(-x)).exp()).ln();
         Ok((arr::map(x, softplus), ()))
     }
     /// The chain rule: the gradient of the output times the slope, which is the sigmoid of x.
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(arr::zip(ctx.x[0], gy, |x, g| g * x.sigmoid()))]
     }
 }
@@ -32,13 +32,13 @@ impl<E: Elem> Op<E, 1> for Softplus {
 /// `x^3`, whose backward pass has lost the factor 3.
 struct WrongCube;
 
-impl<E: Elem> Op<E, 1> for WrongCube {
+impl<F: Elem> Op<F, 1> for WrongCube {
     const NAME: &'static str = "wrong_cube";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         Ok((arr::map(x, |x| x * x * x), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(arr::zip(ctx.x[0], gy, |x, g| g * x * x))]
     }
 }

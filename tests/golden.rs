@@ -76,15 +76,15 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("golden/tiny.json")).expect("golden/make.py writes the file")
 }
 
-fn array<E: Elem>(shape: &[usize], data: &[f64]) -> Arr<E> {
-    arr::from_vec(shape, data.iter().map(|&v| E::of(v)).collect())
+fn array<F: Elem>(shape: &[usize], data: &[f64]) -> Arr<F> {
+    arr::from_vec(shape, data.iter().map(|&v| F::of(v)).collect())
 }
 
-fn numbers<E: Elem>(array: &Arr<E>) -> Vec<f64> {
+fn numbers<F: Elem>(array: &Arr<F>) -> Vec<f64> {
     arr::data(array).iter().map(|v| v.f64()).collect()
 }
 
-fn parameters<E: Elem>(model: &mut Model<E>) -> Values {
+fn parameters<F: Elem>(model: &mut Model<F>) -> Values {
     let mut values = Values::new();
     for_each_param(model, |name, p| {
         values.insert(name.into(), numbers(&p.value));
@@ -94,7 +94,7 @@ fn parameters<E: Elem>(model: &mut Model<E>) -> Values {
 
 impl Golden {
     /// The network of a case with PyTorch's initial parameters.
-    fn model<E: Elem>(&self, case: &Case) -> Model<E> {
+    fn model<F: Elem>(&self, case: &Case) -> Model<F> {
         let &Golden { inputs, classes, width, hidden, tau, temperature, .. } = self;
         let settings = Settings { tau, temperature, noise: 0.0, ..Settings::DEFAULT };
         let router = case.routed.then_some(settings);
@@ -111,7 +111,7 @@ impl Golden {
     }
 
     /// The engine's gradients on a batch, taken as `train::step` takes them.
-    fn gradients<E: Elem>(&self, model: &mut Model<E>, batch: &Batch) -> Values {
+    fn gradients<F: Elem>(&self, model: &mut Model<F>, batch: &Batch) -> Values {
         let tape = Tape::new(Mode::Train);
         let x = array(&[batch.targets.len(), self.inputs], &batch.x);
         let (logits, _) = model.forward(tape.constant(x), Phase::Train { seed: Some(0), step: 0 }).unwrap();
@@ -127,8 +127,8 @@ impl Golden {
     }
 
     /// Trains the network of a case on all batches.
-    fn train<E: Elem>(&self, case: &Case) -> Outcome {
-        let mut model = self.model::<E>(case);
+    fn train<F: Elem>(&self, case: &Case) -> Outcome {
+        let mut model = self.model::<F>(case);
         let settings = optim::Settings { weight_decay: self.weight_decay, ..optim::Settings::ADAMW };
         let mut optimizer = Optimizer::new(settings, &mut model);
         let total_steps = self.batches.len() as u64;
@@ -187,11 +187,11 @@ struct Limits {
 }
 
 /// Trains every case in `E` and compares it with PyTorch.
-fn check<E: Elem>(limits: Limits) {
+fn check<F: Elem>(limits: Limits) {
     let golden = golden();
     assert_eq!(golden.cases.len(), 4);
     for (case_name, case) in &golden.cases {
-        let (actual, expected) = (golden.train::<E>(case), &case.outcome);
+        let (actual, expected) = (golden.train::<F>(case), &case.outcome);
         let compared = [
             ("losses", worst_loss(&actual.losses, &expected.losses), limits.losses),
             (
@@ -207,7 +207,7 @@ fn check<E: Elem>(limits: Limits) {
             ("parameters", worst_value(&actual.parameters, &expected.parameters), limits.parameters),
         ];
         for (what, (name, deviation), limit) in compared {
-            println!("{} {case_name}: {what} within {deviation:.1e} ({name})", E::NAME);
+            println!("{} {case_name}: {what} within {deviation:.1e} ({name})", F::NAME);
             assert!(deviation <= limit, "{case_name}: {what} deviate by {deviation:e} at {name}");
         }
     }

@@ -35,7 +35,7 @@ struct Parameter {
 }
 
 /// The largest difference of the loss and of any gradient from PyTorch's.
-fn largest_difference<E: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
+fn largest_difference<F: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
     let case = &golden.cases[name];
     let attention = (name == "transformer").then_some(Attention {
         heads: Heads { count: 4, groups: 2, width: 2 },
@@ -53,10 +53,10 @@ fn largest_difference<E: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
         norm: if attention.is_some() { Norm::Pre } else { Norm::Final },
         text: Some(Text { tied: false, attention }),
     };
-    let mut model = Model::<E>::new(&spec, &mut Init::new(1));
+    let mut model = Model::<F>::new(&spec, &mut Init::new(1));
     let mut filled = 0;
     for_each_param(&mut model, |name, p| {
-        let numbers = case.parameters[name].value.iter().map(|&v| E::of(v)).collect();
+        let numbers = case.parameters[name].value.iter().map(|&v| F::of(v)).collect();
         p.value = arr::from_vec(p.value.shape(), numbers);
         filled += 1;
     });
@@ -75,7 +75,7 @@ fn largest_difference<E: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
         let whole = match rows {
             None => arr::data(values).to_vec(),
             Some(rows) => {
-                let mut whole = vec![E::zero(); p.value.len()];
+                let mut whole = vec![F::zero(); p.value.len()];
                 for (row, values) in rows.iter().zip(arr::data(values).chunks(width)) {
                     whole[*row as usize * width..][..width].copy_from_slice(values);
                 }

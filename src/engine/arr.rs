@@ -5,47 +5,47 @@ use ndarray::{ArcArray, IxDyn};
 use crate::engine::kernels::{self, elem::Elem, pool};
 
 /// A shared array: cloning is free, and writing to a shared one copies it first.
-pub type Arr<E> = ArcArray<E, IxDyn>;
+pub type Arr<F> = ArcArray<F, IxDyn>;
 
 /// An array with this shape and content, row-major.
 ///
 /// # Panics
 /// If the number of elements is not the product of the shape.
-pub fn from_vec<E: Elem>(shape: &[usize], data: Vec<E>) -> Arr<E> {
+pub fn from_vec<F: Elem>(shape: &[usize], data: Vec<F>) -> Arr<F> {
     let len = data.len();
     Arr::from_shape_vec(IxDyn(shape), data)
         .unwrap_or_else(|_| panic!("{len} elements do not fill the shape {shape:?}"))
 }
 
 /// An array of arbitrary content from the pool: the caller writes every element.
-pub fn fresh<E: Elem>(shape: &[usize]) -> Arr<E> {
+pub fn fresh<F: Elem>(shape: &[usize]) -> Arr<F> {
     from_vec(shape, pool::take(shape.iter().product()))
 }
 
 /// An array of one value.
-pub fn full<E: Elem>(shape: &[usize], value: E) -> Arr<E> {
+pub fn full<F: Elem>(shape: &[usize], value: F) -> Arr<F> {
     let mut array = fresh(shape);
     data_mut(&mut array).fill(value);
     array
 }
 
 /// An array of zeros.
-pub fn zeros<E: Elem>(shape: &[usize]) -> Arr<E> {
-    full(shape, E::zero())
+pub fn zeros<F: Elem>(shape: &[usize]) -> Arr<F> {
+    full(shape, F::zero())
 }
 
 /// The elements in row-major order.
-pub fn data<E>(array: &Arr<E>) -> &[E] {
+pub fn data<F>(array: &Arr<F>) -> &[F] {
     array.as_slice().expect("arrays of the engine are contiguous")
 }
 
 /// The elements in row-major order, to write to; copies first if the array is shared.
-pub fn data_mut<E: Elem>(array: &mut Arr<E>) -> &mut [E] {
+pub fn data_mut<F: Elem>(array: &mut Arr<F>) -> &mut [F] {
     array.as_slice_mut().expect("arrays of the engine are contiguous")
 }
 
 /// Gives the buffer back to the pool if nobody else holds it.
-pub fn recycle<E: Elem>(array: Arr<E>) {
+pub fn recycle<F: Elem>(array: Arr<F>) {
     if let Ok(owned) = array.try_into_owned_nocopy() {
         pool::give(owned.into_raw_vec_and_offset().0);
     }
@@ -53,7 +53,7 @@ pub fn recycle<E: Elem>(array: Arr<E>) {
 
 /// `f(x)` for each element.
 #[inline(always)]
-pub fn map<E: Elem>(x: &Arr<E>, f: impl Fn(E) -> E + Sync) -> Arr<E> {
+pub fn map<F: Elem>(x: &Arr<F>, f: impl Fn(F) -> F + Sync) -> Arr<F> {
     let mut out = fresh(x.shape());
     kernels::map::map(data_mut(&mut out), data(x), f);
     out
@@ -61,14 +61,14 @@ pub fn map<E: Elem>(x: &Arr<E>, f: impl Fn(E) -> E + Sync) -> Arr<E> {
 
 /// `f(x, y)` for each pair of elements of two arrays of one shape.
 #[inline(always)]
-pub fn zip<E: Elem>(x: &Arr<E>, y: &Arr<E>, f: impl Fn(E, E) -> E + Sync) -> Arr<E> {
+pub fn zip<F: Elem>(x: &Arr<F>, y: &Arr<F>, f: impl Fn(F, F) -> F + Sync) -> Arr<F> {
     let mut out = fresh(x.shape());
     kernels::map::zip(data_mut(&mut out), data(x), data(y), f);
     out
 }
 
 /// `a + b`, in the buffer of the one that nobody else holds, if there is one.
-pub fn sum<E: Elem>(a: Arr<E>, b: Arr<E>) -> Arr<E> {
+pub fn sum<F: Elem>(a: Arr<F>, b: Arr<F>) -> Arr<F> {
     let (mine, other) = match b.try_into_owned_nocopy() {
         Ok(mine) => (Ok(mine), a),
         Err(b) => (a.try_into_owned_nocopy(), b),

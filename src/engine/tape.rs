@@ -16,30 +16,30 @@ use crate::engine::kernels::{elem::Elem, reduce};
 use crate::engine::watch::{Place, Seen, Watch};
 
 /// A differentiable operation on `N` arrays. One struct, one forward, one backward, both required.
-pub trait Op<E: Elem, const N: usize>: 'static {
+pub trait Op<F: Elem, const N: usize>: 'static {
     /// The operation's name in messages and in the table of gradient checks.
     const NAME: &'static str;
     /// What the backward pass needs beyond inputs and output.
     type Saved: 'static;
     /// The output and what to keep for later. Input shapes that do not fit are an error from [`shape_error`].
-    fn forward(&self, x: [&Arr<E>; N]) -> Result<(Arr<E>, Self::Saved)>;
+    fn forward(&self, x: [&Arr<F>; N]) -> Result<(Arr<F>, Self::Saved)>;
     /// The gradient of each input, given the gradient `gy` of the output; `None` where an input has none
     /// or nobody asks ([`Ctx::needs`]).
-    fn backward(&self, ctx: Ctx<E, Self::Saved, N>, gy: &Arr<E>) -> [Option<Arr<E>>; N];
+    fn backward(&self, ctx: Ctx<F, Self::Saved, N>, gy: &Arr<F>) -> [Option<Arr<F>>; N];
 }
 
 /// An operation that does the work of several small ones, and can be spelled out in them.
-pub trait Fused<E: Elem, const N: usize>: Op<E, N> {
+pub trait Fused<F: Elem, const N: usize>: Op<F, N> {
     /// The same function built from small operations: what a student reads and the tests compare with.
-    fn reference<'t>(&self, x: [Var<'t, E>; N]) -> Result<Var<'t, E>>;
+    fn reference<'t>(&self, x: [Var<'t, F>; N]) -> Result<Var<'t, F>>;
 }
 
 /// What [`Op::backward`] may look at.
-pub struct Ctx<'a, E: Elem, S, const N: usize> {
+pub struct Ctx<'a, F: Elem, S, const N: usize> {
     /// The inputs of the forward pass.
-    pub x: [&'a Arr<E>; N],
+    pub x: [&'a Arr<F>; N],
     /// The output of the forward pass.
-    pub y: &'a Arr<E>,
+    pub y: &'a Arr<F>,
     /// What the forward pass saved.
     pub saved: &'a S,
     /// Which inputs need a gradient.
@@ -58,12 +58,12 @@ pub enum Mode {
 }
 
 /// A record of one computation.
-pub struct Tape<E: Elem> {
-    nodes: RefCell<Vec<Node<E>>>,
+pub struct Tape<F: Elem> {
+    nodes: RefCell<Vec<Node<F>>>,
     parameters: RefCell<Vec<Option<Parameter>>>,
     mode: Mode,
     place: Cell<Place>,
-    watch: Option<Watch<E>>,
+    watch: Option<Watch<F>>,
 }
 
 /// A model's parameter on the tape: its node, and which of its rows stand there if not all do.
@@ -73,29 +73,29 @@ struct Parameter {
     rows: Option<Arc<[u32]>>,
 }
 
-struct Node<E: Elem> {
-    value: Arr<E>,
+struct Node<F: Elem> {
+    value: Arr<F>,
     name: &'static str,
     place: Place,
     needs_grad: bool,
-    step: Option<Box<dyn Step<E>>>,
+    step: Option<Box<dyn Step<F>>>,
 }
 
 /// A value on a tape. Copying it copies a reference and a number.
 #[derive(Clone, Copy)]
-pub struct Var<'t, E: Elem> {
-    tape: &'t Tape<E>,
+pub struct Var<'t, F: Elem> {
+    tape: &'t Tape<F>,
     id: usize,
 }
 
-impl<E: Elem> Tape<E> {
+impl<F: Elem> Tape<F> {
     /// An empty tape.
-    pub fn new(mode: Mode) -> Tape<E> {
+    pub fn new(mode: Mode) -> Tape<F> {
         Tape::watched(mode, None)
     }
 
     /// An empty tape that shows every value and gradient to `watch`.
-    pub fn watched(mode: Mode, watch: Option<Watch<E>>) -> Tape<E> {
+    pub fn watched(mode: Mode, watch: Option<Watch<F>>) -> Tape<F> {
         /// Nodes that most graphs stay below.
         const NODES: usize = 256;
         let (nodes, parameters) = (Vec::with_capacity(NODES), Vec::with_capacity(NODES));
@@ -114,17 +114,17 @@ impl<E: Elem> Tape<E> {
     }
 
     /// An input that no gradient is asked for.
-    pub fn constant(&self, value: Arr<E>) -> Var<'_, E> {
+    pub fn constant(&self, value: Arr<F>) -> Var<'_, F> {
         self.push("constant", value, false, None, None)
     }
 
     /// An input whose gradient is asked for.
-    pub fn variable(&self, value: Arr<E>) -> Var<'_, E> {
+    pub fn variable(&self, value: Arr<F>) -> Var<'_, F> {
         self.push("variable", value, self.mode != Mode::Infer, None, None)
     }
 
     /// The parameter number `slot` of a model; asked for again, it is the same variable.
-    pub fn parameter(&self, slot: usize, value: &Arr<E>) -> Var<'_, E> {
+    pub fn parameter(&self, slot: usize, value: &Arr<F>) -> Var<'_, F> {
         self.known_parameter(slot, None, || value.clone())
     }
 
@@ -137,8 +137,8 @@ impl<E: Elem> Tape<E> {
         &self,
         slot: usize,
         rows: Arc<[u32]>,
-        values: impl FnOnce() -> Arr<E>,
-    ) -> Var<'_, E> {
+        values: impl FnOnce() -> Arr<F>,
+    ) -> Var<'_, F> {
         self.known_parameter(slot, Some(rows), values)
     }
 
@@ -146,8 +146,8 @@ impl<E: Elem> Tape<E> {
         &self,
         slot: usize,
         rows: Option<Arc<[u32]>>,
-        value: impl FnOnce() -> Arr<E>,
-    ) -> Var<'_, E> {
+        value: impl FnOnce() -> Arr<F>,
+    ) -> Var<'_, F> {
         if let Some(known) = self.parameters.borrow().get(slot).and_then(Option::as_ref) {
             assert!(known.rows == rows, "parameter {slot} is on the tape with other rows");
             return Var { tape: self, id: known.id };
@@ -166,7 +166,7 @@ impl<E: Elem> Tape<E> {
     /// # Errors
     /// Shapes that do not fit, with the caller's file and line.
     #[track_caller]
-    pub fn apply<O: Op<E, N>, const N: usize>(&self, op: O, inputs: [Var<'_, E>; N]) -> Result<Var<'_, E>> {
+    pub fn apply<O: Op<F, N>, const N: usize>(&self, op: O, inputs: [Var<'_, F>; N]) -> Result<Var<'_, F>> {
         let caller = Location::caller();
         let ids = inputs.map(|input| {
             assert!(
@@ -182,7 +182,7 @@ impl<E: Elem> Tape<E> {
             (value, saved, ids.map(|id| nodes[id].needs_grad))
         };
         let needs_grad = needs.contains(&true);
-        let step: Option<Box<dyn Step<E>>> =
+        let step: Option<Box<dyn Step<F>>> =
             if needs_grad { Some(Box::new(Recorded { op, saved, ids, needs })) } else { None };
         Ok(self.push(O::NAME, value, needs_grad, step, None))
     }
@@ -192,22 +192,22 @@ impl<E: Elem> Tape<E> {
     /// # Errors
     /// As [`Tape::apply`].
     #[track_caller]
-    pub fn apply_fused<'t, O: Fused<E, N>, const N: usize>(
+    pub fn apply_fused<'t, O: Fused<F, N>, const N: usize>(
         &'t self,
         op: O,
-        x: [Var<'t, E>; N],
-    ) -> Result<Var<'t, E>> {
+        x: [Var<'t, F>; N],
+    ) -> Result<Var<'t, F>> {
         if self.mode == Mode::Teach { op.reference(x) } else { self.apply(op, x) }
     }
 
     fn push(
         &self,
         name: &'static str,
-        mut value: Arr<E>,
+        mut value: Arr<F>,
         needs_grad: bool,
-        step: Option<Box<dyn Step<E>>>,
+        step: Option<Box<dyn Step<F>>>,
         parameter: Option<usize>,
-    ) -> Var<'_, E> {
+    ) -> Var<'_, F> {
         let place = self.place.get();
         if let Some(watch) = &self.watch {
             watch.borrow_mut()(Seen::Value { place, op: name, parameter }, &mut value);
@@ -221,7 +221,7 @@ impl<E: Elem> Tape<E> {
     ///
     /// # Errors
     /// If `loss` is not a single number.
-    pub fn backward(&self, loss: Var<'_, E>) -> Result<Gradients<E>> {
+    pub fn backward(&self, loss: Var<'_, F>) -> Result<Gradients<F>> {
         if loss.shape().iter().product::<usize>() != 1 {
             return Err(shape_error(
                 "backward",
@@ -229,11 +229,11 @@ impl<E: Elem> Tape<E> {
                 &[&loss.shape()],
             ));
         }
-        Ok(self.backward_from(loss, arr::full(&loss.shape(), E::one())))
+        Ok(self.backward_from(loss, arr::full(&loss.shape(), F::one())))
     }
 
     /// Gradients of `sum(y * cotangent)`, where `cotangent` has the shape of `y`.
-    pub fn backward_from(&self, y: Var<'_, E>, cotangent: Arr<E>) -> Gradients<E> {
+    pub fn backward_from(&self, y: Var<'_, F>, cotangent: Arr<F>) -> Gradients<F> {
         self.walk(y, cotangent, |node, input, gradient| {
             if let Some(watch) = &self.watch {
                 let is_input = |p: &Option<Parameter>| p.as_ref().is_some_and(|p| p.id == input);
@@ -249,12 +249,12 @@ impl<E: Elem> Tape<E> {
     /// gradient, the operation's part of it added.
     fn walk(
         &self,
-        y: Var<'_, E>,
-        cotangent: Arr<E>,
-        mut see: impl FnMut(&Node<E>, usize, &mut Arr<E>),
-    ) -> Gradients<E> {
+        y: Var<'_, F>,
+        cotangent: Arr<F>,
+        mut see: impl FnMut(&Node<F>, usize, &mut Arr<F>),
+    ) -> Gradients<F> {
         let nodes = self.nodes.borrow();
-        let mut of: Vec<Option<Arr<E>>> = vec![None; nodes.len()];
+        let mut of: Vec<Option<Arr<F>>> = vec![None; nodes.len()];
         of[y.id] = Some(cotangent);
         for id in (0..=y.id).rev() {
             // Inputs keep their gradient; an operation's own is used up here.
@@ -274,14 +274,14 @@ impl<E: Elem> Tape<E> {
     }
 
     /// Names the operation that first produced a NaN or an infinity on the way to `loss` or back from it.
-    pub fn first_non_finite(&self, loss: Var<'_, E>) -> Option<String> {
-        let bad = |value: &Arr<E>| reduce::first_non_finite(arr::data(value)).is_some();
+    pub fn first_non_finite(&self, loss: Var<'_, F>) -> Option<String> {
+        let bad = |value: &Arr<F>| reduce::first_non_finite(arr::data(value)).is_some();
         let forward = self.nodes.borrow().iter().position(|node| bad(&node.value));
         if let Some(id) = forward {
             return Some(format!("op {} (number {id} of the forward pass)", self.nodes.borrow()[id].name));
         }
         let mut found = None;
-        let _ = self.walk(loss, arr::full(&loss.shape(), E::one()), |node, _, gradient| {
+        let _ = self.walk(loss, arr::full(&loss.shape(), F::one()), |node, _, gradient| {
             if found.is_none() && bad(gradient) {
                 found = Some(format!("the gradient of op {}", node.name));
             }
@@ -292,7 +292,7 @@ impl<E: Elem> Tape<E> {
 
 /// The nodes in order, one a line: number, operation, numbers of the inputs (where a gradient goes back to
 /// them), value or shape.
-impl<E: Elem> Display for Tape<E> {
+impl<F: Elem> Display for Tape<F> {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         for (id, node) in self.nodes.borrow().iter().enumerate() {
             let inputs = node.step.as_ref().map_or(String::new(), |step| format!("{:?}", step.inputs()));
@@ -306,7 +306,7 @@ impl<E: Elem> Display for Tape<E> {
     }
 }
 
-impl<E: Elem> Drop for Tape<E> {
+impl<F: Elem> Drop for Tape<F> {
     fn drop(&mut self) {
         // Steps hold saved buffers, values the rest; shared ones (parameters) stay with their owner.
         for node in self.nodes.get_mut().drain(..) {
@@ -316,9 +316,9 @@ impl<E: Elem> Drop for Tape<E> {
 }
 
 /// An operation on the tape with its inputs, whatever their number.
-trait Step<E: Elem> {
+trait Step<F: Elem> {
     fn inputs(&self) -> &[usize];
-    fn backward(&self, nodes: &[Node<E>], id: usize, gy: &Arr<E>, give: &mut dyn FnMut(usize, Arr<E>));
+    fn backward(&self, nodes: &[Node<F>], id: usize, gy: &Arr<F>, give: &mut dyn FnMut(usize, Arr<F>));
 }
 
 struct Recorded<O, S, const N: usize> {
@@ -328,11 +328,11 @@ struct Recorded<O, S, const N: usize> {
     needs: [bool; N],
 }
 
-impl<E: Elem, O: Op<E, N>, const N: usize> Step<E> for Recorded<O, O::Saved, N> {
+impl<F: Elem, O: Op<F, N>, const N: usize> Step<F> for Recorded<O, O::Saved, N> {
     fn inputs(&self) -> &[usize] {
         &self.ids
     }
-    fn backward(&self, nodes: &[Node<E>], id: usize, gy: &Arr<E>, give: &mut dyn FnMut(usize, Arr<E>)) {
+    fn backward(&self, nodes: &[Node<F>], id: usize, gy: &Arr<F>, give: &mut dyn FnMut(usize, Arr<F>)) {
         let x = self.ids.map(|id| &nodes[id].value);
         let ctx = Ctx { x, y: &nodes[id].value, saved: &self.saved, needs: self.needs };
         for ((input, needs), gradient) in self.ids.into_iter().zip(self.needs).zip(self.op.backward(ctx, gy))
@@ -351,46 +351,46 @@ impl<E: Elem, O: Op<E, N>, const N: usize> Step<E> for Recorded<O, O::Saved, N> 
 }
 
 /// The gradients that a backward pass found.
-pub struct Gradients<E: Elem> {
-    of: Vec<Option<Arr<E>>>,
+pub struct Gradients<F: Elem> {
+    of: Vec<Option<Arr<F>>>,
     parameters: Vec<Option<Parameter>>,
 }
 
 /// The gradient of a parameter.
 #[derive(Clone, Debug)]
-pub struct Gradient<E> {
+pub struct Gradient<F> {
     /// Of all rows, or of those that `rows` names.
-    pub values: Arr<E>,
+    pub values: Arr<F>,
     /// The rows that have one, by rising number; the gradient of any other is zero. None stands for all.
     pub rows: Option<Arc<[u32]>>,
 }
 
-impl<E: Elem> Gradients<E> {
+impl<F: Elem> Gradients<F> {
     /// The gradient of an input, if the result depends on it.
-    pub fn of(&self, var: Var<'_, E>) -> Option<&Arr<E>> {
+    pub fn of(&self, var: Var<'_, F>) -> Option<&Arr<F>> {
         self.of[var.id].as_ref()
     }
 
     /// The gradient with respect to an input: zeros if the result does not depend on it.
-    pub fn wrt(&self, var: Var<'_, E>) -> Arr<E> {
+    pub fn wrt(&self, var: Var<'_, F>) -> Arr<F> {
         self.of(var).cloned().unwrap_or_else(|| arr::zeros(&var.shape()))
     }
 
     /// Takes out the gradient of parameter number `slot`, if the result depends on it.
-    pub fn take_parameter(&mut self, slot: usize) -> Option<Gradient<E>> {
+    pub fn take_parameter(&mut self, slot: usize) -> Option<Gradient<F>> {
         let Parameter { id, rows } = self.parameters.get(slot)?.clone()?;
         Some(Gradient { values: self.of[id].take()?, rows })
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The tape it stands on.
-    pub fn tape(self) -> &'t Tape<E> {
+    pub fn tape(self) -> &'t Tape<F> {
         self.tape
     }
 
     /// Its value.
-    pub fn value(self) -> Arr<E> {
+    pub fn value(self) -> Arr<F> {
         self.tape.nodes.borrow()[self.id].value.clone()
     }
 
@@ -403,7 +403,7 @@ impl<'t, E: Elem> Var<'t, E> {
     ///
     /// # Panics
     /// If it has more.
-    pub fn item(self) -> E {
+    pub fn item(self) -> F {
         let value = self.value();
         assert_eq!(value.len(), 1, "item() of a value with shape {:?}", value.shape());
         arr::data(&value)[0]
@@ -412,7 +412,7 @@ impl<'t, E: Elem> Var<'t, E> {
     /// Applies an operation to this and further variables; wrong shapes panic with the caller's place.
     /// The methods of `Var` are made of this.
     #[track_caller]
-    pub fn apply<O: Op<E, N>, const N: usize>(op: O, inputs: [Var<'t, E>; N]) -> Var<'t, E> {
+    pub fn apply<O: Op<F, N>, const N: usize>(op: O, inputs: [Var<'t, F>; N]) -> Var<'t, F> {
         inputs[0].tape.apply(op, inputs).unwrap_or_else(|e| panic!("{e}"))
     }
 }

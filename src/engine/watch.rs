@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::engine::arr::Arr;
 
 /// Is shown every array, in the order in which they come up.
-pub type Watch<E> = Rc<RefCell<dyn FnMut(Seen, &mut Arr<E>)>>;
+pub type Watch<F> = Rc<RefCell<dyn FnMut(Seen, &mut Arr<F>)>>;
 
 /// What an array is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

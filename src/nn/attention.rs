@@ -16,15 +16,15 @@ use crate::engine::tape::{Mode, Var};
 
 /// `attention(rotary(x q), rotary(x k), x v) o`, without biases.
 #[derive(Clone, Debug)]
-pub struct SelfAttention<E> {
+pub struct SelfAttention<F> {
     /// To queries, (d, H dh).
-    pub q: Param<E>,
+    pub q: Param<F>,
     /// To keys, (d, G dh).
-    pub k: Param<E>,
+    pub k: Param<F>,
     /// To values, (d, G dh).
-    pub v: Param<E>,
+    pub v: Param<F>,
     /// Of the heads' outputs, (H dh, d).
-    pub o: Param<E>,
+    pub o: Param<F>,
     /// H, G and dh.
     pub heads: Heads,
     /// The base of the rotary angles.
@@ -33,13 +33,13 @@ pub struct SelfAttention<E> {
 
 /// The keys (turned) and values of a sequence so far, for one layer.
 #[derive(Clone, Debug, Default)]
-pub struct Cache<E> {
-    keys: Vec<E>,
-    values: Vec<E>,
+pub struct Cache<F> {
+    keys: Vec<F>,
+    values: Vec<F>,
     tokens: usize,
 }
 
-impl<E> Cache<E> {
+impl<F> Cache<F> {
     /// How many tokens it holds.
     pub fn len(&self) -> usize {
         self.tokens
@@ -51,9 +51,9 @@ impl<E> Cache<E> {
     }
 }
 
-impl<E: Elem> SelfAttention<E> {
+impl<F: Elem> SelfAttention<F> {
     /// For tokens of `width` numbers; weights uniform within `1/sqrt(inputs)`, and theta 10,000.
-    pub fn new(width: usize, heads: Heads, init: &mut Init) -> SelfAttention<E> {
+    pub fn new(width: usize, heads: Heads, init: &mut Init) -> SelfAttention<F> {
         let (queries, keys) = (heads.count * heads.width, heads.groups * heads.width);
         SelfAttention {
             q: Param::uniform(&[width, queries], width, init),
@@ -70,7 +70,7 @@ impl<E: Elem> SelfAttention<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>, starts: Arc<[usize]>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, starts: Arc<[usize]>) -> Result<Var<'t, F>> {
         let [q, k, v] = self.project(x, &starts, 0)?;
         let attention = Attention { starts, heads: self.heads };
         let tape = x.tape();
@@ -82,10 +82,10 @@ impl<E: Elem> SelfAttention<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn weights(&self, x: Var<'_, E>, starts: &Arc<[usize]>) -> Result<Vec<Arr<E>>> {
+    pub fn weights(&self, x: Var<'_, F>, starts: &Arc<[usize]>) -> Result<Vec<Arr<F>>> {
         let [q, k, _] = self.project(x, starts, 0)?.map(Var::value);
         let Heads { count, width, .. } = self.heads;
-        let (q, k, scale) = (arr::data(&q), arr::data(&k), E::of(1.0 / (width as f64).sqrt()));
+        let (q, k, scale) = (arr::data(&q), arr::data(&k), F::of(1.0 / (width as f64).sqrt()));
         let (q_row, k_row) = (count * width, self.heads.groups * width);
         let sequence = |ends: &[usize]| {
             let n = ends[1] - ends[0];
@@ -93,11 +93,11 @@ impl<E: Elem> SelfAttention<E> {
             for (i, row) in arr::data_mut(&mut all).chunks_exact_mut(n.max(1)).enumerate() {
                 let (head, at) = (i / n, i % n);
                 let query = &q[(ends[0] + at) * q_row + head * width..][..width];
-                let scores: Vec<E> = (0..=at)
+                let scores: Vec<F> = (0..=at)
                     .map(|j| {
                         let group = head / self.heads.per_group();
                         let key = &k[(ends[0] + j) * k_row + group * width..][..width];
-                        scale * query.iter().zip(key).fold(E::zero(), |sum, (&a, &b)| sum + a * b)
+                        scale * query.iter().zip(key).fold(F::zero(), |sum, (&a, &b)| sum + a * b)
                     })
                     .collect();
                 softmax::softmax_row(&scores, &mut row[..=at]);
@@ -113,7 +113,7 @@ impl<E: Elem> SelfAttention<E> {
     /// # Errors
     /// Shapes that do not fit, or a tape that records.
     #[track_caller]
-    pub fn forward_cached<'t>(&self, x: Var<'t, E>, cache: &mut Cache<E>) -> Result<Var<'t, E>> {
+    pub fn forward_cached<'t>(&self, x: Var<'t, F>, cache: &mut Cache<F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         if tape.mode() != Mode::Infer {
             return Err(Error::config("mode", "a cache holds no gradients: use a tape in Mode::Infer"));
@@ -133,7 +133,7 @@ impl<E: Elem> SelfAttention<E> {
 
     /// Queries, keys and values; the position of each sequence's first row is `first`.
     #[track_caller]
-    fn project<'t>(&self, x: Var<'t, E>, starts: &Arc<[usize]>, first: usize) -> Result<[Var<'t, E>; 3]> {
+    fn project<'t>(&self, x: Var<'t, F>, starts: &Arc<[usize]>, first: usize) -> Result<[Var<'t, F>; 3]> {
         let tape = x.tape();
         let rotary = Rotary { starts: starts.clone(), head: self.heads.width, theta: self.theta, first };
         let q = tape.apply(Matmul, [x, self.q.on(tape)])?;
@@ -143,8 +143,8 @@ impl<E: Elem> SelfAttention<E> {
     }
 }
 
-impl<E: Elem> Module<E> for SelfAttention<E> {
-    fn visit(&mut self, visitor: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for SelfAttention<F> {
+    fn visit(&mut self, visitor: &mut Visitor<'_, F>) {
         let SelfAttention { q, k, v, o, heads: _, theta: _ } = self;
         visitor.param("q", q);
         visitor.param("k", k);
@@ -161,7 +161,7 @@ mod tests {
     use crate::engine::kernels::random::{Purpose, Stream};
     use crate::nn::param;
 
-    fn layer<E: Elem>(width: usize, heads: Heads) -> SelfAttention<E> {
+    fn layer<F: Elem>(width: usize, heads: Heads) -> SelfAttention<F> {
         let mut layer = SelfAttention::new(width, heads, &mut Init::new(3));
         param::number(&mut layer);
         layer

@@ -7,14 +7,14 @@ use crate::engine::tape::{Mode, Tape, Var};
 
 /// A table of vectors, (V, d).
 #[derive(Clone, Debug)]
-pub struct Embedding<E> {
+pub struct Embedding<F> {
     /// The table.
-    pub table: Param<E>,
+    pub table: Param<F>,
 }
 
-impl<E: Elem> Embedding<E> {
+impl<F: Elem> Embedding<F> {
     /// `vocabulary` vectors of `width` numbers, uniform within `1/sqrt(width)`.
-    pub fn new(vocabulary: usize, width: usize, init: &mut Init) -> Embedding<E> {
+    pub fn new(vocabulary: usize, width: usize, init: &mut Init) -> Embedding<F> {
         Embedding { table: Param::uniform(&[vocabulary, width], width, init) }
     }
 
@@ -26,7 +26,7 @@ impl<E: Elem> Embedding<E> {
     ///
     /// # Panics
     /// Not `alone` after all: other rows of the table are on the tape.
-    pub fn forward<'t>(&self, tape: &'t Tape<E>, ids: &[u32], alone: bool) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, tape: &'t Tape<F>, ids: &[u32], alone: bool) -> Result<Var<'t, F>> {
         if !alone || tape.mode() == Mode::Infer || ids.iter().any(|&id| id as usize >= self.rows()) {
             return embed(self.table.on(tape), ids);
         }
@@ -49,12 +49,12 @@ pub fn rows_of(ids: &[u32]) -> Vec<u32> {
     rows
 }
 
-fn embed<'t, E: Elem>(table: Var<'t, E>, ids: &[u32]) -> Result<Var<'t, E>> {
+fn embed<'t, F: Elem>(table: Var<'t, F>, ids: &[u32]) -> Result<Var<'t, F>> {
     table.tape().apply(crate::engine::ops::index::Embedding::new(ids, &[ids.len()]), [table])
 }
 
-impl<E: Elem> Module<E> for Embedding<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Embedding<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Embedding { table } = self;
         v.param("table", table);
     }

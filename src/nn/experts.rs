@@ -11,20 +11,20 @@ use crate::engine::tape::Var;
 /// E experts `relu(x W1 + b1) W2 + b2`. Their parameters are stacked, so that a layer has four parameters
 /// however many experts it has.
 #[derive(Clone, Debug)]
-pub struct Experts<E> {
+pub struct Experts<F> {
     /// (E, d, h).
-    pub w1: Param<E>,
+    pub w1: Param<F>,
     /// (E, h).
-    pub b1: Param<E>,
+    pub b1: Param<F>,
     /// (E, h, d).
-    pub w2: Param<E>,
+    pub w2: Param<F>,
     /// (E, d).
-    pub b2: Param<E>,
+    pub b2: Param<F>,
 }
 
-impl<E: Elem> Experts<E> {
+impl<F: Elem> Experts<F> {
     /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
-    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> Experts<E> {
+    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> Experts<F> {
         Experts {
             w1: Param::uniform(&[count, width, hidden], width, init),
             b1: Param::full(&[count, hidden], 0.0),
@@ -38,7 +38,7 @@ impl<E: Elem> Experts<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         let parameters = [&self.w1, &self.b1, &self.w2, &self.b2].map(|p| p.on(tape));
         let [w1, b1, w2, b2] = parameters;
@@ -58,16 +58,16 @@ pub enum Form {
 /// The experts of one layer, of either form.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each layer")]
-pub enum AnyExperts<E> {
+pub enum AnyExperts<F> {
     /// With relu and biases.
-    Relu(Experts<E>),
+    Relu(Experts<F>),
     /// Gated, without biases.
-    Gated(GatedExperts<E>),
+    Gated(GatedExperts<F>),
 }
 
-impl<E: Elem> AnyExperts<E> {
+impl<F: Elem> AnyExperts<F> {
     /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
-    pub fn new(form: Form, count: usize, width: usize, hidden: usize, init: &mut Init) -> AnyExperts<E> {
+    pub fn new(form: Form, count: usize, width: usize, hidden: usize, init: &mut Init) -> AnyExperts<F> {
         match form {
             Form::Relu => AnyExperts::Relu(Experts::new(count, width, hidden, init)),
             Form::Gated => AnyExperts::Gated(GatedExperts::new(count, width, hidden, init)),
@@ -75,7 +75,7 @@ impl<E: Elem> AnyExperts<E> {
     }
 
     /// The weights that a token meets first, (E, d, ..).
-    pub fn first_weights(&self) -> &Param<E> {
+    pub fn first_weights(&self) -> &Param<F> {
         match self {
             AnyExperts::Relu(experts) => &experts.w1,
             AnyExperts::Gated(experts) => &experts.w1,
@@ -87,7 +87,7 @@ impl<E: Elem> AnyExperts<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         match self {
             AnyExperts::Relu(experts) => experts.forward(x, gates, routes),
             AnyExperts::Gated(experts) => experts.forward(x, gates, routes),
@@ -95,8 +95,8 @@ impl<E: Elem> AnyExperts<E> {
     }
 }
 
-impl<E: Elem> Module<E> for AnyExperts<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for AnyExperts<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         match self {
             AnyExperts::Relu(experts) => experts.visit(v),
             AnyExperts::Gated(experts) => experts.visit(v),
@@ -104,8 +104,8 @@ impl<E: Elem> Module<E> for AnyExperts<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Experts<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Experts<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Experts { w1, b1, w2, b2 } = self;
         v.param("w1", w1);
         v.param("b1", b1);
@@ -116,16 +116,16 @@ impl<E: Elem> Module<E> for Experts<E> {
 
 /// E experts `(silu(x G) * (x U)) W2` without biases (SwiGLU), G and U side by side in `w1`.
 #[derive(Clone, Debug)]
-pub struct GatedExperts<E> {
+pub struct GatedExperts<F> {
     /// (E, d, 2h).
-    pub w1: Param<E>,
+    pub w1: Param<F>,
     /// (E, h, d).
-    pub w2: Param<E>,
+    pub w2: Param<F>,
 }
 
-impl<E: Elem> GatedExperts<E> {
+impl<F: Elem> GatedExperts<F> {
     /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
-    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> GatedExperts<E> {
+    pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> GatedExperts<F> {
         GatedExperts {
             w1: Param::uniform(&[count, width, 2 * hidden], width, init),
             w2: Param::uniform(&[count, hidden, width], hidden, init),
@@ -137,15 +137,15 @@ impl<E: Elem> GatedExperts<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>, gates: Var<'t, E>, routes: Arc<Routes>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         let [w1, w2] = [&self.w1, &self.w2].map(|p| p.on(tape));
         tape.apply_fused(gated_experts::GatedExperts { routes }, [x, gates, w1, w2])
     }
 }
 
-impl<E: Elem> Module<E> for GatedExperts<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for GatedExperts<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let GatedExperts { w1, w2 } = self;
         v.param("w1", w1);
         v.param("w2", w2);

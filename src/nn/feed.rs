@@ -7,9 +7,9 @@ use crate::engine::kernels::elem::Elem;
 
 /// A batch of examples without their targets.
 #[derive(Clone, Debug)]
-pub enum Feed<E> {
+pub enum Feed<F> {
     /// Standardised images, (T, inputs).
-    Images(Arr<E>),
+    Images(Arr<F>),
     /// Sequences of tokens.
     Tokens(Tokens),
 }
@@ -23,7 +23,7 @@ pub struct Tokens {
     pub starts: Arc<[usize]>,
 }
 
-impl<E: Elem> Feed<E> {
+impl<F: Elem> Feed<F> {
     /// How many rows the network has on its way: images, or tokens.
     pub fn rows(&self) -> usize {
         match self {
@@ -33,7 +33,7 @@ impl<E: Elem> Feed<E> {
     }
 }
 
-impl<E> Feed<E> {
+impl<F> Feed<F> {
     /// Where each sequence begins, and the end of the last; nothing for images.
     pub fn starts(&self) -> Arc<[usize]> {
         match self {
@@ -43,8 +43,8 @@ impl<E> Feed<E> {
     }
 }
 
-impl<E> From<Arr<E>> for Feed<E> {
-    fn from(images: Arr<E>) -> Feed<E> {
+impl<F> From<Arr<F>> for Feed<F> {
+    fn from(images: Arr<F>) -> Feed<F> {
         Feed::Images(images)
     }
 }

@@ -14,51 +14,51 @@ use crate::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::engine::tape::{Mode, Var};
 
 /// What a batch of answers cost.
-pub struct Loss<'t, E: Elem> {
+pub struct Loss<'t, F: Elem> {
     /// Mean cross-entropy.
-    pub mean: Var<'t, E>,
+    pub mean: Var<'t, F>,
     /// How many targets had the largest logit.
     pub right: usize,
 }
 
 /// From tokens to logits.
 #[derive(Clone, Debug)]
-pub enum Head<E> {
+pub enum Head<F> {
     /// Of a few classes.
-    Classes(Linear<E>),
+    Classes(Linear<F>),
     /// Of a vocabulary, whose logits are never all there at once in training.
-    Vocabulary(Vocabulary<E>),
+    Vocabulary(Vocabulary<F>),
 }
 
 /// `h W^T + b`, W (V, d).
 #[derive(Clone, Debug)]
-pub struct Vocabulary<E> {
+pub struct Vocabulary<F> {
     /// A vector for each token, (V, d); none if the embedding's table stands in.
-    pub w: Option<Param<E>>,
+    pub w: Option<Param<F>>,
     /// Biases, (V).
-    pub b: Option<Param<E>>,
+    pub b: Option<Param<F>>,
 }
 
-impl<E: Elem> Vocabulary<E> {
+impl<F: Elem> Vocabulary<F> {
     /// Weights uniform within `1/sqrt(width)`, unless they are `tied` to the embedding's; biases zero.
-    pub fn new(vocabulary: usize, width: usize, tied: bool, biased: bool, init: &mut Init) -> Vocabulary<E> {
+    pub fn new(vocabulary: usize, width: usize, tied: bool, biased: bool, init: &mut Init) -> Vocabulary<F> {
         let w = (!tied).then(|| Param::uniform(&[vocabulary, width], width, init));
         Vocabulary { w, b: biased.then(|| Param::full(&[vocabulary], 0.0)) }
     }
 
     /// The weights and the biases on the tape of `h`.
-    fn parameters<'t>(&self, h: Var<'t, E>, table: Option<&Param<E>>) -> (Var<'t, E>, Option<Var<'t, E>>) {
+    fn parameters<'t>(&self, h: Var<'t, F>, table: Option<&Param<F>>) -> (Var<'t, F>, Option<Var<'t, F>>) {
         let w = self.w.as_ref().or(table).expect("a tied head is given its table");
         (w.on(h.tape()), self.b.as_ref().map(|b| b.on(h.tape())))
     }
 }
 
-impl<E: Elem> Head<E> {
+impl<F: Elem> Head<F> {
     /// Tokens (T, d) to logits (T, C); `table` is the embedding's, for a head that is tied to it.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn logits<'t>(&self, h: Var<'t, E>, table: Option<&Param<E>>) -> Result<Var<'t, E>> {
+    pub fn logits<'t>(&self, h: Var<'t, F>, table: Option<&Param<F>>) -> Result<Var<'t, F>> {
         match self {
             Head::Classes(linear) => linear.forward(h),
             Head::Vocabulary(head) => match head.parameters(h, table) {
@@ -72,7 +72,7 @@ impl<E: Elem> Head<E> {
     ///
     /// # Errors
     /// Shapes that do not fit, targets that are no classes.
-    pub fn loss<'t>(&self, h: Var<'t, E>, targets: &[u32], table: Option<&Param<E>>) -> Result<Loss<'t, E>> {
+    pub fn loss<'t>(&self, h: Var<'t, F>, targets: &[u32], table: Option<&Param<F>>) -> Result<Loss<'t, F>> {
         let tape = h.tape();
         let Head::Vocabulary(head) = self else {
             let logits = self.logits(h, table)?;
@@ -93,16 +93,16 @@ impl<E: Elem> Head<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Vocabulary<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Vocabulary<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Vocabulary { w, b } = self;
         w.iter_mut().for_each(|w| v.param("w", w));
         b.iter_mut().for_each(|b| v.param("b", b));
     }
 }
 
-impl<E: Elem> Module<E> for Head<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Head<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         match self {
             Head::Classes(linear) => linear.visit(v),
             Head::Vocabulary(head) => head.visit(v),

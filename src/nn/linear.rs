@@ -8,21 +8,21 @@ use crate::engine::tape::Var;
 
 /// `x w + b`, w (in, out), b (out).
 #[derive(Clone, Debug)]
-pub struct Linear<E> {
+pub struct Linear<F> {
     /// Weight, (in, out).
-    pub w: Param<E>,
+    pub w: Param<F>,
     /// Bias, (out).
-    pub b: Param<E>,
+    pub b: Param<F>,
 }
 
-impl<E: Elem> Linear<E> {
+impl<F: Elem> Linear<F> {
     /// Weights uniform within `1/sqrt(inputs)`, biases zero.
-    pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Linear<E> {
+    pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Linear<F> {
         Linear { w: Param::uniform(&[inputs, outputs], inputs, init), b: Param::full(&[outputs], 0.0) }
     }
 
     /// Weights and biases zero.
-    pub fn zeros(inputs: usize, outputs: usize) -> Linear<E> {
+    pub fn zeros(inputs: usize, outputs: usize) -> Linear<F> {
         Linear { w: Param::zeros(&[inputs, outputs]), b: Param::full(&[outputs], 0.0) }
     }
 
@@ -31,14 +31,14 @@ impl<E: Elem> Linear<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         tape.apply_fused(linear::Linear(Activation::None), [x, self.w.on(tape), self.b.on(tape)])
     }
 }
 
-impl<E: Elem> Module<E> for Linear<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Linear<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Linear { w, b } = self;
         v.param("w", w);
         v.param("b", b);

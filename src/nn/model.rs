@@ -19,39 +19,39 @@ use crate::engine::tape::{Tape, Var, shape_error};
 
 /// Input layer, layers of experts with residuals, normalisation, head.
 #[derive(Clone, Debug)]
-pub struct Model<E: Elem> {
+pub struct Model<F: Elem> {
     spec: Spec,
-    stem: Stem<E>,
+    stem: Stem<F>,
     /// One before the experts of each layer, in a Transformer.
-    attention: Vec<AttentionBlock<E>>,
-    layers: Vec<Moe<E>>,
-    norms: Vec<norm::Norm<E>>,
-    head: Head<E>,
+    attention: Vec<AttentionBlock<F>>,
+    layers: Vec<Moe<F>>,
+    norms: Vec<norm::Norm<F>>,
+    head: Head<F>,
 }
 
 /// What a network has seen of a sequence: keys and values of each layer, if it has attention.
 #[derive(Clone, Debug)]
-pub struct Memory<E> {
-    layers: Vec<Cache<E>>,
+pub struct Memory<F> {
+    layers: Vec<Cache<F>>,
 }
 
 /// What turns a feed into tokens.
 #[derive(Clone, Debug)]
-enum Stem<E> {
-    Images(Linear<E>),
-    Text(Embedding<E>),
+enum Stem<F> {
+    Images(Linear<F>),
+    Text(Embedding<F>),
 }
 
 /// A Transformer's `h + attention(norm(h))`.
 #[derive(Clone, Debug)]
-struct AttentionBlock<E> {
-    norm: RmsNorm<E>,
-    attention: SelfAttention<E>,
+struct AttentionBlock<F> {
+    norm: RmsNorm<F>,
+    attention: SelfAttention<F>,
 }
 
-impl<E: Elem> Model<E> {
+impl<F: Elem> Model<F> {
     /// A network with fresh parameters.
-    pub fn new(spec: &Spec, init: &mut Init) -> Model<E> {
+    pub fn new(spec: &Spec, init: &mut Init) -> Model<F> {
         let (d, h) = (spec.width, spec.hidden);
         let stem = match spec.text {
             None => Stem::Images(Linear::new(spec.inputs, d, init)),
@@ -96,7 +96,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<(Var<'t, F>, Vec<Dispatch<'t, F>>)> {
         let Stem::Images(input) = &self.stem else { return Err(self.other_feed(&Feed::Images(x.value()))) };
         let starts: Arc<[usize]> = Arc::new([]);
         let (h, dispatch) = self.through(input.forward(x)?, &starts, phase)?;
@@ -110,7 +110,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Panics
     /// Two texts of different tokens on one tape that records.
-    pub fn start<'t>(&self, tape: &'t Tape<E>, feed: &Feed<E>) -> Result<Var<'t, E>> {
+    pub fn start<'t>(&self, tape: &'t Tape<F>, feed: &Feed<F>) -> Result<Var<'t, F>> {
         match (&self.stem, feed) {
             (Stem::Images(input), Feed::Images(images)) => input.forward(tape.constant(images.clone())),
             (Stem::Text(table), Feed::Tokens(tokens)) => {
@@ -121,7 +121,7 @@ impl<E: Elem> Model<E> {
     }
 
     /// The error for a feed of the other kind.
-    fn other_feed(&self, feed: &Feed<E>) -> crate::engine::Error {
+    fn other_feed(&self, feed: &Feed<F>) -> crate::engine::Error {
         let why = match feed {
             Feed::Images(_) => "this network takes text, not images",
             Feed::Tokens(_) => "this network takes images, not text",
@@ -130,7 +130,7 @@ impl<E: Elem> Model<E> {
     }
 
     /// The embedding's table where it is the head's weight, too.
-    fn tied_table(&self) -> Option<&Param<E>> {
+    fn tied_table(&self) -> Option<&Param<F>> {
         match (&self.stem, self.spec.text) {
             (Stem::Text(embedding), Some(Text { tied: true, .. })) => Some(&embedding.table),
             _ => None,
@@ -146,20 +146,20 @@ impl<E: Elem> Model<E> {
     /// Two texts of different tokens on one tape that records.
     pub fn hidden<'t>(
         &self,
-        tape: &'t Tape<E>,
-        feed: &Feed<E>,
+        tape: &'t Tape<F>,
+        feed: &Feed<F>,
         phase: Phase,
-    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+    ) -> Result<(Var<'t, F>, Vec<Dispatch<'t, F>>)> {
         self.through(self.start(tape, feed)?, &feed.starts(), phase)
     }
 
     /// Tokens (T, d) through all layers.
     fn through<'t>(
         &self,
-        mut h: Var<'t, E>,
+        mut h: Var<'t, F>,
         starts: &Arc<[usize]>,
         phase: Phase,
-    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+    ) -> Result<(Var<'t, F>, Vec<Dispatch<'t, F>>)> {
         let mut dispatch = Vec::with_capacity(self.layers.len());
         for l in 0..self.layers.len() {
             let (y, dispatched) = self.layer(l, h, starts, phase)?;
@@ -177,10 +177,10 @@ impl<E: Elem> Model<E> {
     pub fn layer<'t>(
         &self,
         l: usize,
-        h: Var<'t, E>,
+        h: Var<'t, F>,
         starts: &Arc<[usize]>,
         phase: Phase,
-    ) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+    ) -> Result<(Var<'t, F>, Dispatch<'t, F>)> {
         h.tape().enter("layers", Some(l));
         self.experts(l, self.attend(l, h, starts)?, phase)
     }
@@ -189,7 +189,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn attend<'t>(&self, l: usize, h: Var<'t, E>, starts: &Arc<[usize]>) -> Result<Var<'t, E>> {
+    pub fn attend<'t>(&self, l: usize, h: Var<'t, F>, starts: &Arc<[usize]>) -> Result<Var<'t, F>> {
         match self.attention.get(l) {
             Some(block) => Ok(h.add(block.attention.forward(block.norm.forward(h)?, starts.clone())?)),
             None => Ok(h),
@@ -201,7 +201,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn attention_weights(&self, l: usize, h: Var<'_, E>, starts: &Arc<[usize]>) -> Result<Vec<Arr<E>>> {
+    pub fn attention_weights(&self, l: usize, h: Var<'_, F>, starts: &Arc<[usize]>) -> Result<Vec<Arr<F>>> {
         let block = self.attention.get(l);
         block.map_or(Ok(Vec::new()), |block| block.attention.weights(block.norm.forward(h)?, starts))
     }
@@ -214,10 +214,10 @@ impl<E: Elem> Model<E> {
     /// Tokens that are not in the vocabulary, a network for images.
     pub fn extend<'t>(
         &self,
-        tape: &'t Tape<E>,
+        tape: &'t Tape<F>,
         ids: &[u32],
-        memory: &mut Memory<E>,
-    ) -> Result<(Var<'t, E>, Vec<Dispatch<'t, E>>)> {
+        memory: &mut Memory<F>,
+    ) -> Result<(Var<'t, F>, Vec<Dispatch<'t, F>>)> {
         let tokens = Tokens { ids: ids.into(), starts: Arc::new([0, ids.len()]) };
         let mut h = self.start(tape, &Feed::Tokens(tokens))?;
         let mut all = Vec::with_capacity(self.layers.len());
@@ -234,12 +234,12 @@ impl<E: Elem> Model<E> {
     }
 
     /// An empty memory for [`Model::extend`].
-    pub fn memory(&self) -> Memory<E> {
+    pub fn memory(&self) -> Memory<F> {
         Memory { layers: self.attention.iter().map(|_| Cache::default()).collect() }
     }
 
     /// Tokens (T, d) through the experts of layer number `l`.
-    fn experts<'t>(&self, l: usize, h: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+    fn experts<'t>(&self, l: usize, h: Var<'t, F>, phase: Phase) -> Result<(Var<'t, F>, Dispatch<'t, F>)> {
         let input = if self.spec.norm == Norm::Pre { self.norms[l].forward(h)? } else { h };
         let (y, dispatch) = self.layers[l].forward(input, phase)?;
         let h = h.add(y);
@@ -247,7 +247,7 @@ impl<E: Elem> Model<E> {
     }
 
     /// Tokens (T, d) from the last layer, normalised for the head.
-    fn for_head<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
+    fn for_head<'t>(&self, h: Var<'t, F>) -> Result<Var<'t, F>> {
         h.tape().enter("head", None);
         match self.spec.norm {
             Norm::Post => Ok(h),
@@ -259,7 +259,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn logits<'t>(&self, h: Var<'t, E>) -> Result<Var<'t, E>> {
+    pub fn logits<'t>(&self, h: Var<'t, F>) -> Result<Var<'t, F>> {
         self.head.logits(self.for_head(h)?, self.tied_table())
     }
 
@@ -267,7 +267,7 @@ impl<E: Elem> Model<E> {
     ///
     /// # Errors
     /// Shapes that do not fit, targets that are no classes.
-    pub fn loss<'t>(&self, h: Var<'t, E>, targets: &[u32]) -> Result<Loss<'t, E>> {
+    pub fn loss<'t>(&self, h: Var<'t, F>, targets: &[u32]) -> Result<Loss<'t, F>> {
         self.head.loss(self.for_head(h)?, targets, self.tied_table())
     }
 
@@ -283,16 +283,16 @@ impl<E: Elem> Model<E> {
     }
 }
 
-impl<E: Elem> Module<E> for AttentionBlock<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for AttentionBlock<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let AttentionBlock { norm, attention } = self;
         v.child("norm", norm);
         attention.visit(v);
     }
 }
 
-impl<E: Elem> Module<E> for Model<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Model<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Model { spec: _, stem, attention, layers, norms, head } = self;
         match stem {
             Stem::Images(linear) => v.child("input", linear),

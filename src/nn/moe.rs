@@ -15,11 +15,11 @@ use crate::engine::tape::Var;
 
 /// A layer of experts.
 #[derive(Clone, Debug)]
-pub struct Moe<E: Elem> {
+pub struct Moe<F: Elem> {
     /// Chooses the experts; `None` for a dense layer, whose one expert serves every token.
-    pub router: Option<Box<dyn Router<E>>>,
+    pub router: Option<Box<dyn Router<F>>>,
     /// The experts.
-    pub experts: AnyExperts<E>,
+    pub experts: AnyExperts<F>,
 }
 
 /// How a layer used its experts, added up over tokens.
@@ -41,15 +41,15 @@ pub struct Usage {
 }
 
 /// What a layer did with a batch of tokens.
-pub struct Dispatch<'t, E: Elem> {
+pub struct Dispatch<'t, F: Elem> {
     /// Counts.
     pub usage: Usage,
     /// Which token went to which expert.
     pub routes: Arc<Routes>,
     /// With what weight, (T, E); 0 where an expert was not chosen.
-    pub gates: Var<'t, E>,
+    pub gates: Var<'t, F>,
     /// Losses beside the task's, by name, already weighted; only in training.
-    pub losses: Losses<'t, E>,
+    pub losses: Losses<'t, F>,
 }
 
 impl Usage {
@@ -81,7 +81,7 @@ impl Usage {
     }
 }
 
-impl<E: Elem> Moe<E> {
+impl<F: Elem> Moe<F> {
     /// A routed layer, number `layer` of its model, with `experts` experts.
     pub fn routed(
         width: usize,
@@ -91,13 +91,13 @@ impl<E: Elem> Moe<E> {
         settings: &Settings,
         form: Form,
         init: &mut Init,
-    ) -> Moe<E> {
+    ) -> Moe<F> {
         let router = Some(settings.router(Layer { number: layer, width, experts }, init));
         Moe { router, experts: AnyExperts::new(form, experts, width, hidden, init) }
     }
 
     /// A dense layer.
-    pub fn dense(width: usize, hidden: usize, form: Form, init: &mut Init) -> Moe<E> {
+    pub fn dense(width: usize, hidden: usize, form: Form, init: &mut Init) -> Moe<F> {
         Moe { router: None, experts: AnyExperts::new(form, 1, width, hidden, init) }
     }
 
@@ -105,11 +105,11 @@ impl<E: Elem> Moe<E> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<(Var<'t, E>, Dispatch<'t, E>)> {
+    pub fn forward<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<(Var<'t, F>, Dispatch<'t, F>)> {
         let Some(router) = &self.router else {
             let tokens = x.shape()[0];
             let routes = Arc::new(Routes::new(&vec![true; tokens], 1));
-            let gates = x.tape().constant(arr::full(&[tokens, 1], E::one()));
+            let gates = x.tape().constant(arr::full(&[tokens, 1], F::one()));
             let usage = Usage::new(&routes);
             let y = self.experts.forward(x, gates, routes.clone())?;
             return Ok((y, Dispatch { usage, routes, gates, losses: Vec::new() }));
@@ -132,7 +132,7 @@ impl<E: Elem> Moe<E> {
 }
 
 /// Sum over rows of `-sum p log2 p`.
-fn entropy_bits<E: Elem>(probabilities: &Arr<E>) -> f64 {
+fn entropy_bits<F: Elem>(probabilities: &Arr<F>) -> f64 {
     let mut rows = Buffer::new(probabilities.shape()[0]);
     rows::fold(
         &mut rows,
@@ -141,9 +141,9 @@ fn entropy_bits<E: Elem>(probabilities: &Arr<E>) -> f64 {
         |p| {
             reduce::lanes(
                 p,
-                E::zero(),
+                F::zero(),
                 #[inline(always)]
-                |sum, p| sum - if p > E::zero() { p * p.ln() } else { E::zero() },
+                |sum, p| sum - if p > F::zero() { p * p.ln() } else { F::zero() },
                 #[inline(always)]
                 |a, b| a + b,
             )
@@ -152,8 +152,8 @@ fn entropy_bits<E: Elem>(probabilities: &Arr<E>) -> f64 {
     rows.iter().map(|nats| nats.f64()).sum::<f64>() * std::f64::consts::LOG2_E
 }
 
-impl<E: Elem> Module<E> for Moe<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Moe<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Moe { router, experts } = self;
         if let Some(router) = router {
             v.child("router", router.as_mut());

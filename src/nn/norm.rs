@@ -8,16 +8,16 @@ use crate::engine::tape::Var;
 
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
-pub struct LayerNorm<E> {
+pub struct LayerNorm<F> {
     /// Gain, (d), 1 at the start.
-    pub gain: Param<E>,
+    pub gain: Param<F>,
     /// Bias, (d), 0 at the start.
-    pub bias: Param<E>,
+    pub bias: Param<F>,
 }
 
-impl<E: Elem> LayerNorm<E> {
+impl<F: Elem> LayerNorm<F> {
     /// For tokens of `width` numbers.
-    pub fn new(width: usize) -> LayerNorm<E> {
+    pub fn new(width: usize) -> LayerNorm<F> {
         LayerNorm { gain: Param::full(&[width], 1.0), bias: Param::full(&[width], 0.0) }
     }
 
@@ -26,15 +26,15 @@ impl<E: Elem> LayerNorm<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         let norm = layer_norm::LayerNorm { epsilon: 1e-5 };
         tape.apply_fused(norm, [x, self.gain.on(tape), self.bias.on(tape)])
     }
 }
 
-impl<E: Elem> Module<E> for LayerNorm<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for LayerNorm<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let LayerNorm { gain, bias } = self;
         v.param("gain", gain);
         v.param("bias", bias);
@@ -43,16 +43,16 @@ impl<E: Elem> Module<E> for LayerNorm<E> {
 
 /// `x / sqrt(mean(x^2) + epsilon) * gain` over the last axis.
 #[derive(Clone, Debug)]
-pub struct RmsNorm<E> {
+pub struct RmsNorm<F> {
     /// Gain, (d), 1 at the start.
-    pub gain: Param<E>,
+    pub gain: Param<F>,
     /// What keeps the root from being zero.
     pub epsilon: f64,
 }
 
-impl<E: Elem> RmsNorm<E> {
+impl<F: Elem> RmsNorm<F> {
     /// For tokens of `width` numbers.
-    pub fn new(width: usize, epsilon: f64) -> RmsNorm<E> {
+    pub fn new(width: usize, epsilon: f64) -> RmsNorm<F> {
         RmsNorm { gain: Param::full(&[width], 1.0), epsilon }
     }
 
@@ -61,14 +61,14 @@ impl<E: Elem> RmsNorm<E> {
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
         tape.apply(crate::engine::ops::norm::RmsNorm { eps: self.epsilon }, [x, self.gain.on(tape)])
     }
 }
 
-impl<E: Elem> Module<E> for RmsNorm<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for RmsNorm<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let RmsNorm { gain, epsilon: _ } = self;
         v.param("gain", gain);
     }
@@ -76,20 +76,20 @@ impl<E: Elem> Module<E> for RmsNorm<E> {
 
 /// Either kind.
 #[derive(Clone, Debug)]
-pub enum Norm<E> {
+pub enum Norm<F> {
     /// With mean and bias.
-    Layer(LayerNorm<E>),
+    Layer(LayerNorm<F>),
     /// Without.
-    Rms(RmsNorm<E>),
+    Rms(RmsNorm<F>),
 }
 
-impl<E: Elem> Norm<E> {
+impl<F: Elem> Norm<F> {
     /// (T, d) to (T, d).
     ///
     /// # Errors
     /// Shapes that do not fit.
     #[track_caller]
-    pub fn forward<'t>(&self, x: Var<'t, E>) -> Result<Var<'t, E>> {
+    pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         match self {
             Norm::Layer(norm) => norm.forward(x),
             Norm::Rms(norm) => norm.forward(x),
@@ -97,8 +97,8 @@ impl<E: Elem> Norm<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Norm<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Norm<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         match self {
             Norm::Layer(norm) => norm.visit(v),
             Norm::Rms(norm) => norm.visit(v),

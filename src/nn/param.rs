@@ -10,33 +10,33 @@ use crate::engine::tape::{Tape, Var};
 
 /// An array that training changes.
 #[derive(Clone, Debug)]
-pub struct Param<E> {
+pub struct Param<F> {
     /// Its current value.
-    pub value: Arr<E>,
+    pub value: Arr<F>,
     /// Whether weight decay applies (not to biases and norms).
     pub decays: bool,
     /// Its number in the model, given by [`number`].
     slot: usize,
 }
 
-impl<E: Elem> Param<E> {
+impl<F: Elem> Param<F> {
     /// A bias or a norm's gain: one value everywhere, no weight decay.
-    pub fn full(shape: &[usize], value: f64) -> Param<E> {
-        Param { value: arr::full(shape, E::of(value)), decays: false, slot: usize::MAX }
+    pub fn full(shape: &[usize], value: f64) -> Param<F> {
+        Param { value: arr::full(shape, F::of(value)), decays: false, slot: usize::MAX }
     }
 
     /// A weight that starts at zero, with weight decay.
-    pub fn zeros(shape: &[usize]) -> Param<E> {
+    pub fn zeros(shape: &[usize]) -> Param<F> {
         Param { decays: true, ..Param::full(shape, 0.0) }
     }
 
     /// A weight, uniform in `[-1/sqrt(fan_in), 1/sqrt(fan_in))`, with weight decay.
-    pub fn uniform(shape: &[usize], fan_in: usize, init: &mut Init) -> Param<E> {
+    pub fn uniform(shape: &[usize], fan_in: usize, init: &mut Init) -> Param<F> {
         let mut numbers = vec![0.0f32; shape.iter().product()];
         let bound = 1.0 / (fan_in as f32).sqrt();
         Stream::new(init.seed, Purpose::Init, init.next, 0).uniform(&mut numbers, bound);
         init.next += 1;
-        let value = arr::from_vec(shape, numbers.into_iter().map(|v| E::of(f64::from(v))).collect());
+        let value = arr::from_vec(shape, numbers.into_iter().map(|v| F::of(f64::from(v))).collect());
         Param { value, decays: true, slot: usize::MAX }
     }
 
@@ -46,7 +46,7 @@ impl<E: Elem> Param<E> {
     }
 
     /// Some rows of the parameter, by rising number, as a variable on `tape`.
-    pub fn rows_on<'t>(&self, tape: &'t Tape<E>, rows: Arc<[u32]>) -> Var<'t, E> {
+    pub fn rows_on<'t>(&self, tape: &'t Tape<F>, rows: Arc<[u32]>) -> Var<'t, F> {
         let width = self.value.shape().iter().skip(1).product();
         tape.parameter_rows(self.slot, rows.clone(), || {
             let mut values = arr::fresh(&[&[rows.len()], &self.value.shape()[1..]].concat());
@@ -59,7 +59,7 @@ impl<E: Elem> Param<E> {
     }
 
     /// The parameter as a variable on `tape`.
-    pub fn on<'t>(&self, tape: &'t Tape<E>) -> Var<'t, E> {
+    pub fn on<'t>(&self, tape: &'t Tape<F>) -> Var<'t, F> {
         assert_ne!(self.slot, usize::MAX, "nn::param::number was not called on this model");
         tape.parameter(self.slot, &self.value)
     }
@@ -80,28 +80,28 @@ impl Init {
 }
 
 /// What a visitor meets.
-pub enum Item<'a, E> {
+pub enum Item<'a, F> {
     /// Something the optimiser changes.
-    Param(&'a mut Param<E>),
+    Param(&'a mut Param<F>),
     /// A running number that training updates by other means; NaN until it has a value.
     State(&'a mut f64),
 }
 
 /// Walks over a model's parameters in a fixed order with their full names, such as `layers.0.experts.w1`.
-pub struct Visitor<'v, E> {
+pub struct Visitor<'v, F> {
     /// The name of the part that the walk is in.
     path: String,
-    each: &'v mut dyn FnMut(&str, Item<'_, E>),
+    each: &'v mut dyn FnMut(&str, Item<'_, F>),
 }
 
 /// A part of a model. Implementations take `self` apart without `..`, so that a forgotten field does not
 /// compile.
-pub trait Module<E> {
+pub trait Module<F> {
     /// Shows every parameter and every part to `v`, always in the same order.
-    fn visit(&mut self, v: &mut Visitor<'_, E>);
+    fn visit(&mut self, v: &mut Visitor<'_, F>);
 }
 
-impl<E> Visitor<'_, E> {
+impl<F> Visitor<'_, F> {
     /// Runs `work` with `name` at the end of the path.
     fn within(&mut self, name: impl Display, work: impl FnOnce(&mut Self)) {
         let length = self.path.len();
@@ -112,7 +112,7 @@ impl<E> Visitor<'_, E> {
     }
 
     /// Shows a parameter.
-    pub fn param(&mut self, name: &str, param: &mut Param<E>) {
+    pub fn param(&mut self, name: &str, param: &mut Param<F>) {
         self.within(name, |v| (v.each)(&v.path, Item::Param(param)));
     }
 
@@ -129,12 +129,12 @@ impl<E> Visitor<'_, E> {
     }
 
     /// Shows a part of the model.
-    pub fn child(&mut self, name: &str, child: &mut (impl Module<E> + ?Sized)) {
+    pub fn child(&mut self, name: &str, child: &mut (impl Module<F> + ?Sized)) {
         self.within(name, |v| child.visit(v));
     }
 
     /// Shows parts of one kind, numbered from 0.
-    pub fn children(&mut self, name: &str, children: &mut [impl Module<E>]) {
+    pub fn children(&mut self, name: &str, children: &mut [impl Module<F>]) {
         for (i, child) in children.iter_mut().enumerate() {
             self.within(format_args!("{name}.{i}"), |v| child.visit(v));
         }
@@ -142,12 +142,12 @@ impl<E> Visitor<'_, E> {
 }
 
 /// Calls `each` with every parameter and running number of `module`, in order.
-pub fn for_each<E>(module: &mut (impl Module<E> + ?Sized), mut each: impl FnMut(&str, Item<'_, E>)) {
+pub fn for_each<F>(module: &mut (impl Module<F> + ?Sized), mut each: impl FnMut(&str, Item<'_, F>)) {
     module.visit(&mut Visitor { path: String::with_capacity(64), each: &mut each });
 }
 
 /// Calls `each` with every parameter of `module`, in order.
-pub fn for_each_param<E>(module: &mut (impl Module<E> + ?Sized), mut each: impl FnMut(&str, &mut Param<E>)) {
+pub fn for_each_param<F>(module: &mut (impl Module<F> + ?Sized), mut each: impl FnMut(&str, &mut Param<F>)) {
     for_each(module, |name, item| {
         if let Item::Param(param) = item {
             each(name, param);
@@ -156,7 +156,7 @@ pub fn for_each_param<E>(module: &mut (impl Module<E> + ?Sized), mut each: impl 
 }
 
 /// Numbers the parameters of a finished model.
-pub fn number<E>(module: &mut (impl Module<E> + ?Sized)) {
+pub fn number<F>(module: &mut (impl Module<F> + ?Sized)) {
     let mut next = 0;
     for_each_param(module, |_, param| {
         param.slot = next;

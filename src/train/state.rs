@@ -7,9 +7,9 @@ use crate::nn::param::{Item, Module, for_each};
 
 /// The state of a training: what a checkpoint holds and a digest covers.
 #[derive(Clone, Debug)]
-pub struct State<E: Elem> {
+pub struct State<F: Elem> {
     /// Parameters in the model's order; then, with an optimiser, all first moments and all second.
-    pub tensors: Vec<(String, Arr<E>)>,
+    pub tensors: Vec<(String, Arr<F>)>,
     /// Running numbers; NaN for one without a value yet.
     pub numbers: Vec<(String, f64)>,
 }
@@ -19,9 +19,9 @@ pub fn moment(which: &str, parameter: &str) -> String {
     format!("optimizer.{which}.{parameter}")
 }
 
-impl<E: Elem> State<E> {
+impl<F: Elem> State<F> {
     /// Of a model, and its optimiser if given. The arrays are shared, not copied.
-    pub fn of(model: &mut impl Module<E>, optimizer: Option<&Optimizer<E>>) -> State<E> {
+    pub fn of(model: &mut impl Module<F>, optimizer: Option<&Optimizer<F>>) -> State<F> {
         let (mut tensors, mut numbers) = (Vec::new(), Vec::new());
         for_each(model, |name, item| match item {
             Item::Param(param) => tensors.push((name.to_string(), param.value.clone())),
@@ -59,16 +59,16 @@ impl<E: Elem> State<E> {
 }
 
 /// BLAKE3 of the little-endian bytes of `x`.
-fn hash_elements<E: Elem>(x: &[E]) -> [u8; blake3::OUT_LEN] {
+fn hash_elements<F: Elem>(x: &[F]) -> [u8; blake3::OUT_LEN] {
     /// Elements that are turned into bytes at a time: BLAKE3 takes 16 KiB at once with AVX-512, and several times
     /// that still lie in the second-level cache.
     const BLOCK: usize = 16 * 1024;
-    let (mut hasher, mut bytes) = (blake3::Hasher::new(), vec![0; BLOCK.min(x.len()) * size_of::<E>()]);
+    let (mut hasher, mut bytes) = (blake3::Hasher::new(), vec![0; BLOCK.min(x.len()) * size_of::<F>()]);
     for block in x.chunks(BLOCK) {
         let bytes = &mut bytes[..size_of_val(block)];
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
-            || E::canonical_bytes(block, bytes),
+            || F::canonical_bytes(block, bytes),
         );
         hasher.update(bytes);
     }

@@ -30,10 +30,10 @@ pub struct StepResult {
 ///
 /// # Errors
 /// [`Error::NonFinite`] if the loss or a gradient is NaN or infinite; the model is then unchanged.
-pub fn step<E: Elem>(
-    model: &mut Model<E>,
-    optimizer: &mut Optimizer<E>,
-    feed: impl Into<Feed<E>>,
+pub fn step<F: Elem>(
+    model: &mut Model<F>,
+    optimizer: &mut Optimizer<F>,
+    feed: impl Into<Feed<F>>,
     targets: Vec<u32>,
     seed: u64,
     rate: f64,
@@ -47,18 +47,18 @@ pub fn step<E: Elem>(
 ///
 /// # Errors
 /// As [`step`].
-pub fn watched_step<E: Elem>(
-    model: &mut Model<E>,
-    optimizer: &mut Optimizer<E>,
-    batches: Vec<(Feed<E>, Vec<u32>)>,
+pub fn watched_step<F: Elem>(
+    model: &mut Model<F>,
+    optimizer: &mut Optimizer<F>,
+    batches: Vec<(Feed<F>, Vec<u32>)>,
     seed: Option<u64>,
     rate: f64,
     clip_norm: f64,
-    watch: Option<Watch<E>>,
+    watch: Option<Watch<F>>,
 ) -> Result<StepResult> {
     let step = optimizer.steps;
     let count: usize = batches.iter().map(|(_, targets)| targets.len()).sum();
-    let mut sum: Option<Vec<Gradient<E>>> = None;
+    let mut sum: Option<Vec<Gradient<F>>> = None;
     let mut found = StepResult::default();
     for (part, (feed, targets)) in batches.into_iter().enumerate() {
         let tape = Tape::watched(Mode::Train, watch.clone());
@@ -68,7 +68,7 @@ pub fn watched_step<E: Elem>(
         let Loss { mean: loss, right } = model.loss(h, &targets)?;
         let (total, losses) = with_routers(loss, &dispatch);
         let share = targets.len() as f64 / count as f64;
-        let mut gradients = tape.backward_from(total, arr::full(&total.shape(), E::of(share)));
+        let mut gradients = tape.backward_from(total, arr::full(&total.shape(), F::of(share)));
         let gradients = optim::collect(model, &mut gradients)?;
         let gradients = match sum.take() {
             None => gradients,
@@ -92,7 +92,7 @@ pub fn watched_step<E: Elem>(
     let clip = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
     optimizer.step(model, &gradients, rate, clip);
     if let Some(watch) = watch {
-        watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], E::of(norm)));
+        watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], F::of(norm)));
         show_update(model, optimizer, &mut *watch.borrow_mut());
     }
     gradients.into_iter().for_each(|gradient| arr::recycle(gradient.values));
@@ -102,13 +102,13 @@ pub fn watched_step<E: Elem>(
 
 impl StepResult {
     /// Adds what one batch found, which has this share of the step's answers.
-    fn add<E: Elem>(
+    fn add<F: Elem>(
         &mut self,
         share: f64,
         loss: f64,
         losses: Vec<(&'static str, f64)>,
         right: usize,
-        dispatch: &[Dispatch<E>],
+        dispatch: &[Dispatch<F>],
     ) {
         self.loss += share * loss;
         self.right += right;
@@ -122,10 +122,10 @@ impl StepResult {
 }
 
 /// The task's loss and those of all layers' routers together; and the latter by name, in order of appearance.
-fn with_routers<'t, E: Elem>(
-    task: Var<'t, E>,
-    dispatch: &[Dispatch<'t, E>],
-) -> (Var<'t, E>, Vec<(&'static str, f64)>) {
+fn with_routers<'t, F: Elem>(
+    task: Var<'t, F>,
+    dispatch: &[Dispatch<'t, F>],
+) -> (Var<'t, F>, Vec<(&'static str, f64)>) {
     let (mut total, mut by_name) = (task, Vec::<(&str, f64)>::new());
     for &(name, loss) in dispatch.iter().flat_map(|layer| &layer.losses) {
         total = total.add(loss);
@@ -139,10 +139,10 @@ fn with_routers<'t, E: Elem>(
 }
 
 /// Shows what the optimiser made of every parameter.
-fn show_update<E: Elem>(
-    model: &mut Model<E>,
-    optimizer: &mut Optimizer<E>,
-    watch: &mut dyn FnMut(Seen, &mut Arr<E>),
+fn show_update<F: Elem>(
+    model: &mut Model<F>,
+    optimizer: &mut Optimizer<F>,
+    watch: &mut dyn FnMut(Seen, &mut Arr<F>),
 ) {
     let Optimizer { first, second, .. } = optimizer;
     for_each_param(model, |_, param| {
@@ -156,7 +156,7 @@ fn show_update<E: Elem>(
 }
 
 /// The first parameter with a gradient that is NaN or infinite.
-fn first_bad<E: Elem>(model: &mut Model<E>, gradients: &[Gradient<E>]) -> Option<String> {
+fn first_bad<F: Elem>(model: &mut Model<F>, gradients: &[Gradient<F>]) -> Option<String> {
     let mut found = None;
     let mut gradients = gradients.iter();
     for_each_param(model, |name, _| {

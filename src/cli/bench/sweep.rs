@@ -176,22 +176,22 @@ pub const NORMS: [Norm; 8] = [
     rms_norm(1e4, 1.0, 3.0),
 ];
 
-fn layer_norm_of<E: Elem>(x: Arr<E>) -> Arr<E> {
+fn layer_norm_of<F: Elem>(x: Arr<F>) -> Arr<F> {
     normed(x, |x, ones, zeros| x.layer_norm(ones, zeros))
 }
 
-fn rms_norm_of<E: Elem>(x: Arr<E>) -> Arr<E> {
+fn rms_norm_of<F: Elem>(x: Arr<F>) -> Arr<F> {
     normed(x, |x, ones, _| x.rms_norm(ones, 1e-5))
 }
 
 /// `norm` of the rows of x, ones and zeros.
-fn normed<E: Elem>(
-    x: Arr<E>,
-    norm: impl for<'t> Fn(Var<'t, E>, Var<'t, E>, Var<'t, E>) -> Var<'t, E>,
-) -> Arr<E> {
+fn normed<F: Elem>(
+    x: Arr<F>,
+    norm: impl for<'t> Fn(Var<'t, F>, Var<'t, F>, Var<'t, F>) -> Var<'t, F>,
+) -> Arr<F> {
     let tape = Tape::new(Mode::Infer);
     let width = x.shape()[1];
-    let [ones, zeros] = [E::one(), E::zero()].map(|v| tape.constant(arr::full(&[width], v)));
+    let [ones, zeros] = [F::one(), F::zero()].map(|v| tape.constant(arr::full(&[width], v)));
     norm(tape.constant(x), ones, zeros).value()
 }
 

@@ -33,8 +33,8 @@ impl Heads {
     }
 
     /// What queries are multiplied by: `1 / sqrt(width)`.
-    fn scale<E: Elem>(&self) -> E {
-        E::of(1.0 / (self.width as f64).sqrt())
+    fn scale<F: Elem>(&self) -> F {
+        F::of(1.0 / (self.width as f64).sqrt())
     }
 }
 
@@ -85,10 +85,10 @@ impl Block {
     }
 
     /// A group's heads of its rows of `x`, one row for each, times `scale`.
-    fn queries<E: Elem>(&self, x: &[E], heads: Heads, group: usize, scale: E) -> Buffer<E> {
+    fn queries<F: Elem>(&self, x: &[F], heads: Heads, group: usize, scale: F) -> Buffer<F> {
         let width = heads.per_group() * heads.width;
         let mut out = Buffer::new(self.count * width);
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (i, out) in out.chunks_exact_mut(width).enumerate() {
@@ -103,7 +103,7 @@ impl Block {
     }
 
     /// A group's head of all rows of `x` that its queries see.
-    fn seen<'a, E: Elem>(&self, x: &'a [E], heads: Heads, group: usize) -> Mat<'a, E> {
+    fn seen<'a, F: Elem>(&self, x: &'a [F], heads: Heads, group: usize) -> Mat<'a, F> {
         let row = heads.groups * heads.width;
         Mat::new(&x[self.key * row..], self.keys(), row).t().slice(group * heads.width, heads.width).t()
     }
@@ -127,19 +127,19 @@ fn sequences(starts: Starts) -> impl Iterator<Item = Block> {
 ///
 /// Queries and `y` are (T, H width), keys and values (M, G width); the queries are the last ones of their sequences, so
 /// that keys and values may come from a cache. `log_sums` (T, H) becomes `ln(sum of e^score)`, for the backward pass.
-pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &mut [E], log_sums: &mut [E]) {
+pub fn forward<F: Elem>([q, k, v]: [&[F]; 3], heads: Heads, starts: Starts, y: &mut [F], log_sums: &mut [F]) {
     let (per_group, width, scale) = (heads.per_group(), heads.width, heads.scale());
     let blocks: Vec<Block> = sequences(starts).flat_map(|sequence| sequence.cut(tokens(heads))).collect();
     let scores: usize = blocks.iter().map(|block| block.count * block.keys() * heads.count).sum();
     let out = (Parts::new(y, heads.groups, per_group * width), Parts::new(log_sums, heads.groups, per_group));
-    let work = |block: &Block, group: usize, (mut y, mut log_sums): (par::Columns<E>, par::Columns<E>)| {
+    let work = |block: &Block, group: usize, (mut y, mut log_sums): (par::Columns<F>, par::Columns<F>)| {
         let (rows, keys) = (block.count * per_group, block.keys());
         let queries = block.queries(q, heads, group, scale);
         let (k, v) = (block.seen(k, heads, group), block.seen(v, heads, group));
-        let [mut logs, mut sums] = [(); 2].map(|()| Buffer::<E>::new(rows));
+        let [mut logs, mut sums] = [(); 2].map(|()| Buffer::<F>::new(rows));
         let (mut weights, mut values) = (Buffer::new(rows * keys), Buffer::new(rows * width));
-        E::gemm(&mut weights, Mat::new(&queries, rows, width), k.t(), Start::Zero, false);
-        fast::<E, _>(
+        F::gemm(&mut weights, Mat::new(&queries, rows, width), k.t(), Start::Zero, false);
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (i, weights) in weights.chunks_exact_mut(keys).enumerate() {
@@ -150,7 +150,7 @@ pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &
                         #[inline(always)]
                         |score| (score - max).exp(),
                     );
-                    later.fill(E::zero());
+                    later.fill(F::zero());
                     (logs[i], sums[i]) = (max, reduce::sum_lanes(seen));
                 }
                 for (log, &sum) in logs.iter_mut().zip(&*sums) {
@@ -158,8 +158,8 @@ pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &
                 }
             },
         );
-        E::gemm(&mut values, Mat::new(&weights, rows, keys), v, Start::Zero, false);
-        fast::<E, _>(
+        F::gemm(&mut values, Mat::new(&weights, rows, keys), v, Start::Zero, false);
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (i, values) in values.chunks_exact(width).enumerate() {
@@ -177,27 +177,27 @@ pub fn forward<E: Elem>([q, k, v]: [&[E]; 3], heads: Heads, starts: Starts, y: &
 
 /// What the forward pass leaves for the backward pass, of the shapes it had there.
 #[derive(Clone, Copy, Debug)]
-pub struct Forward<'a, E> {
+pub struct Forward<'a, F> {
     /// Queries.
-    pub q: &'a [E],
+    pub q: &'a [F],
     /// Keys.
-    pub k: &'a [E],
+    pub k: &'a [F],
     /// Values.
-    pub v: &'a [E],
+    pub v: &'a [F],
     /// Output.
-    pub y: &'a [E],
+    pub y: &'a [F],
     /// `ln(sum of e^score)` of each row and head.
-    pub log_sums: &'a [E],
+    pub log_sums: &'a [F],
 }
 
 /// Where the gradients of the inputs go.
-pub struct Gradients<'a, E> {
+pub struct Gradients<'a, F> {
     /// Of the queries.
-    pub q: &'a mut [E],
+    pub q: &'a mut [F],
     /// Of the keys.
-    pub k: &'a mut [E],
+    pub k: &'a mut [F],
     /// Of the values.
-    pub v: &'a mut [E],
+    pub v: &'a mut [F],
 }
 
 /// Gradients of everything that went into [`forward`], from the gradient `gy` of y; as many queries as keys.
@@ -205,7 +205,7 @@ pub struct Gradients<'a, E> {
 /// With the weights `p = e^(score - log_sum)`: a value's gradient is the sum of `p gy` over the rows that see it; a
 /// score's is `p (gy . v - gy . y)`, and goes to its query times its key, and to its key times its query. Sums over rows
 /// run block by block in rising order, and so within a block, token by token and for each in rising order of heads.
-pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[usize], out: Gradients<E>) {
+pub fn backward<F: Elem>(gy: &[F], saved: Forward<F>, heads: Heads, starts: &[usize], out: Gradients<F>) {
     let Forward { q, k, v, y, log_sums } = saved;
     let (per_group, width, scale) = (heads.per_group(), heads.width, heads.scale());
     // An empty one has no rows to share out.
@@ -218,17 +218,17 @@ pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[us
     );
     par::parts(out, heads.groups, &sequences, |sequence, group, (mut gq, mut gk, mut gv)| {
         let mut sums = [(); 2].map(|()| Buffer::new(sequence.count * width));
-        sums.iter_mut().for_each(|sums| sums.fill(E::zero()));
+        sums.iter_mut().for_each(|sums| sums.fill(F::zero()));
         let [k_sums, v_sums] = &mut sums;
         for block in sequence.cut(tokens(heads)) {
             let (rows, keys) = (block.count * per_group, block.keys());
             let queries = block.queries(q, heads, group, scale);
-            let gy = block.queries(gy, heads, group, E::one());
+            let gy = block.queries(gy, heads, group, F::one());
             let [mut weights, mut g_scores] = [(); 2].map(|()| Buffer::new(rows * keys));
             let (queries, gy_rows) = (Mat::new(&queries, rows, width), Mat::new(&gy, rows, width));
-            E::gemm(&mut weights, queries, block.seen(k, heads, group).t(), Start::Zero, false);
-            E::gemm(&mut g_scores, gy_rows, block.seen(v, heads, group).t(), Start::Zero, false);
-            fast::<E, _>(
+            F::gemm(&mut weights, queries, block.seen(k, heads, group).t(), Start::Zero, false);
+            F::gemm(&mut g_scores, gy_rows, block.seen(v, heads, group).t(), Start::Zero, false);
+            fast::<F, _>(
                 #[inline(always)]
                 || {
                     let scores = weights.chunks_exact_mut(keys).zip(g_scores.chunks_exact_mut(keys));
@@ -246,17 +246,17 @@ pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[us
                         for (g, &weight) in g_scores.iter_mut().zip(&*weights) {
                             *g = weight * (*g - common);
                         }
-                        later.fill(E::zero());
-                        g_later.fill(E::zero());
+                        later.fill(F::zero());
+                        g_later.fill(F::zero());
                     }
                 },
             );
             let (weights, g_scores) = (Mat::new(&weights, rows, keys), Mat::new(&g_scores, rows, keys));
             let mut g_queries = Buffer::new(rows * width);
-            E::gemm(&mut v_sums[..keys * width], weights.t(), gy_rows, Start::Sum, false);
-            E::gemm(&mut k_sums[..keys * width], g_scores.t(), queries, Start::Sum, false);
-            E::gemm(&mut g_queries, g_scores, block.seen(k, heads, group), Start::Zero, false);
-            fast::<E, _>(
+            F::gemm(&mut v_sums[..keys * width], weights.t(), gy_rows, Start::Sum, false);
+            F::gemm(&mut k_sums[..keys * width], g_scores.t(), queries, Start::Sum, false);
+            F::gemm(&mut g_queries, g_scores, block.seen(k, heads, group), Start::Zero, false);
+            fast::<F, _>(
                 #[inline(always)]
                 || {
                     for (i, g) in g_queries.chunks_exact(per_group * width).enumerate() {
@@ -277,14 +277,14 @@ pub fn backward<E: Elem>(gy: &[E], saved: Forward<E>, heads: Heads, starts: &[us
 
 /// `x = f(x)` in whole vectors; the last is filled up with zeros, so that no element is worked on alone.
 #[inline(always)]
-fn in_vectors<E: Elem>(x: &mut [E], f: impl Fn(E) -> E) {
+fn in_vectors<F: Elem>(x: &mut [F], f: impl Fn(F) -> F) {
     let (vectors, rest) = x.as_chunks_mut::<LANES>();
     for vector in vectors {
         for x in vector {
             *x = f(*x);
         }
     }
-    let mut last = whole(rest, E::zero());
+    let mut last = whole(rest, F::zero());
     for x in &mut last {
         *x = f(*x);
     }

@@ -21,13 +21,13 @@ pub enum Activation {
 /// The experts' parameters, stacked: `w1` (E, d, f), `w2` (E, h, d), biases (E, f) and (E, d), where the first
 /// product's width f is h, or 2h for [`Activation::SwiGlu`].
 #[derive(Clone, Copy, Debug)]
-pub struct Weights<'a, E> {
+pub struct Weights<'a, F> {
     /// First layer's weights.
-    pub w1: &'a [E],
+    pub w1: &'a [F],
     /// Second layer's weights.
-    pub w2: &'a [E],
+    pub w2: &'a [F],
     /// Both layers' biases, if there are any.
-    pub biases: Option<[&'a [E]; 2]>,
+    pub biases: Option<[&'a [F]; 2]>,
     /// Between the layers.
     pub activation: Activation,
     /// Width d of a token.
@@ -36,7 +36,7 @@ pub struct Weights<'a, E> {
     pub hidden: usize,
 }
 
-impl<'a, E> Weights<'a, E> {
+impl<'a, F> Weights<'a, F> {
     /// Width f of the first product.
     pub fn first(&self) -> usize {
         match self.activation {
@@ -44,22 +44,22 @@ impl<'a, E> Weights<'a, E> {
             Activation::SwiGlu => 2 * self.hidden,
         }
     }
-    fn w1(&self, e: usize) -> Mat<'a, E> {
+    fn w1(&self, e: usize) -> Mat<'a, F> {
         Mat::new(&self.w1[e * self.width * self.first()..], self.width, self.first())
     }
-    fn w2(&self, e: usize) -> Mat<'a, E> {
+    fn w2(&self, e: usize) -> Mat<'a, F> {
         Mat::new(&self.w2[e * self.width * self.hidden..], self.hidden, self.width)
     }
-    fn b1(&self, e: usize) -> Start<'a, E> {
+    fn b1(&self, e: usize) -> Start<'a, F> {
         self.biases.map_or(Start::Zero, |[b1, _]| Start::Bias(&b1[e * self.first()..][..self.first()]))
     }
-    fn b2(&self, e: usize) -> Option<&'a [E]> {
+    fn b2(&self, e: usize) -> Option<&'a [F]> {
         self.biases.map(|[_, b2]| &b2[e * self.width..][..self.width])
     }
 }
 
 /// `of(e)` for each expert e, with a copy for products where several blocks share it.
-fn shared<'a, E: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, E>) -> Packed<'a, E> {
+fn shared<'a, F: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, F>) -> Packed<'a, F> {
     /// Blocks that are worth a copy.
     const BLOCKS: usize = 3;
     let mut blocks = vec![0; routes.experts()];
@@ -69,27 +69,27 @@ fn shared<'a, E: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, E>) -> Pac
 
 /// `first = x W1 + b1` (with [`Activation::Relu`] what follows from it) and `output = activation(first) W2 + b2` for
 /// each assignment, in dispatch order.
-pub fn forward<E: Elem>(x: &[E], weights: Weights<E>, routes: &Routes, first: &mut [E], output: &mut [E]) {
+pub fn forward<F: Elem>(x: &[F], weights: Weights<F>, routes: &Routes, first: &mut [F], output: &mut [F]) {
     let (d, f, h) = (weights.width, weights.first(), weights.hidden);
     let relu = weights.activation == Activation::Relu;
     let b2 = |e: usize| weights.b2(e).map_or(Start::Zero, Start::Bias);
     let (w1, w2) = (shared(routes, |e| weights.w1(e)), shared(routes, |e| weights.w2(e)));
     par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
         let (x, e) = (Mat::gather(x, d, block.tokens(routes)), block.expert);
-        E::gemm(first, x, w1.get(e), weights.b1(e), relu);
+        F::gemm(first, x, w1.get(e), weights.b1(e), relu);
         with_hidden(weights, first, |hidden| {
-            E::gemm(output, Mat::new(hidden, block.count, h), w2.get(e), b2(e), false);
+            F::gemm(output, Mat::new(hidden, block.count, h), w2.get(e), b2(e), false);
         });
     });
 }
 
 /// Runs `work` with the hidden layer of some assignments.
-fn with_hidden<E: Elem>(weights: Weights<E>, first: &[E], work: impl FnOnce(&[E])) {
+fn with_hidden<F: Elem>(weights: Weights<F>, first: &[F], work: impl FnOnce(&[F])) {
     let (f, h) = (weights.first(), weights.hidden);
     match weights.activation {
         Activation::Relu => work(first),
         Activation::SwiGlu => pool::scratch(first.len() / 2, |hidden| {
-            fast::<E, _>(
+            fast::<F, _>(
                 #[inline(always)]
                 || {
                     for (hidden, first) in hidden.chunks_exact_mut(h).zip(first.chunks_exact(f)) {
@@ -107,7 +107,7 @@ fn with_hidden<E: Elem>(weights: Weights<E>, first: &[E], work: impl FnOnce(&[E]
 
 /// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` has one number for each
 /// assignment.
-pub fn combine<E: Elem>(y: &mut [E], output: &[E], gates: &[E], routes: &Routes, width: usize) {
+pub fn combine<F: Elem>(y: &mut [F], output: &[F], gates: &[F], routes: &Routes, width: usize) {
     sum_slots(
         y,
         output,
@@ -120,19 +120,19 @@ pub fn combine<E: Elem>(y: &mut [E], output: &[E], gates: &[E], routes: &Routes,
 
 /// `y_t = sum over the token's assignments of scale * rows[assignment]`.
 #[inline(always)]
-fn sum_slots<E: Elem>(
-    y: &mut [E],
-    rows: &[E],
+fn sum_slots<F: Elem>(
+    y: &mut [F],
+    rows: &[F],
     routes: &Routes,
     width: usize,
-    scale: impl Fn(usize) -> E + Sync,
+    scale: impl Fn(usize) -> F + Sync,
 ) {
     rows::each(
         y,
         width,
         #[inline(always)]
         |token, y| {
-            y.fill(E::zero());
+            y.fill(F::zero());
             for &slot in routes.slots_of(token) {
                 let (scale, row) = (scale(slot as usize), &rows[slot as usize * width..][..width]);
                 for (y, &v) in y.iter_mut().zip(row) {
@@ -144,28 +144,28 @@ fn sum_slots<E: Elem>(
 }
 
 /// Where the gradients of the experts' inputs go; shapes as in [`Weights`], `x` (T, d), `gates` (T, E).
-pub struct Gradients<'a, E> {
+pub struct Gradients<'a, F> {
     /// Of the tokens; left out when nobody asks for it.
-    pub x: Option<&'a mut [E]>,
+    pub x: Option<&'a mut [F]>,
     /// Of the gates; zero where an expert was not chosen.
-    pub gates: &'a mut [E],
+    pub gates: &'a mut [F],
     /// Of the first layer's weights.
-    pub w1: &'a mut [E],
+    pub w1: &'a mut [F],
     /// Of the second layer's weights.
-    pub w2: &'a mut [E],
+    pub w2: &'a mut [F],
     /// Of both layers' biases, if there are any.
-    pub biases: Option<[&'a mut [E]; 2]>,
+    pub biases: Option<[&'a mut [F]; 2]>,
 }
 
 /// What the forward pass leaves for the backward pass.
 #[derive(Clone, Copy)]
-pub struct Forward<'a, E> {
+pub struct Forward<'a, F> {
     /// The tokens, (T, d).
-    pub x: &'a [E],
+    pub x: &'a [F],
     /// The gate of each assignment.
-    pub gates: &'a [E],
+    pub gates: &'a [F],
     /// What [`forward`] wrote as `first` for each assignment.
-    pub first: &'a [E],
+    pub first: &'a [F],
 }
 
 /// Gradients of everything that went into `y = combine(forward(x))`, from the gradient `gy` of y.
@@ -173,12 +173,12 @@ pub struct Forward<'a, E> {
 /// With `u = gy W2^T`: the gate's is `u . hidden + gy . b2` (so the outputs need not be kept), the hidden layer's
 /// `gate u`, which the activation turns into the first product's; `W2`'s is the product of `gate hidden` with `gy`,
 /// `W1`'s that of x with the first product's.
-pub fn backward<E: Elem>(
-    gy: &[E],
-    saved: Forward<E>,
-    weights: Weights<E>,
+pub fn backward<F: Elem>(
+    gy: &[F],
+    saved: Forward<F>,
+    weights: Weights<F>,
     routes: &Routes,
-    out: Gradients<E>,
+    out: Gradients<F>,
 ) {
     let (d, f, h) = (weights.width, weights.first(), weights.hidden);
     let (experts, total) = (routes.experts(), routes.len());
@@ -192,9 +192,9 @@ pub fn backward<E: Elem>(
     par::spans(slots, &routes.blocks, |block, (g_first, gated, g_gate, g_x)| {
         let tokens = block.tokens(routes);
         // u stands where it is replaced by `gate hidden`.
-        E::gemm(gated, Mat::gather(gy, d, tokens), w2_t.get(block.expert), Start::Zero, false);
+        F::gemm(gated, Mat::gather(gy, d, tokens), w2_t.get(block.expert), Start::Zero, false);
         let (first, gates) = (&saved.first[block.first * f..], &saved.gates[block.first..]);
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (i, &token) in tokens.iter().enumerate() {
@@ -213,7 +213,7 @@ pub fn backward<E: Elem>(
         );
         if let Some(w1_t) = &w1_t {
             let g_first = Mat::new(g_first, block.count, f);
-            E::gemm(g_x, g_first, w1_t.get(block.expert), Start::Zero, false);
+            F::gemm(g_x, g_first, w1_t.get(block.expert), Start::Zero, false);
         }
     });
 
@@ -225,10 +225,10 @@ pub fn backward<E: Elem>(
             routes,
             d,
             #[inline(always)]
-            |_| E::one(),
+            |_| F::one(),
         );
     }
-    out.gates.fill(E::zero());
+    out.gates.fill(F::zero());
     for e in 0..experts {
         for slot in routes.slots(e) {
             out.gates[routes.tokens[slot] as usize * experts + e] = g_gate[slot];
@@ -243,33 +243,33 @@ pub fn backward<E: Elem>(
             let slots = routes.slots(strip.expert);
             let x = Mat::gather(saved.x, d, &routes.tokens[slots.clone()]).t();
             let g_first = Mat::new(&g_first[slots.start * f..], slots.len(), f);
-            E::gemm(w1, x.slice(strip.row, strip.count), g_first, Start::Zero, false);
+            F::gemm(w1, x.slice(strip.row, strip.count), g_first, Start::Zero, false);
         },
         ((out.w2, d), &strips.1),
         |strip, w2| {
             let slots = routes.slots(strip.expert);
             let gated = Mat::new(&gated[slots.start * h..], slots.len(), h).t();
             let gy = Mat::gather(gy, d, &routes.tokens[slots]);
-            E::gemm(w2, gated.slice(strip.row, strip.count), gy, Start::Zero, false);
+            F::gemm(w2, gated.slice(strip.row, strip.count), gy, Start::Zero, false);
         },
     );
     let Some([b1, b2]) = out.biases else { return };
     par::rows(((b1, f), (b2, d)), 1, |e, (b1, b2)| {
         let slots = routes.slots(e);
-        b1.fill(E::zero());
+        b1.fill(F::zero());
         reduce::add_rows(b1, &g_first[slots.start * f..slots.end * f]);
         let gates = Mat::new(&saved.gates[slots.clone()], 1, slots.len());
-        E::gemm(b2, gates, Mat::gather(gy, d, &routes.tokens[slots]), Start::Zero, false);
+        F::gemm(b2, gates, Mat::gather(gy, d, &routes.tokens[slots]), Start::Zero, false);
     });
 }
 
 /// For one assignment: in place of `u` comes `gate hidden`, in `g_first` the gradient of the first product; returns
 /// `u . hidden`. The forward pass has left the hidden layer itself.
 #[inline(always)]
-fn relu_backward<E: Elem>(hidden: &[E], u: &mut [E], g_first: &mut [E], gate: E) -> E {
+fn relu_backward<F: Elem>(hidden: &[F], u: &mut [F], g_first: &mut [F], gate: F) -> F {
     let dot = reduce::dot_lanes(u, hidden);
     for ((u, g), &v) in u.iter_mut().zip(g_first).zip(hidden) {
-        *g = if v > E::zero() { gate * *u } else { E::zero() };
+        *g = if v > F::zero() { gate * *u } else { F::zero() };
         *u = gate * v;
     }
     dot
@@ -278,7 +278,7 @@ fn relu_backward<E: Elem>(hidden: &[E], u: &mut [E], g_first: &mut [E], gate: E)
 /// The same where `hidden = silu(x) y` with x and y side by side in `first`: with `s = sigmoid(x)` the gradient of x
 /// is that of hidden times `y (s + x s (1 - s))`, the gradient of y that of hidden times `x s`.
 #[inline(always)]
-fn swiglu_backward<E: Elem>(first: &[E], u: &mut [E], g_first: &mut [E], gate: E) -> E {
+fn swiglu_backward<F: Elem>(first: &[F], u: &mut [F], g_first: &mut [F], gate: F) -> F {
     let (x, y) = first.split_at(u.len());
     let (g_x, g_y) = g_first.split_at_mut(u.len());
     // The hidden layer and the sigmoid stand where the gradients will.
@@ -290,7 +290,7 @@ fn swiglu_backward<E: Elem>(first: &[E], u: &mut [E], g_first: &mut [E], gate: E
     for ((((u, g_x), g_y), &x), &y) in u.iter_mut().zip(g_x).zip(g_y).zip(x).zip(y) {
         let (g, s, hidden) = (gate * *u, *g_y, *g_x);
         let silu = x * s;
-        *g_x = g * y * (s + silu * (E::one() - s));
+        *g_x = g * y * (s + silu * (F::one() - s));
         *g_y = g * silu;
         *u = gate * hidden;
     }

@@ -11,18 +11,18 @@ const TOKENS: usize = 64;
 pub type Noise = (Stream, f32);
 
 /// Where the results go; each is (T, E).
-pub struct Gates<'a, E> {
+pub struct Gates<'a, F> {
     /// `softmax(logits)`.
-    pub probabilities: &'a mut [E],
+    pub probabilities: &'a mut [F],
     /// The probabilities and the noise.
-    pub gates: &'a mut [E],
+    pub gates: &'a mut [F],
     /// The k largest gates of each token, of equal ones the first.
     pub mask: &'a mut [bool],
 }
 
 /// Gates of `logits` (T, `experts`), with noise if there is any, and the choice of `k` experts for each token;
 /// without `k` nothing is chosen.
-pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Option<usize>, out: Gates<E>) {
+pub fn gate<F: Elem>(logits: &[F], experts: usize, noise: Option<Noise>, k: Option<usize>, out: Gates<F>) {
     let Gates { probabilities, gates, mask } = out;
     let out = ((probabilities, experts), (gates, experts), (mask, experts));
     par::rows(out, TOKENS, |first, (probabilities, gates, mask)| {
@@ -30,9 +30,9 @@ pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Opti
         let logits = &logits[start..][..gates.len()];
         match noise {
             Some((stream, deviation)) => stream.normal_from(start, gates, deviation),
-            None => gates.fill(E::zero()),
+            None => gates.fill(F::zero()),
         }
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (p, x) in probabilities.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
@@ -44,7 +44,7 @@ pub fn gate<E: Elem>(logits: &[E], experts: usize, noise: Option<Noise>, k: Opti
             },
         );
         if let Some(k) = k {
-            E::select(gates, experts, k, mask);
+            F::select(gates, experts, k, mask);
         }
     });
 }

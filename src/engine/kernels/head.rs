@@ -18,23 +18,23 @@ const TOKENS: usize = 2 * gemm::CHUNK;
 
 /// The vectors of a vocabulary.
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'a, E> {
+pub struct Head<'a, F> {
     /// One after another, (V, d).
-    pub weights: &'a [E],
+    pub weights: &'a [F],
     /// What is added to the logits (V), if anything.
-    pub bias: Option<&'a [E]>,
+    pub bias: Option<&'a [F]>,
     /// Width d of a vector and of a token.
     pub width: usize,
 }
 
 /// Where the gradients of the mean loss go.
-pub struct Gradients<'a, E> {
+pub struct Gradients<'a, F> {
     /// Of the tokens, (T, d).
-    pub h: &'a mut [E],
+    pub h: &'a mut [F],
     /// Of the vocabulary, (V, d).
-    pub weights: &'a mut [E],
+    pub weights: &'a mut [F],
     /// Of the biases (V), whether there are any or not.
-    pub bias: &'a mut [E],
+    pub bias: &'a mut [F],
 }
 
 /// `-log softmax(h W^T + b)[target]` of each token of `h` (T, d), and whether no logit is larger than the target's
@@ -42,7 +42,7 @@ pub struct Gradients<'a, E> {
 ///
 /// # Panics
 /// If lengths do not agree or a target is not in the vocabulary.
-pub fn losses<E: Elem>(h: &[E], head: Head<E>, targets: &[u32], losses: &mut [E], right: &mut [bool]) {
+pub fn losses<F: Elem>(h: &[F], head: Head<F>, targets: &[u32], losses: &mut [F], right: &mut [bool]) {
     run(h, head, targets, losses, right, None, Cut::of(head.vocabulary()));
 }
 
@@ -50,18 +50,18 @@ pub fn losses<E: Elem>(h: &[E], head: Head<E>, targets: &[u32], losses: &mut [E]
 ///
 /// # Panics
 /// As [`losses`].
-pub fn losses_and_gradients<E: Elem>(
-    h: &[E],
-    head: Head<E>,
+pub fn losses_and_gradients<F: Elem>(
+    h: &[F],
+    head: Head<F>,
     targets: &[u32],
-    losses: &mut [E],
+    losses: &mut [F],
     right: &mut [bool],
-    gradients: Gradients<E>,
+    gradients: Gradients<F>,
 ) {
     run(h, head, targets, losses, right, Some(gradients), Cut::of(head.vocabulary()));
 }
 
-impl<E> Head<'_, E> {
+impl<F> Head<'_, F> {
     fn vocabulary(&self) -> usize {
         self.weights.len() / self.width
     }
@@ -93,13 +93,13 @@ impl Cut {
 /// then their factor; where the target lies in the block its logit, and whether it is the first of the largest (1, 0).
 const FACTS: usize = 4;
 
-fn run<E: Elem>(
-    h: &[E],
-    head: Head<E>,
+fn run<F: Elem>(
+    h: &[F],
+    head: Head<F>,
     targets: &[u32],
-    losses: &mut [E],
+    losses: &mut [F],
     right: &mut [bool],
-    mut gradients: Option<Gradients<E>>,
+    mut gradients: Option<Gradients<F>>,
     cut: Cut,
 ) {
     let (d, vocabulary, tokens) = (head.width, head.vocabulary(), targets.len());
@@ -108,10 +108,10 @@ fn run<E: Elem>(
     assert!(targets.iter().all(|&t| (t as usize) < vocabulary), "a target is not in the vocabulary");
     if let Some(g) = &mut gradients {
         assert!(g.h.len() == h.len() && g.weights.len() == vocabulary * d && g.bias.len() == vocabulary);
-        g.weights.fill(E::zero());
-        g.bias.fill(E::zero());
+        g.weights.fill(F::zero());
+        g.bias.fill(F::zero());
     }
-    let scale = E::of(1.0 / tokens as f64);
+    let scale = F::of(1.0 / tokens as f64);
     let (most, blocks, parts) =
         (TOKENS.min(tokens), vocabulary.div_ceil(cut.block), vocabulary.div_ceil(cut.part));
     let mut facts = Buffer::new(blocks * FACTS * most);
@@ -139,17 +139,17 @@ fn run<E: Elem>(
 
 /// Some tokens, and what they are held against.
 #[derive(Clone, Copy)]
-struct Chunk<'a, E> {
-    h: &'a [E],
+struct Chunk<'a, F> {
+    h: &'a [F],
     targets: &'a [u32],
-    head: Head<'a, E>,
+    head: Head<'a, F>,
     cut: Cut,
 }
 
-impl<E: Elem> Chunk<'_, E> {
+impl<F: Elem> Chunk<'_, F> {
     /// Exponentials of the chunk's logits (V, tokens), each from its block's largest, and the facts of all blocks.
     /// With no room for them the exponentials are not kept.
-    fn powers(&self, powers: &mut [E], facts: &mut [E]) {
+    fn powers(&self, powers: &mut [F], facts: &mut [F]) {
         let (count, size) = (self.targets.len(), self.cut.block);
         let facts = (facts, FACTS * count);
         if powers.is_empty() {
@@ -165,7 +165,7 @@ impl<E: Elem> Chunk<'_, E> {
     }
 
     /// One block, from row `first` of the vocabulary on.
-    fn block(&self, first: usize, block: &mut [E], facts: &mut [E]) {
+    fn block(&self, first: usize, block: &mut [F], facts: &mut [F]) {
         let (count, d) = (self.targets.len(), self.head.width);
         let rows = block.len() / count;
         let start = match self.head.bias {
@@ -176,13 +176,13 @@ impl<E: Elem> Chunk<'_, E> {
             None => Start::Zero,
         };
         let weights = Mat::new(&self.head.weights[first * d..], rows, d);
-        E::gemm(block, weights, Mat::new(self.h, count, d).t(), start, false);
+        F::gemm(block, weights, Mat::new(self.h, count, d).t(), start, false);
 
         let (largest, facts) = facts.split_at_mut(count);
         let (sums, facts) = facts.split_at_mut(count);
         let (target, leads) = facts.split_at_mut(count);
         largest.fill(lowest());
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for row in block.chunks_exact(count) {
@@ -196,10 +196,10 @@ impl<E: Elem> Chunk<'_, E> {
             let logit = block[row * count + t];
             let first =
                 logit == largest[t] && block[t..].iter().step_by(count).take(row).all(|&x| x != logit);
-            (target[t], leads[t]) = (logit, if first { E::one() } else { E::zero() });
+            (target[t], leads[t]) = (logit, if first { F::one() } else { F::zero() });
         }
-        sums.fill(E::zero());
-        fast::<E, _>(
+        sums.fill(F::zero());
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for row in block.chunks_exact_mut(count) {
@@ -220,12 +220,12 @@ impl<E: Elem> Chunk<'_, E> {
 
     /// The losses, from the facts of all blocks. Where a sum of exponentials stood comes what makes each of them
     /// `scale` times its probability.
-    fn losses(&self, facts: &mut [E], scale: E, losses: &mut [E], right: &mut [bool]) {
+    fn losses(&self, facts: &mut [F], scale: F, losses: &mut [F], right: &mut [bool]) {
         let count = self.targets.len();
         let (mut largest, mut total) = (Buffer::new(count), Buffer::new(count));
         largest.fill(lowest());
-        total.fill(E::zero());
-        fast::<E, _>(
+        total.fill(F::zero());
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for facts in facts.chunks_exact(FACTS * count) {
@@ -254,7 +254,7 @@ impl<E: Elem> Chunk<'_, E> {
             let block = target as usize / self.cut.block;
             let own = &facts[block * FACTS * count..];
             let earlier = facts.chunks_exact(FACTS * count).take(block).any(|facts| facts[t] == largest[t]);
-            let (logit, leads) = (own[2 * count + t], own[3 * count + t] == E::one());
+            let (logit, leads) = (own[2 * count + t], own[3 * count + t] == F::one());
             losses[t] = (largest[t] - logit) + total[t].ln();
             right[t] = leads && logit == largest[t] && !earlier;
         }
@@ -264,10 +264,10 @@ impl<E: Elem> Chunk<'_, E> {
     /// gradients. Exponentials become gradients of the logits on the way.
     fn gradients(
         &self,
-        powers: &mut [E],
-        facts: &[E],
-        scale: E,
-        (weights, bias, shares): (&mut [E], &mut [E], &mut [E]),
+        powers: &mut [F],
+        facts: &[F],
+        scale: F,
+        (weights, bias, shares): (&mut [F], &mut [F], &mut [F]),
     ) {
         let (count, d, Cut { block, part }) = (self.targets.len(), self.head.width, self.cut);
         let out = ((powers, part * count), (weights, part * d), (bias, part), (shares, count * d));
@@ -276,7 +276,7 @@ impl<E: Elem> Chunk<'_, E> {
             for (j, ((g, weights), bias)) in blocks.zip(bias.chunks_mut(block)).enumerate() {
                 let (first, rows) = (i * part + j * block, bias.len());
                 let factors = &facts[(first / block * FACTS + 1) * count..][..count];
-                fast::<E, _>(
+                fast::<F, _>(
                     #[inline(always)]
                     || {
                         for (row, bias) in g.chunks_exact_mut(count).zip(bias.iter_mut()) {
@@ -292,23 +292,23 @@ impl<E: Elem> Chunk<'_, E> {
                     bias[row] += -scale;
                 }
                 let g = Mat::new(g, rows, count);
-                E::gemm(weights, g, Mat::new(self.h, count, d), Start::Sum, false);
+                F::gemm(weights, g, Mat::new(self.h, count, d), Start::Sum, false);
                 let vectors = Mat::new(&self.head.weights[first * d..], rows, d);
-                E::gemm(share, g.t(), vectors, if j == 0 { Start::Zero } else { Start::Sum }, false);
+                F::gemm(share, g.t(), vectors, if j == 0 { Start::Zero } else { Start::Sum }, false);
             }
         });
     }
 }
 
 /// `out` = the sum of `shares`, each as large as `out`, in order.
-fn add_up<E: Elem>(out: &mut [E], shares: &[E], width: usize) {
+fn add_up<F: Elem>(out: &mut [F], shares: &[F], width: usize) {
     let size = out.len();
     rows::each(
         out,
         width,
         #[inline(always)]
         |r, out| {
-            out.fill(E::zero());
+            out.fill(F::zero());
             for share in shares.chunks_exact(size) {
                 for (out, &v) in out.iter_mut().zip(&share[r * width..]) {
                     *out += v;
@@ -319,8 +319,8 @@ fn add_up<E: Elem>(out: &mut [E], shares: &[E], width: usize) {
 }
 
 /// What any logit is larger than: not -infinity, so that blocks of nothing else weigh nothing.
-fn lowest<E: Elem>() -> E {
-    E::of(f64::from(f32::MIN))
+fn lowest<F: Elem>() -> F {
+    F::of(f64::from(f32::MIN))
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ const CHUNK: usize = 8 * 1024;
 
 /// `out[i] = f(x[i])`.
 #[inline(always)]
-pub fn map<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E) -> E + Sync) {
+pub fn map<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F) -> F + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (o, &x) in out.iter_mut().zip(x) {
@@ -24,11 +24,11 @@ pub fn map<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E) -> E + Sync) {
 
 /// `out[i] = f(x[i], y[i])`.
 #[inline(always)]
-pub fn zip<E: Elem>(out: &mut [E], x: &[E], y: &[E], f: impl Fn(E, E) -> E + Sync) {
+pub fn zip<F: Elem>(out: &mut [F], x: &[F], y: &[F], f: impl Fn(F, F) -> F + Sync) {
     assert!(out.len() == x.len() && out.len() == y.len());
     par::chunks(out, CHUNK, |i, out| {
         let (x, y) = (&x[i * CHUNK..][..out.len()], &y[i * CHUNK..][..out.len()]);
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
@@ -41,12 +41,12 @@ pub fn zip<E: Elem>(out: &mut [E], x: &[E], y: &[E], f: impl Fn(E, E) -> E + Syn
 
 /// `out[i] = f(x[i], y[i], z[i])`.
 #[inline(always)]
-pub fn zip3<E: Elem>(out: &mut [E], x: &[E], y: &[E], z: &[E], f: impl Fn(E, E, E) -> E + Sync) {
+pub fn zip3<F: Elem>(out: &mut [F], x: &[F], y: &[F], z: &[F], f: impl Fn(F, F, F) -> F + Sync) {
     assert!(out.len() == x.len() && out.len() == y.len() && out.len() == z.len());
     par::chunks(out, CHUNK, |i, out| {
         let here = i * CHUNK..i * CHUNK + out.len();
         let (x, y, z) = (&x[here.clone()], &y[here.clone()], &z[here]);
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (((o, &x), &y), &z) in out.iter_mut().zip(x).zip(y).zip(z) {
@@ -59,11 +59,11 @@ pub fn zip3<E: Elem>(out: &mut [E], x: &[E], y: &[E], z: &[E], f: impl Fn(E, E, 
 
 /// `out[i] = f(out[i], x[i])`.
 #[inline(always)]
-pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
+pub fn update<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F, F) -> F + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (o, &x) in out.iter_mut().zip(x) {
@@ -76,9 +76,9 @@ pub fn update<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(E, E) -> E + Sync) {
 
 /// `out[i] = f(out[i])`.
 #[inline(always)]
-pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync) {
+pub fn update_all<F: Elem>(out: &mut [F], f: impl Fn(F) -> F + Sync) {
     par::chunks(out, CHUNK, |_, out| {
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for o in out.iter_mut() {
@@ -91,10 +91,10 @@ pub fn update_all<E: Elem>(out: &mut [E], f: impl Fn(E) -> E + Sync) {
 
 /// `out[r, j] = f(out[r, j], row[j])` for each row of `out`: one row laid over all of them.
 #[inline(always)]
-pub fn update_rows<E: Elem>(out: &mut [E], row: &[E], f: impl Fn(E, E) -> E + Sync) {
+pub fn update_rows<F: Elem>(out: &mut [F], row: &[F], f: impl Fn(F, F) -> F + Sync) {
     let rows = (CHUNK / row.len().max(1)).max(1);
     par::chunks(out, rows * row.len().max(1), |_, out| {
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for out in out.chunks_exact_mut(row.len()) {

@@ -44,8 +44,8 @@ pub struct Stream {
 
 /// The normal number of a random word.
 #[inline(always)]
-fn normal<E: Elem>(word: u32, scale: f32) -> E {
-    E::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(word) - 1.0))
+fn normal<F: Elem>(word: u32, scale: f32) -> F {
+    F::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(word) - 1.0))
 }
 
 /// Elements that one task draws.
@@ -93,7 +93,7 @@ impl Stream {
     }
 
     /// Standard normal numbers times `scale`.
-    pub fn normal<E: Elem>(&self, out: &mut [E], scale: f32) {
+    pub fn normal<F: Elem>(&self, out: &mut [F], scale: f32) {
         self.fill(
             out,
             #[inline(always)]
@@ -102,7 +102,7 @@ impl Stream {
     }
 
     /// Elements `first ..` of [`Stream::normal`], on this thread; `first` is a multiple of four.
-    pub fn normal_from<E: Elem>(&self, first: usize, out: &mut [E], scale: f32) {
+    pub fn normal_from<F: Elem>(&self, first: usize, out: &mut [F], scale: f32) {
         for (i, out) in out.chunks_mut(CHUNK).enumerate() {
             self.fill_chunk(
                 first + i * CHUNK,
@@ -114,11 +114,11 @@ impl Stream {
     }
 
     /// Uniform numbers in (0, 1).
-    pub fn unit<E: Elem>(&self, out: &mut [E]) {
+    pub fn unit<F: Elem>(&self, out: &mut [F]) {
         self.fill(
             out,
             #[inline(always)]
-            |w| E::of_f32(u32_to_unit_f32(w)),
+            |w| F::of_f32(u32_to_unit_f32(w)),
         );
     }
 

@@ -10,7 +10,7 @@ const ROW_BLOCK: usize = 256;
 
 /// Folds the lanes: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #[inline(always)]
-fn tree<E: Elem>(mut lanes: [E; LANES], f: impl Fn(E, E) -> E) -> E {
+fn tree<F: Elem>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -23,7 +23,7 @@ fn tree<E: Elem>(mut lanes: [E; LANES], f: impl Fn(E, E) -> E) -> E {
 
 /// `fold` over lanes: element i goes to lane i mod 16, in rising order. For use inside `fast`.
 #[inline(always)]
-pub fn lanes<E: Elem>(x: &[E], start: E, fold: impl Fn(E, E) -> E, join: impl Fn(E, E) -> E) -> E {
+pub fn lanes<F: Elem>(x: &[F], start: F, fold: impl Fn(F, F) -> F, join: impl Fn(F, F) -> F) -> F {
     let mut acc = [start; LANES];
     let mut blocks = x.chunks_exact(LANES);
     for block in &mut blocks {
@@ -39,10 +39,10 @@ pub fn lanes<E: Elem>(x: &[E], start: E, fold: impl Fn(E, E) -> E, join: impl Fn
 
 /// Sum of `x`, for use inside `fast`.
 #[inline(always)]
-pub fn sum_lanes<E: Elem>(x: &[E]) -> E {
+pub fn sum_lanes<F: Elem>(x: &[F]) -> F {
     lanes(
         x,
-        E::zero(),
+        F::zero(),
         #[inline(always)]
         |a, v| a + v,
         #[inline(always)]
@@ -52,8 +52,8 @@ pub fn sum_lanes<E: Elem>(x: &[E]) -> E {
 
 /// Sum of `x[i] * y[i]`, for use inside `fast`.
 #[inline(always)]
-pub fn dot_lanes<E: Elem>(x: &[E], y: &[E]) -> E {
-    let mut acc = [E::zero(); LANES];
+pub fn dot_lanes<F: Elem>(x: &[F], y: &[F]) -> F {
+    let mut acc = [F::zero(); LANES];
     let (mut xs, mut ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     for (x, y) in (&mut xs).zip(&mut ys) {
         for i in 0..LANES {
@@ -72,43 +72,43 @@ pub fn dot_lanes<E: Elem>(x: &[E], y: &[E]) -> E {
 
 /// Largest element of `x`, for use inside `fast`.
 #[inline(always)]
-pub fn max_lanes<E: Elem>(x: &[E]) -> E {
+pub fn max_lanes<F: Elem>(x: &[F]) -> F {
     lanes(
         x,
         x[0],
         #[inline(always)]
-        |a: E, b: E| b.larger(a),
+        |a: F, b: F| b.larger(a),
         #[inline(always)]
-        |a: E, b: E| b.larger(a),
+        |a: F, b: F| b.larger(a),
     )
 }
 
 /// Sum of `x`.
-pub fn sum<E: Elem>(x: &[E]) -> E {
-    fast::<E, _>(
+pub fn sum<F: Elem>(x: &[F]) -> F {
+    fast::<F, _>(
         #[inline(always)]
         || sum_lanes(x),
     )
 }
 
 /// Sum of `x[i] * y[i]`.
-pub fn dot<E: Elem>(x: &[E], y: &[E]) -> E {
+pub fn dot<F: Elem>(x: &[F], y: &[F]) -> F {
     assert_eq!(x.len(), y.len());
-    fast::<E, _>(
+    fast::<F, _>(
         #[inline(always)]
         || dot_lanes(x, y),
     )
 }
 
 /// Sum of squares, as f64: blocks of 4,096 elements are summed in E, and the blocks in f64 in order.
-pub fn sum_squares<E: Elem>(x: &[E]) -> f64 {
+pub fn sum_squares<F: Elem>(x: &[F]) -> f64 {
     const BLOCK: usize = 4096;
     let mut parts = Buffer::<f64>::new(x.len().div_ceil(BLOCK));
     par::chunks(&mut parts, 2, |i, parts| {
         for (j, part) in parts.iter_mut().enumerate() {
             let start = (i * 2 + j) * BLOCK;
             let block = &x[start..(start + BLOCK).min(x.len())];
-            *part = fast::<E, _>(
+            *part = fast::<F, _>(
                 #[inline(always)]
                 || dot_lanes(block, block),
             )
@@ -120,7 +120,7 @@ pub fn sum_squares<E: Elem>(x: &[E]) -> f64 {
 
 /// Adds the rows of `x` (`rows` by `out.len()`) into `out`: blocks of 256 rows from zero, each block's
 /// sum added in order.
-pub fn add_rows<E: Elem>(out: &mut [E], x: &[E]) {
+pub fn add_rows<F: Elem>(out: &mut [F], x: &[F]) {
     const COLUMNS: usize = 64;
     let width = out.len();
     if width == 0 {
@@ -129,9 +129,9 @@ pub fn add_rows<E: Elem>(out: &mut [E], x: &[E]) {
     par::chunks(out, COLUMNS, |c, out| {
         let first = c * COLUMNS;
         for block in x.chunks(ROW_BLOCK * width) {
-            let mut acc = [E::zero(); COLUMNS];
+            let mut acc = [F::zero(); COLUMNS];
             let acc = &mut acc[..out.len()];
-            fast::<E, _>(
+            fast::<F, _>(
                 #[inline(always)]
                 || {
                     for row in block.chunks_exact(width) {
@@ -149,12 +149,12 @@ pub fn add_rows<E: Elem>(out: &mut [E], x: &[E]) {
 }
 
 /// The index of the first element that is NaN or infinite.
-pub fn first_non_finite<E: Elem>(x: &[E]) -> Option<usize> {
+pub fn first_non_finite<F: Elem>(x: &[F]) -> Option<usize> {
     // A finite number times zero is zero; anything else is NaN, and stays NaN in the sum.
     const BLOCK: usize = 4096;
-    let zero = E::zero();
+    let zero = F::zero();
     for (b, block) in x.chunks(BLOCK).enumerate() {
-        let trace = fast::<E, _>(
+        let trace = fast::<F, _>(
             #[inline(always)]
             || {
                 lanes(

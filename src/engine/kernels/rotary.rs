@@ -4,17 +4,17 @@ use super::{elem::Elem, par, pool::Buffer, rows};
 
 /// Cosines and sines of a range of positions, a row of each for every position with one number for each pair.
 #[derive(Debug)]
-pub struct Turns<E: Elem> {
-    cos: Buffer<E>,
-    sin: Buffer<E>,
+pub struct Turns<F: Elem> {
+    cos: Buffer<F>,
+    sin: Buffer<F>,
     /// Pairs in a head: half its width.
     pairs: usize,
 }
 
-impl<E: Elem> Turns<E> {
+impl<F: Elem> Turns<F> {
     /// Of positions `first .. first + count`: pair i is turned by `position * theta^(-i / pairs)`, found in f64 and
     /// rounded once.
-    pub fn new(pairs: usize, theta: f64, first: usize, count: usize) -> Turns<E> {
+    pub fn new(pairs: usize, theta: f64, first: usize, count: usize) -> Turns<F> {
         /// Positions of a task.
         const ROWS: usize = 32;
         let speeds: Vec<f64> = (0..pairs).map(|i| libm::pow(theta, -(i as f64) / pairs as f64)).collect();
@@ -23,7 +23,7 @@ impl<E: Elem> Turns<E> {
             for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
                 let position = (first + row + i / pairs) as f64;
                 let (s, c) = libm::sincos(position * speeds[i % pairs]);
-                (*cos, *sin) = (E::of(c), E::of(s));
+                (*cos, *sin) = (F::of(c), F::of(s));
             }
         });
         Turns { cos, sin, pairs }
@@ -31,7 +31,7 @@ impl<E: Elem> Turns<E> {
 
     /// Cosines and sines of the position with this number in the range.
     #[inline(always)]
-    pub fn at(&self, place: usize) -> (&[E], &[E]) {
+    pub fn at(&self, place: usize) -> (&[F], &[F]) {
         let here = place * self.pairs..(place + 1) * self.pairs;
         (&self.cos[here.clone()], &self.sin[here])
     }
@@ -39,8 +39,8 @@ impl<E: Elem> Turns<E> {
 
 /// Turns the pairs (i, i + pairs) of every head in rows of `width` numbers; row r stands at position number `places[r]`
 /// of the range, and is turned the other way if `back`.
-pub fn turn<E: Elem>(y: &mut [E], x: &[E], width: usize, places: &[u32], turns: &Turns<E>, back: bool) {
-    let sign = if back { -E::one() } else { E::one() };
+pub fn turn<F: Elem>(y: &mut [F], x: &[F], width: usize, places: &[u32], turns: &Turns<F>, back: bool) {
+    let sign = if back { -F::one() } else { F::one() };
     rows::each(
         y,
         width,

@@ -146,7 +146,7 @@ impl Routes {
     }
 
     /// The number of each assignment's token and expert in `x` (T, E).
-    pub fn gather<E: Elem>(&self, x: &[E]) -> Buffer<E> {
+    pub fn gather<F: Elem>(&self, x: &[F]) -> Buffer<F> {
         let experts = self.experts();
         let mut out = Buffer::new(self.len());
         for e in 0..experts {

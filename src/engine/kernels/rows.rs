@@ -12,11 +12,11 @@ fn per_task(width: usize) -> usize {
 
 /// `work(r, row)` for each row of `out`, every row `width` elements long.
 #[inline(always)]
-pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E]) + Sync) {
+pub fn each<F: Elem>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F]) + Sync) {
     let width = width.max(1);
     let rows = per_task(width);
     par::chunks(out, rows * width, |i, out| {
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (r, row) in out.chunks_exact_mut(width).enumerate() {
@@ -29,14 +29,14 @@ pub fn each<E: Elem>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E])
 
 /// The same over two outputs, with a length of row each.
 #[inline(always)]
-pub fn each2<E: Elem>(
-    (a, a_width): (&mut [E], usize),
-    (b, b_width): (&mut [E], usize),
-    work: impl Fn(usize, &mut [E], &mut [E]) + Sync,
+pub fn each2<F: Elem>(
+    (a, a_width): (&mut [F], usize),
+    (b, b_width): (&mut [F], usize),
+    work: impl Fn(usize, &mut [F], &mut [F]) + Sync,
 ) {
     let rows = per_task(a_width);
     par::rows(((a, a_width), (b, b_width)), rows, |first, (a, b)| {
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (r, (a, b)) in a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width)).enumerate() {
@@ -49,11 +49,11 @@ pub fn each2<E: Elem>(
 
 /// `out[r] = f(row r of x)`: `x` is cut into as many rows as `out` has elements.
 #[inline(always)]
-pub fn fold<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(&[E]) -> E + Sync) {
+pub fn fold<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(&[F]) -> F + Sync) {
     let width = x.len() / out.len().max(1);
     let rows = per_task(width);
     par::chunks(out, rows, |i, out| {
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (r, o) in out.iter_mut().enumerate() {

@@ -15,11 +15,11 @@ pub fn token_scope_k(experts: usize, tau: f64) -> usize {
 }
 
 /// Marks the `k` largest gates of each row (`experts` gates a row); of equal gates the first wins.
-pub fn top_k<E: Elem>(gates: &[E], experts: usize, k: usize, mask: &mut [bool]) {
+pub fn top_k<F: Elem>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]) {
     const GATES: usize = 4 * 1024;
     assert_eq!(gates.len(), mask.len());
     par::rows((mask, experts), (GATES / experts).max(1), |first, mask| {
-        E::select(&gates[first * experts..][..mask.len()], experts, k, mask);
+        F::select(&gates[first * experts..][..mask.len()], experts, k, mask);
     });
 }
 
@@ -62,7 +62,7 @@ fn in_vectors<S: Simd>(simd: S, gates: &[f32], experts: usize, k: usize, mask: &
 }
 
 /// A gate's rank is the number of larger ones, and of equal ones before it: the definition.
-fn by_count<E: Elem>(gates: &[E], k: usize, mask: &mut [bool]) {
+fn by_count<F: Elem>(gates: &[F], k: usize, mask: &mut [bool]) {
     for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
         let before = gates[..i].iter().filter(|&&other| other >= g).count();
         let after = gates[i + 1..].iter().filter(|&&other| other > g).count();
@@ -145,7 +145,7 @@ fn ordered(x: f32) -> i32 {
 
 /// Marks the gates strictly above `threshold` in each row; where none is, the largest (the first of
 /// equals).
-pub fn above<E: Elem>(gates: &[E], experts: usize, threshold: E, mask: &mut [bool]) {
+pub fn above<F: Elem>(gates: &[F], experts: usize, threshold: F, mask: &mut [bool]) {
     for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
         let mut any = false;
         for (&g, chosen) in gates.iter().zip(mask.iter_mut()) {
@@ -159,13 +159,13 @@ pub fn above<E: Elem>(gates: &[E], experts: usize, threshold: E, mask: &mut [boo
 }
 
 /// How many rows of `logits` (T, classes) are largest at their target.
-pub fn right<E: Elem>(logits: &[E], classes: usize, targets: &[u32]) -> usize {
+pub fn right<F: Elem>(logits: &[F], classes: usize, targets: &[u32]) -> usize {
     let rows = logits.chunks_exact(classes).zip(targets);
     rows.filter(|(row, target)| argmax(row) == **target as usize).count()
 }
 
 /// Position of the largest element, the first of equals.
-pub fn argmax<E: Elem>(x: &[E]) -> usize {
+pub fn argmax<F: Elem>(x: &[F]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {
         if *v > x[best] {
@@ -176,14 +176,14 @@ pub fn argmax<E: Elem>(x: &[E]) -> usize {
 }
 
 /// The `tau` percentile (0..=1) of all of `x` with linear interpolation between the neighbouring ranks.
-pub fn percentile<E: Elem>(x: &[E], tau: f64) -> E {
+pub fn percentile<F: Elem>(x: &[F], tau: f64) -> F {
     let mut sorted = x.to_vec();
     let position = tau * (x.len() - 1) as f64;
     let low = (position + 1e-9).floor() as usize;
-    let order = |a: &E, b: &E| a.f64().total_cmp(&b.f64());
+    let order = |a: &F, b: &F| a.f64().total_cmp(&b.f64());
     let (_, &mut floor, above) = sorted.select_nth_unstable_by(low, order);
-    let next = above.iter().copied().reduce(E::smaller).unwrap_or(floor);
-    let share = E::of((position - low as f64).max(0.0));
+    let next = above.iter().copied().reduce(F::smaller).unwrap_or(floor);
+    let share = F::of((position - low as f64).max(0.0));
     share.mul_add(next - floor, floor)
 }
 

@@ -169,8 +169,8 @@ pub fn check_environment() -> Result<()> {
 /// lost on the way (the same bits, many times slower). Work on f64, which is there to check gradients, is
 /// compiled once only.
 #[inline(always)]
-pub fn fast<E: Elem, R>(work: impl FnOnce() -> R) -> R {
-    if const { !E::TRAINS } {
+pub fn fast<F: Elem, R>(work: impl FnOnce() -> R) -> R {
+    if const { !F::TRAINS } {
         return work();
     }
     match level() {

@@ -15,9 +15,9 @@ pub fn whole<T: Copy>(x: &[T], fill: T) -> [T; LANES] {
 
 /// `y = e^(x - max) / sum`.
 #[inline(always)]
-pub fn softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
+pub fn softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
     if x.len() < LANES {
-        let mut lanes = whole(x, E::of(f64::NEG_INFINITY));
+        let mut lanes = whole(x, F::of(f64::NEG_INFINITY));
         softmax_in_place(&mut lanes);
         return y.copy_from_slice(&lanes[..x.len()]);
     }
@@ -26,7 +26,7 @@ pub fn softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
 }
 
 #[inline(always)]
-fn softmax_in_place<E: Elem>(y: &mut [E]) {
+fn softmax_in_place<F: Elem>(y: &mut [F]) {
     let max = reduce::max_lanes(y);
     for y in y.iter_mut() {
         *y = (*y - max).exp();
@@ -36,16 +36,16 @@ fn softmax_in_place<E: Elem>(y: &mut [E]) {
 
 /// Softmax over the elements that `mask` chooses; the others get 0, and so does a row of others only.
 #[inline(always)]
-pub fn masked_softmax_row<E: Elem>(x: &[E], mask: &[bool], y: &mut [E]) {
+pub fn masked_softmax_row<F: Elem>(x: &[F], mask: &[bool], y: &mut [F]) {
     y.copy_from_slice(x);
     masked_softmax_in_place(mask, y);
 }
 
 /// [`masked_softmax_row`] of `y` into `y`.
 #[inline(always)]
-pub fn masked_softmax_in_place<E: Elem>(mask: &[bool], y: &mut [E]) {
+pub fn masked_softmax_in_place<F: Elem>(mask: &[bool], y: &mut [F]) {
     if y.len() < LANES {
-        let (count, mut lanes) = (y.len(), whole(y, E::zero()));
+        let (count, mut lanes) = (y.len(), whole(y, F::zero()));
         masked(&whole(mask, false), &mut lanes);
         return y.copy_from_slice(&lanes[..count]);
     }
@@ -53,24 +53,24 @@ pub fn masked_softmax_in_place<E: Elem>(mask: &[bool], y: &mut [E]) {
 }
 
 #[inline(always)]
-fn masked<E: Elem>(mask: &[bool], y: &mut [E]) {
-    let nothing = E::of(f64::NEG_INFINITY);
+fn masked<F: Elem>(mask: &[bool], y: &mut [F]) {
+    let nothing = F::of(f64::NEG_INFINITY);
     for (y, &chosen) in y.iter_mut().zip(mask) {
         *y = if chosen { *y } else { nothing };
     }
     let max = reduce::max_lanes(y);
     // The maximum passes over NaN.
     if max == nothing && !mask.contains(&true) {
-        return y.fill(E::zero());
+        return y.fill(F::zero());
     }
     for (y, &chosen) in y.iter_mut().zip(mask) {
-        *y = if chosen { (*y - max).exp() } else { E::zero() };
+        *y = if chosen { (*y - max).exp() } else { F::zero() };
     }
     divide_by_sum(y);
 }
 
 #[inline(always)]
-fn divide_by_sum<E: Elem>(y: &mut [E]) {
+fn divide_by_sum<F: Elem>(y: &mut [F]) {
     let sum = reduce::sum_lanes(y);
     for y in y {
         *y = *y / sum;
@@ -79,7 +79,7 @@ fn divide_by_sum<E: Elem>(y: &mut [E]) {
 
 /// The gradient `gx = y (g - sum(g y))` of a softmax, masked or not, with output `y`.
 #[inline(always)]
-pub fn softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
+pub fn softmax_row_backward<F: Elem>(y: &[F], g: &[F], gx: &mut [F]) {
     let common = reduce::dot_lanes(y, g);
     for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
         *gx = y * (g - common);
@@ -88,16 +88,16 @@ pub fn softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
 
 /// `ln(sum of e^x)`, taken from the largest element so that nothing overflows.
 #[inline(always)]
-pub fn log_sum_exp_row<E: Elem>(x: &[E]) -> E {
-    if x.len() < LANES { log_sum_exp(&whole(x, E::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
+pub fn log_sum_exp_row<F: Elem>(x: &[F]) -> F {
+    if x.len() < LANES { log_sum_exp(&whole(x, F::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
 }
 
 #[inline(always)]
-fn log_sum_exp<E: Elem>(x: &[E]) -> E {
+fn log_sum_exp<F: Elem>(x: &[F]) -> F {
     let max = reduce::max_lanes(x);
     let sum = reduce::lanes(
         x,
-        E::zero(),
+        F::zero(),
         #[inline(always)]
         |a, v| a + (v - max).exp(),
         #[inline(always)]
@@ -108,7 +108,7 @@ fn log_sum_exp<E: Elem>(x: &[E]) -> E {
 
 /// `y = (x - max) - ln(sum of e^(x - max))`.
 #[inline(always)]
-pub fn log_softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
+pub fn log_softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
     let max = reduce::max_lanes(x);
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (x - max).exp();
@@ -121,7 +121,7 @@ pub fn log_softmax_row<E: Elem>(x: &[E], y: &mut [E]) {
 
 /// The gradient `gx = g - e^y sum(g)` of a log-softmax with output `y`.
 #[inline(always)]
-pub fn log_softmax_row_backward<E: Elem>(y: &[E], g: &[E], gx: &mut [E]) {
+pub fn log_softmax_row_backward<F: Elem>(y: &[F], g: &[F], gx: &mut [F]) {
     let sum = reduce::sum_lanes(g);
     for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
         *gx = g - y.exp() * sum;

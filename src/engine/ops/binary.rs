@@ -9,44 +9,44 @@ use crate::engine::tape::{Ctx, Op, Var};
 
 /// `f(a, b)` for each pair of elements, for the operation of this name.
 #[inline(always)]
-fn each_pair<E: Elem>(
+fn each_pair<F: Elem>(
     name: &'static str,
-    [a, b]: [&Arr<E>; 2],
-    f: impl Fn(E, E) -> E + Sync + Send,
-) -> Result<(Arr<E>, ())> {
+    [a, b]: [&Arr<F>; 2],
+    f: impl Fn(F, F) -> F + Sync + Send,
+) -> Result<(Arr<F>, ())> {
     Ok((broadcast(a, b, &common_shape(name, a.shape(), b.shape())?, f), ()))
 }
 
 /// `a + b`.
 pub struct Add;
 
-impl<E: Elem> Op<E, 2> for Add {
+impl<F: Elem> Op<F, 2> for Add {
     const NAME: &'static str = "add";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             #[inline(always)]
             |a, b| a + b,
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [a, b] = ctx.x;
         [ctx.needs[0].then(|| sum_to(gy, a.shape())), ctx.needs[1].then(|| sum_to(gy, b.shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `a + b`, broadcasting; the same as the operator.
     #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
     #[track_caller]
-    pub fn add(self, other: Var<'t, E>) -> Self {
+    pub fn add(self, other: Var<'t, F>) -> Self {
         Var::apply(Add, [self, other])
     }
 }
 
-impl<'t, E: Elem> std::ops::Add for Var<'t, E> {
+impl<'t, F: Elem> std::ops::Add for Var<'t, F> {
     type Output = Self;
     #[track_caller]
     fn add(self, other: Self) -> Self {
@@ -57,18 +57,18 @@ impl<'t, E: Elem> std::ops::Add for Var<'t, E> {
 /// `a - b`.
 pub struct Sub;
 
-impl<E: Elem> Op<E, 2> for Sub {
+impl<F: Elem> Op<F, 2> for Sub {
     const NAME: &'static str = "sub";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             #[inline(always)]
             |a, b| a - b,
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [a, b] = ctx.x;
         let gb = || {
             arr::map(
@@ -81,16 +81,16 @@ impl<E: Elem> Op<E, 2> for Sub {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `a - b`, broadcasting; the same as the operator.
     #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
     #[track_caller]
-    pub fn sub(self, other: Var<'t, E>) -> Self {
+    pub fn sub(self, other: Var<'t, F>) -> Self {
         Var::apply(Sub, [self, other])
     }
 }
 
-impl<'t, E: Elem> std::ops::Sub for Var<'t, E> {
+impl<'t, F: Elem> std::ops::Sub for Var<'t, F> {
     type Output = Self;
     #[track_caller]
     fn sub(self, other: Self) -> Self {
@@ -101,20 +101,20 @@ impl<'t, E: Elem> std::ops::Sub for Var<'t, E> {
 /// `a b`, element by element.
 pub struct Mul;
 
-impl<E: Elem> Op<E, 2> for Mul {
+impl<F: Elem> Op<F, 2> for Mul {
     const NAME: &'static str = "mul";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             #[inline(always)]
             |a, b| a * b,
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [a, b] = ctx.x;
-        let times = |other: &Arr<E>| {
+        let times = |other: &Arr<F>| {
             broadcast(
                 gy,
                 other,
@@ -130,17 +130,17 @@ impl<E: Elem> Op<E, 2> for Mul {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `a b` element by element, broadcasting; the same as the operator. For matrices see
     /// [`Var::matmul`].
     #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
     #[track_caller]
-    pub fn mul(self, other: Var<'t, E>) -> Self {
+    pub fn mul(self, other: Var<'t, F>) -> Self {
         Var::apply(Mul, [self, other])
     }
 }
 
-impl<'t, E: Elem> std::ops::Mul for Var<'t, E> {
+impl<'t, F: Elem> std::ops::Mul for Var<'t, F> {
     type Output = Self;
     #[track_caller]
     fn mul(self, other: Self) -> Self {
@@ -151,18 +151,18 @@ impl<'t, E: Elem> std::ops::Mul for Var<'t, E> {
 /// `a / b`.
 pub struct Div;
 
-impl<E: Elem> Op<E, 2> for Div {
+impl<F: Elem> Op<F, 2> for Div {
     const NAME: &'static str = "div";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             #[inline(always)]
             |a, b| a / b,
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [a, b] = ctx.x;
         // The gradient of a is g / b, that of b is -y g / b.
         let ga = broadcast(
@@ -185,16 +185,16 @@ impl<E: Elem> Op<E, 2> for Div {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `a / b`, broadcasting; the same as the operator.
     #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
     #[track_caller]
-    pub fn div(self, other: Var<'t, E>) -> Self {
+    pub fn div(self, other: Var<'t, F>) -> Self {
         Var::apply(Div, [self, other])
     }
 }
 
-impl<'t, E: Elem> std::ops::Div for Var<'t, E> {
+impl<'t, F: Elem> std::ops::Div for Var<'t, F> {
     type Output = Self;
     #[track_caller]
     fn div(self, other: Self) -> Self {
@@ -205,12 +205,12 @@ impl<'t, E: Elem> std::ops::Div for Var<'t, E> {
 /// The larger of a and b; NaN if either is.
 pub struct Maximum;
 
-impl<E: Elem> Op<E, 2> for Maximum {
+impl<F: Elem> Op<F, 2> for Maximum {
     const NAME: &'static str = "maximum";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             // Unordered numbers have a NaN among them, and so has their sum.
             #[inline(always)]
@@ -225,16 +225,16 @@ impl<E: Elem> Op<E, 2> for Maximum {
             },
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         to_the_winner(ctx, gy)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The larger of a and b, broadcasting; NaN if either is. Where they are equal the gradient goes to
     /// `self`.
     #[track_caller]
-    pub fn maximum(self, other: Var<'t, E>) -> Self {
+    pub fn maximum(self, other: Var<'t, F>) -> Self {
         Var::apply(Maximum, [self, other])
     }
 }
@@ -242,12 +242,12 @@ impl<'t, E: Elem> Var<'t, E> {
 /// The smaller of a and b; NaN if either is.
 pub struct Minimum;
 
-impl<E: Elem> Op<E, 2> for Minimum {
+impl<F: Elem> Op<F, 2> for Minimum {
     const NAME: &'static str = "minimum";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, x: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         each_pair(
-            <Self as Op<E, 2>>::NAME,
+            <Self as Op<F, 2>>::NAME,
             x,
             #[inline(always)]
             |a, b| {
@@ -261,41 +261,41 @@ impl<E: Elem> Op<E, 2> for Minimum {
             },
         )
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         to_the_winner(ctx, gy)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The smaller of a and b, broadcasting; NaN if either is. Where they are equal the gradient goes to
     /// `self`.
     #[track_caller]
-    pub fn minimum(self, other: Var<'t, E>) -> Self {
+    pub fn minimum(self, other: Var<'t, F>) -> Self {
         Var::apply(Minimum, [self, other])
     }
 }
 
 /// The gradient of a choice between a and b: a's where the choice equals a, else b's.
-fn to_the_winner<E: Elem>(ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+fn to_the_winner<F: Elem>(ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
     let [a, b] = ctx.x;
     let first_won = broadcast(
         ctx.y,
         a,
         gy.shape(),
         #[inline(always)]
-        |y, a| if y == a { E::one() } else { E::zero() },
+        |y, a| if y == a { F::one() } else { F::zero() },
     );
-    let given_where = |winner: E| {
+    let given_where = |winner: F| {
         arr::zip(
             &first_won,
             gy,
             #[inline(always)]
-            move |won, g| if won == winner { g } else { E::zero() },
+            move |won, g| if won == winner { g } else { F::zero() },
         )
     };
     [
-        ctx.needs[0].then(|| sum_to(&given_where(E::one()), a.shape())),
-        ctx.needs[1].then(|| sum_to(&given_where(E::zero()), b.shape())),
+        ctx.needs[0].then(|| sum_to(&given_where(F::one()), a.shape())),
+        ctx.needs[1].then(|| sum_to(&given_where(F::zero()), b.shape())),
     ]
 }
 

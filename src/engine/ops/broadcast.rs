@@ -31,7 +31,7 @@ fn is_row(row: &[usize], shape: &[usize]) -> bool {
 }
 
 /// A new array of this shape with `x` repeated to fill it.
-fn repeat<E: Elem>(x: &Arr<E>, shape: &[usize]) -> Arr<E> {
+fn repeat<F: Elem>(x: &Arr<F>, shape: &[usize]) -> Arr<F> {
     let mut out = arr::fresh(shape);
     if x.shape() == shape {
         arr::data_mut(&mut out).copy_from_slice(arr::data(x));
@@ -43,12 +43,12 @@ fn repeat<E: Elem>(x: &Arr<E>, shape: &[usize]) -> Arr<E> {
 
 /// `f(a, b)` with both repeated to `shape`. The four cases are loops over one definition.
 #[inline(always)]
-pub(super) fn broadcast<E: Elem>(
-    a: &Arr<E>,
-    b: &Arr<E>,
+pub(super) fn broadcast<F: Elem>(
+    a: &Arr<F>,
+    b: &Arr<F>,
     shape: &[usize],
-    f: impl Fn(E, E) -> E + Sync + Send,
-) -> Arr<E> {
+    f: impl Fn(F, F) -> F + Sync + Send,
+) -> Arr<F> {
     if a.shape() == b.shape() {
         return arr::zip(a, b, f);
     }
@@ -74,7 +74,7 @@ pub(super) fn broadcast<E: Elem>(
 }
 
 /// The reverse of repeating: sums `g` over the axes along which `shape` was repeated, in a fixed order.
-pub(super) fn sum_to<E: Elem>(g: &Arr<E>, to: &[usize]) -> Arr<E> {
+pub(super) fn sum_to<F: Elem>(g: &Arr<F>, to: &[usize]) -> Arr<F> {
     let added = g.ndim() - to.len();
     let repeated = |&axis: &usize| axis < added || (to[axis - added] == 1 && g.shape()[axis] != 1);
     let axes: Vec<usize> = (0..g.ndim()).filter(repeated).collect();

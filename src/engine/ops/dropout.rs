@@ -15,18 +15,18 @@ pub struct Dropout {
 
 impl Dropout {
     /// `x / (1 - p)` where `keep` says so, else 0.
-    fn keep<E: Elem>(&self, x: &Arr<E>, keep: &[bool]) -> Arr<E> {
+    fn keep<F: Elem>(&self, x: &Arr<F>, keep: &[bool]) -> Arr<F> {
         const CHUNK: usize = 16 * 1024;
-        let (mut out, x, rest) = (arr::fresh(x.shape()), arr::data(x), E::of(1.0 - self.p));
+        let (mut out, x, rest) = (arr::fresh(x.shape()), arr::data(x), F::of(1.0 - self.p));
         par::chunks(arr::data_mut(&mut out), CHUNK, |i, out| {
             let here = i * CHUNK..i * CHUNK + out.len();
             let (x, keep) = (&x[here.clone()], &keep[here]);
-            fast::<E, _>(
+            fast::<F, _>(
                 #[inline(always)]
                 || {
                     for ((o, &x), &keep) in out.iter_mut().zip(x).zip(keep) {
                         let kept = x / rest;
-                        *o = if keep { kept } else { E::zero() };
+                        *o = if keep { kept } else { F::zero() };
                     }
                 },
             );
@@ -35,24 +35,24 @@ impl Dropout {
     }
 }
 
-impl<E: Elem> Op<E, 1> for Dropout {
+impl<F: Elem> Op<F, 1> for Dropout {
     const NAME: &'static str = "dropout";
     type Saved = Vec<bool>;
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, Vec<bool>)> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, Vec<bool>)> {
         if !(0.0..1.0).contains(&self.p) {
             let why = format!("the probability {} does not lie in 0 <= p < 1", self.p);
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape()]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         }
         let mut keep = vec![false; x.len()];
         self.stream.coin(&mut keep, 1.0 - self.p);
         Ok((self.keep(x, &keep), keep))
     }
-    fn backward(&self, ctx: Ctx<E, Vec<bool>, 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, Vec<bool>, 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(self.keep(gy, ctx.saved))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Zeroes each element with probability `p` and divides the others by `1 - p`, so that the mean stays;
     /// `p = 0` changes nothing. Which ones is up to `stream`: the same elements whenever it is the same.
     #[track_caller]

@@ -12,7 +12,7 @@ const CHUNK: usize = 16 * 1024;
 const SCATTER_TASKS: usize = 16;
 
 /// The shape of `rows` rows like those of `x`.
-fn rows_like<E: Elem>(x: &Arr<E>, rows: &[usize]) -> Vec<usize> {
+fn rows_like<F: Elem>(x: &Arr<F>, rows: &[usize]) -> Vec<usize> {
     [rows, &x.shape()[1..]].concat()
 }
 
@@ -27,12 +27,12 @@ fn check_indices(op: &'static str, indices: &[u32], rows: usize, shape: &[usize]
     }
 }
 
-fn check_has_rows<E: Elem>(op: &'static str, x: &Arr<E>) -> Result<()> {
+fn check_has_rows<F: Elem>(op: &'static str, x: &Arr<F>) -> Result<()> {
     if x.ndim() == 0 { Err(shape_error(op, "a single number has no rows", &[x.shape()])) } else { Ok(()) }
 }
 
 /// Row i of the result is row `indices[i]` of `x`.
-fn gather<E: Elem>(x: &Arr<E>, indices: &[u32], shape: &[usize]) -> Arr<E> {
+fn gather<F: Elem>(x: &Arr<F>, indices: &[u32], shape: &[usize]) -> Arr<F> {
     let mut out = arr::fresh(shape);
     let width = out.len() / indices.len().max(1);
     let (x, rows) = (arr::data(x), (CHUNK / width.max(1)).max(1));
@@ -45,7 +45,7 @@ fn gather<E: Elem>(x: &Arr<E>, indices: &[u32], shape: &[usize]) -> Arr<E> {
 }
 
 /// Row i of `x` is added to row `indices[i]` of zeros, in rising order of i.
-fn scatter_add<E: Elem>(x: &Arr<E>, indices: &[u32], shape: &[usize]) -> Arr<E> {
+fn scatter_add<F: Elem>(x: &Arr<F>, indices: &[u32], shape: &[usize]) -> Arr<F> {
     let mut out = arr::zeros(shape);
     let width = out.len() / shape[0].max(1);
     let rows = shape[0].div_ceil(SCATTER_TASKS).max(CHUNK / width.max(1));
@@ -54,7 +54,7 @@ fn scatter_add<E: Elem>(x: &Arr<E>, indices: &[u32], shape: &[usize]) -> Arr<E> 
     par::chunks(arr::data_mut(&mut out), rows * width, |task, out| {
         let first = task * rows;
         let own = first..first + out.len() / width;
-        fast::<E, _>(
+        fast::<F, _>(
             #[inline(always)]
             || {
                 for (i, &index) in
@@ -76,21 +76,21 @@ pub struct GatherRows {
     indices: Vec<u32>,
 }
 
-impl<E: Elem> Op<E, 1> for GatherRows {
+impl<F: Elem> Op<F, 1> for GatherRows {
     const NAME: &'static str = "gather_rows";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let name = <Self as Op<E, 1>>::NAME;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let name = <Self as Op<F, 1>>::NAME;
         check_has_rows(name, x)?;
         check_indices(name, &self.indices, x.shape()[0], x.shape())?;
         Ok((gather(x, &self.indices, &rows_like(x, &[self.indices.len()])), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(scatter_add(gy, &self.indices, ctx.x[0].shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Row `indices[i]` of a `[rows, ..]` as row i of the result `[indices.len(), ..]`. The gradients of
     /// a row that is taken several times are added in rising order of i.
     #[track_caller]
@@ -105,11 +105,11 @@ pub struct ScatterAddRows {
     rows: usize,
 }
 
-impl<E: Elem> Op<E, 1> for ScatterAddRows {
+impl<F: Elem> Op<F, 1> for ScatterAddRows {
     const NAME: &'static str = "scatter_add_rows";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let name = <Self as Op<E, 1>>::NAME;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let name = <Self as Op<F, 1>>::NAME;
         check_has_rows(name, x)?;
         if x.shape()[0] != self.indices.len() {
             let why = format!("{} rows need as many indices, not {}", x.shape()[0], self.indices.len());
@@ -118,12 +118,12 @@ impl<E: Elem> Op<E, 1> for ScatterAddRows {
         check_indices(name, &self.indices, self.rows, x.shape())?;
         Ok((scatter_add(x, &self.indices, &rows_like(x, &[self.rows])), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(gather(gy, &self.indices, ctx.x[0].shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Adds row i of an `[n, ..]` to row `indices[i]` of the result `[rows, ..]`, in rising order of i;
     /// rows without an index are 0.
     #[track_caller]
@@ -145,11 +145,11 @@ impl Embedding {
     }
 }
 
-impl<E: Elem> Op<E, 1> for Embedding {
+impl<F: Elem> Op<F, 1> for Embedding {
     const NAME: &'static str = "embedding";
     type Saved = ();
-    fn forward(&self, [table]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let name = <Self as Op<E, 1>>::NAME;
+    fn forward(&self, [table]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let name = <Self as Op<F, 1>>::NAME;
         if table.ndim() != 2 {
             return Err(shape_error(name, "the table needs two axes, [ids, width]", &[table.shape()]));
         }
@@ -160,12 +160,12 @@ impl<E: Elem> Op<E, 1> for Embedding {
         check_indices(name, &self.ids, table.shape()[0], table.shape())?;
         Ok((gather(table, &self.ids, &rows_like(table, &self.shape)), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(scatter_add(gy, &self.ids, ctx.x[0].shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The rows of this table `[V, d]` that `ids`, of the given shape, name: `shape` + `[d]`. Gradients
     /// are added in rising order of position.
     #[track_caller]

@@ -11,11 +11,11 @@ pub struct Nll {
     targets: Vec<u32>,
 }
 
-impl<E: Elem> Op<E, 1> for Nll {
+impl<F: Elem> Op<F, 1> for Nll {
     const NAME: &'static str = "nll";
     type Saved = ();
-    fn forward(&self, [logp]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let error = |why: String| Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[logp.shape()]));
+    fn forward(&self, [logp]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let error = |why: String| Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[logp.shape()]));
         let &[count, classes] = logp.shape() else {
             return error("log-probabilities need two axes, [examples, classes]".into());
         };
@@ -33,12 +33,12 @@ impl<E: Elem> Op<E, 1> for Nll {
             }
             reduce::sum(chosen)
         });
-        Ok((arr::full(&[], -sum / E::of(count as f64)), ()))
+        Ok((arr::full(&[], -sum / F::of(count as f64)), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let shape = ctx.x[0].shape();
         let mut gx = arr::zeros(shape);
-        let each = -arr::data(gy)[0] / E::of(shape[0] as f64);
+        let each = -arr::data(gy)[0] / F::of(shape[0] as f64);
         for (row, &target) in arr::data_mut(&mut gx).chunks_exact_mut(shape[1]).zip(&self.targets) {
             row[target as usize] = each;
         }
@@ -46,7 +46,7 @@ impl<E: Elem> Op<E, 1> for Nll {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The mean of `-x[t, targets[t]]` over the rows t of log-probabilities `[T, C]`, of shape `[]`.
     #[track_caller]
     pub fn nll(self, targets: &[u32]) -> Self {
@@ -64,13 +64,13 @@ impl<'t, E: Elem> Var<'t, E> {
 /// Mean squared difference.
 pub struct Mse;
 
-impl<E: Elem> Op<E, 2> for Mse {
+impl<F: Elem> Op<F, 2> for Mse {
     const NAME: &'static str = "mse";
     type Saved = ();
-    fn forward(&self, [x, target]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x, target]: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         if x.shape() != target.shape() || x.is_empty() {
             let why = "prediction and target need the same shape and at least one element";
-            return Err(shape_error(<Self as Op<E, 2>>::NAME, why, &[x.shape(), target.shape()]));
+            return Err(shape_error(<Self as Op<F, 2>>::NAME, why, &[x.shape(), target.shape()]));
         }
         let difference = arr::zip(
             x,
@@ -80,12 +80,12 @@ impl<E: Elem> Op<E, 2> for Mse {
         );
         let sum = reduce::dot(arr::data(&difference), arr::data(&difference));
         arr::recycle(difference);
-        Ok((arr::full(&[], sum / E::of(x.len() as f64)), ()))
+        Ok((arr::full(&[], sum / F::of(x.len() as f64)), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [x, target] = ctx.x;
-        let slope = arr::data(gy)[0] * (E::of(2.0) / E::of(x.len() as f64));
-        let toward = |a: &Arr<E>, b: &Arr<E>| {
+        let slope = arr::data(gy)[0] * (F::of(2.0) / F::of(x.len() as f64));
+        let toward = |a: &Arr<F>, b: &Arr<F>| {
             arr::zip(
                 a,
                 b,
@@ -97,10 +97,10 @@ impl<E: Elem> Op<E, 2> for Mse {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The mean of `(x - target)^2` over all elements of two arrays of one shape, of shape `[]`.
     #[track_caller]
-    pub fn mse(self, target: Var<'t, E>) -> Self {
+    pub fn mse(self, target: Var<'t, F>) -> Self {
         Var::apply(Mse, [self, target])
     }
 }

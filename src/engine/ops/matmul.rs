@@ -39,22 +39,22 @@ impl Sizes {
 }
 
 /// `a(i) b(i)` for each i of the batch, one after another in an array of this shape.
-fn products<'a, E: Elem>(
+fn products<'a, F: Elem>(
     shape: &[usize],
     batch: usize,
-    a: impl Fn(usize) -> Mat<'a, E> + Sync + Send,
-    b: impl Fn(usize) -> Mat<'a, E> + Sync + Send,
-) -> Arr<E> {
+    a: impl Fn(usize) -> Mat<'a, F> + Sync + Send,
+    b: impl Fn(usize) -> Mat<'a, F> + Sync + Send,
+) -> Arr<F> {
     let mut out = arr::fresh(shape);
     let size = out.len() / batch.max(1);
     par::chunks(arr::data_mut(&mut out), size, |i, out| gemm::product(out, a(i), b(i)));
     out
 }
 
-impl<E: Elem> Op<E, 2> for Matmul {
+impl<F: Elem> Op<F, 2> for Matmul {
     const NAME: &'static str = "matmul";
     type Saved = ();
-    fn forward(&self, [a, b]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [a, b]: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         let Sizes { batch, m, k, n } = Sizes::of(a.shape(), b.shape())?;
         let mut shape = a.shape()[..a.ndim() - 1].to_vec();
         shape.push(n);
@@ -63,7 +63,7 @@ impl<E: Elem> Op<E, 2> for Matmul {
         let b = |i: usize| Mat::new(&b[i * k * n..], k, n);
         Ok((products(&shape, batch, a, b), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [a_shape, b_shape] = ctx.x.map(|x| x.shape());
         let Ok(Sizes { batch, m, k, n }) = Sizes::of(a_shape, b_shape) else { return [None, None] };
         let ([a, b], g) = (ctx.x.map(arr::data), arr::data(gy));
@@ -78,11 +78,11 @@ impl<E: Elem> Op<E, 2> for Matmul {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The matrix product: `[m, k] x [k, n]` gives `[m, n]`. A stack `[b.., m, k]` is multiplied by an
     /// equal stack `[b.., k, n]`, matrix by matrix, or by one matrix `[k, n]`, and gives `[b.., m, n]`.
     #[track_caller]
-    pub fn matmul(self, other: Var<'t, E>) -> Self {
+    pub fn matmul(self, other: Var<'t, F>) -> Self {
         Var::apply(Matmul, [self, other])
     }
 }

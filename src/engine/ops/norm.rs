@@ -15,18 +15,18 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// `sqrt(mean(x^2) + eps)` of a row, for use inside `fast`.
     #[inline(always)]
-    fn root<E: Elem>(&self, row: &[E]) -> E {
-        (reduce::dot_lanes(row, row) / E::of(row.len() as f64) + E::of(self.eps)).sqrt()
+    fn root<F: Elem>(&self, row: &[F]) -> F {
+        (reduce::dot_lanes(row, row) / F::of(row.len() as f64) + F::of(self.eps)).sqrt()
     }
 }
 
-impl<E: Elem> Op<E, 2> for RmsNorm {
+impl<F: Elem> Op<F, 2> for RmsNorm {
     const NAME: &'static str = "rms_norm";
     type Saved = ();
-    fn forward(&self, [x, gain]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x, gain]: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         if gain.ndim() != 1 || x.shape().last() != Some(&gain.len()) {
             let why = "the gain needs one axis, as long as the last axis of x";
-            return Err(shape_error(<Self as Op<E, 2>>::NAME, why, &[x.shape(), gain.shape()]));
+            return Err(shape_error(<Self as Op<F, 2>>::NAME, why, &[x.shape(), gain.shape()]));
         }
         let mut y = arr::fresh(x.shape());
         let (x, gain, width) = (arr::data(x), arr::data(gain), gain.len());
@@ -44,7 +44,7 @@ impl<E: Elem> Op<E, 2> for RmsNorm {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         // With n = x / root, which depends on all of its row, and h = g gain:
         // the gradient of x is (h - n mean(h n)) / root, that of gain is the sum of g n over the rows.
         let (shape, width) = (gy.shape(), ctx.x[1].len());
@@ -61,7 +61,7 @@ impl<E: Elem> Op<E, 2> for RmsNorm {
                         *gx = g * gain;
                     }
                     let root = self.root(x);
-                    let mean = reduce::dot_lanes(gx, x) / root / E::of(width as f64);
+                    let mean = reduce::dot_lanes(gx, x) / root / F::of(width as f64);
                     for (gx, &x) in gx.iter_mut().zip(x) {
                         *gx = (*gx - x / root * mean) / root;
                     }
@@ -92,10 +92,10 @@ impl<E: Elem> Op<E, 2> for RmsNorm {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `x / sqrt(mean(x^2) + eps) * gain` over the last axis, with one `gain` for each of its elements.
     #[track_caller]
-    pub fn rms_norm(self, gain: Var<'t, E>, eps: f64) -> Self {
+    pub fn rms_norm(self, gain: Var<'t, F>, eps: f64) -> Self {
         Var::apply(RmsNorm { eps }, [self, gain])
     }
 }

@@ -62,7 +62,7 @@ impl Axes {
     }
 
     /// `x` with the reduced axes at the end.
-    fn to_rows<E: Elem>(&self, x: &Arr<E>) -> Arr<E> {
+    fn to_rows<F: Elem>(&self, x: &Arr<F>) -> Arr<F> {
         let order = self.order(x.ndim());
         if order.is_sorted() {
             return x.clone();
@@ -75,7 +75,7 @@ impl Axes {
 
     /// The reverse of `to_rows`: an array of this shape, its reduced axes back in their place. `work`
     /// writes row number r.
-    fn back_from_rows<E: Elem>(&self, shape: &[usize], work: impl Fn(usize, &mut [E]) + Sync) -> Arr<E> {
+    fn back_from_rows<F: Elem>(&self, shape: &[usize], work: impl Fn(usize, &mut [F]) + Sync) -> Arr<F> {
         let order = self.order(shape.len());
         let mut moved = arr::fresh(&order.iter().map(|&axis| shape[axis]).collect::<Vec<_>>());
         rows::each(arr::data_mut(&mut moved), self.width(shape), work);
@@ -90,14 +90,14 @@ impl Axes {
 
     /// `f` of each row of reduced elements.
     #[inline(always)]
-    fn fold<E: Elem>(&self, x: &Arr<E>, f: impl Fn(&[E]) -> E + Sync) -> Arr<E> {
+    fn fold<F: Elem>(&self, x: &Arr<F>, f: impl Fn(&[F]) -> F + Sync) -> Arr<F> {
         let mut out = arr::fresh(&self.kept_shape(x.shape()));
         rows::fold(arr::data_mut(&mut out), arr::data(&self.to_rows(x)), f);
         out
     }
 
     /// Sums: whole rows onto each other where only leading axes go, else each row by itself.
-    fn sum<E: Elem>(&self, x: &Arr<E>) -> Arr<E> {
+    fn sum<F: Elem>(&self, x: &Arr<F>) -> Arr<F> {
         let leading = self.0.iter().copied().eq(0..self.0.len());
         if leading && !self.0.is_empty() && self.0.len() < x.ndim() {
             let mut out = arr::zeros(&self.kept_shape(x.shape()));
@@ -112,7 +112,7 @@ impl Axes {
     }
 
     /// The reverse of a sum: `y` repeated along the reduced axes to fill `shape`.
-    fn spread<E: Elem>(&self, y: &Arr<E>, shape: &[usize]) -> Arr<E> {
+    fn spread<F: Elem>(&self, y: &Arr<F>, shape: &[usize]) -> Arr<F> {
         let mut view = y.view();
         for &axis in &self.0 {
             view = view.insert_axis(Axis(axis));
@@ -124,32 +124,32 @@ impl Axes {
 }
 
 /// The sum of `x` over some of its axes, which are removed.
-pub(super) fn sum_over<E: Elem>(x: &Arr<E>, axes: &[usize]) -> Arr<E> {
+pub(super) fn sum_over<F: Elem>(x: &Arr<F>, axes: &[usize]) -> Arr<F> {
     Axes::new(axes).sum(x)
 }
 
 /// The mean of a row, for use inside `fast`.
 #[inline(always)]
-fn mean_of<E: Elem>(row: &[E]) -> E {
-    reduce::sum_lanes(row) / E::of(row.len() as f64)
+fn mean_of<F: Elem>(row: &[F]) -> F {
+    reduce::sum_lanes(row) / F::of(row.len() as f64)
 }
 
 /// Sum over some axes.
 pub struct SumAxes(Axes);
 
-impl<E: Elem> Op<E, 1> for SumAxes {
+impl<F: Elem> Op<F, 1> for SumAxes {
     const NAME: &'static str = "sum_axes";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        self.0.check(<Self as Op<E, 1>>::NAME, x.shape())?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        self.0.check(<Self as Op<F, 1>>::NAME, x.shape())?;
         Ok((self.0.sum(x), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(self.0.spread(gy, ctx.x[0].shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The sum over `axes`, which are removed from the shape.
     #[track_caller]
     pub fn sum_axes(self, axes: &[usize]) -> Self {
@@ -170,22 +170,22 @@ impl<'t, E: Elem> Var<'t, E> {
 /// Mean over some axes.
 pub struct MeanAxes(Axes);
 
-impl<E: Elem> Op<E, 1> for MeanAxes {
+impl<F: Elem> Op<F, 1> for MeanAxes {
     const NAME: &'static str = "mean_axes";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        self.0.check_not_empty(<Self as Op<E, 1>>::NAME, x.shape())?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        self.0.check_not_empty(<Self as Op<F, 1>>::NAME, x.shape())?;
         Ok((over(&self.0.sum(x), self.0.width(x.shape())), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let shape = ctx.x[0].shape();
         [Some(self.0.spread(&over(gy, self.0.width(shape)), shape))]
     }
 }
 
 /// Each element divided by a count.
-fn over<E: Elem>(x: &Arr<E>, count: usize) -> Arr<E> {
-    let count = E::of(count as f64);
+fn over<F: Elem>(x: &Arr<F>, count: usize) -> Arr<F> {
+    let count = F::of(count as f64);
     arr::map(
         x,
         #[inline(always)]
@@ -193,7 +193,7 @@ fn over<E: Elem>(x: &Arr<E>, count: usize) -> Arr<E> {
     )
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The mean over `axes`, which are removed from the shape and hold at least one element.
     #[track_caller]
     pub fn mean_axes(self, axes: &[usize]) -> Self {
@@ -210,11 +210,11 @@ impl<'t, E: Elem> Var<'t, E> {
 /// The largest element over some axes.
 pub struct MaxAxes(Axes);
 
-impl<E: Elem> Op<E, 1> for MaxAxes {
+impl<F: Elem> Op<F, 1> for MaxAxes {
     const NAME: &'static str = "max_axes";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        self.0.check_not_empty(<Self as Op<E, 1>>::NAME, x.shape())?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        self.0.check_not_empty(<Self as Op<F, 1>>::NAME, x.shape())?;
         let y = self.0.fold(
             x,
             #[inline(always)]
@@ -222,19 +222,19 @@ impl<E: Elem> Op<E, 1> for MaxAxes {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let shape = ctx.x[0].shape();
         let (x, gy) = (self.0.to_rows(ctx.x[0]), arr::data(gy));
         let gx = self.0.back_from_rows(shape, |r, gx| {
             let row = &arr::data(&x)[r * gx.len()..][..gx.len()];
-            gx.fill(E::zero());
+            gx.fill(F::zero());
             gx[select::argmax(row)] = gy[r];
         });
         [Some(gx)]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The largest element over `axes`, which are removed from the shape and hold at least one element.
     /// The gradient goes to the first of equals.
     #[track_caller]
@@ -246,11 +246,11 @@ impl<'t, E: Elem> Var<'t, E> {
 /// The population variance over some axes.
 pub struct VarAxes(Axes);
 
-impl<E: Elem> Op<E, 1> for VarAxes {
+impl<F: Elem> Op<F, 1> for VarAxes {
     const NAME: &'static str = "var_axes";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        self.0.check_not_empty(<Self as Op<E, 1>>::NAME, x.shape())?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        self.0.check_not_empty(<Self as Op<F, 1>>::NAME, x.shape())?;
         let y = self.0.fold(
             x,
             #[inline(always)]
@@ -258,22 +258,22 @@ impl<E: Elem> Op<E, 1> for VarAxes {
                 let mean = mean_of(row);
                 let squares = reduce::lanes(
                     row,
-                    E::zero(),
+                    F::zero(),
                     #[inline(always)]
                     |sum, x| (x - mean).mul_add(x - mean, sum),
                     #[inline(always)]
                     |a, b| a + b,
                 );
-                squares / E::of(row.len() as f64)
+                squares / F::of(row.len() as f64)
             },
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         // 2 (x - mean) g / n: how the mean itself moves cancels out.
         let shape = ctx.x[0].shape();
         let (x, gy) = (self.0.to_rows(ctx.x[0]), arr::data(gy));
-        let two = E::of(2.0) / E::of(self.0.width(shape) as f64);
+        let two = F::of(2.0) / F::of(self.0.width(shape) as f64);
         let gx = self.0.back_from_rows(
             shape,
             #[inline(always)]
@@ -289,7 +289,7 @@ impl<E: Elem> Op<E, 1> for VarAxes {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The population variance `mean((x - mean(x))^2)` over `axes`, which are removed from the shape and
     /// hold at least one element.
     #[track_caller]

@@ -11,7 +11,7 @@ use crate::engine::kernels::elem::Elem;
 use crate::engine::tape::{Ctx, Op, Var, shape_error};
 
 /// The same elements under another shape of as many; shares the data.
-pub(crate) fn reshaped<E: Elem>(x: &Arr<E>, shape: &[usize]) -> Arr<E> {
+pub(crate) fn reshaped<F: Elem>(x: &Arr<F>, shape: &[usize]) -> Arr<F> {
     x.clone().into_shape_with_order(IxDyn(shape)).expect("as many elements, contiguous")
 }
 
@@ -22,7 +22,7 @@ pub struct Transpose {
 }
 
 impl Transpose {
-    fn swapped<E: Elem>(&self, x: &Arr<E>) -> Arr<E> {
+    fn swapped<F: Elem>(&self, x: &Arr<F>) -> Arr<F> {
         let mut view = x.view();
         view.swap_axes(self.a, self.b);
         let mut out = arr::fresh(view.shape());
@@ -31,23 +31,23 @@ impl Transpose {
     }
 }
 
-impl<E: Elem> Op<E, 1> for Transpose {
+impl<F: Elem> Op<F, 1> for Transpose {
     const NAME: &'static str = "transpose";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         let Transpose { a, b } = *self;
         if a.max(b) >= x.ndim() {
             let why = format!("no axes {a} and {b} in an array of {} axes, counted from 0", x.ndim());
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape()]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         }
         Ok((self.swapped(x), ()))
     }
-    fn backward(&self, _: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, _: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(self.swapped(gy))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Swaps axes `a` and `b`, counted from 0.
     #[track_caller]
     pub fn transpose(self, a: usize, b: usize) -> Self {
@@ -58,23 +58,23 @@ impl<'t, E: Elem> Var<'t, E> {
 /// The same elements in row-major order under another shape.
 pub struct Reshape(Vec<usize>);
 
-impl<E: Elem> Op<E, 1> for Reshape {
+impl<F: Elem> Op<F, 1> for Reshape {
     const NAME: &'static str = "reshape";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         let len: usize = self.0.iter().product();
         if len != x.len() {
             let why = format!("{} elements do not fill a shape of {len}", x.len());
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape(), &self.0]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape(), &self.0]));
         }
         Ok((reshaped(x, &self.0), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(reshaped(gy, ctx.x[0].shape()))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The same elements in row-major order under another shape; shares the data, copies nothing.
     #[track_caller]
     pub fn reshape(self, shape: &[usize]) -> Self {
@@ -88,22 +88,22 @@ pub struct Slice {
     range: Range<usize>,
 }
 
-impl<E: Elem> Op<E, 1> for Slice {
+impl<F: Elem> Op<F, 1> for Slice {
     const NAME: &'static str = "slice";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         let Slice { axis, range } = self;
         let Some(&length) = x.shape().get(*axis) else {
             let why = format!("no axis {axis} in an array of {} axes, counted from 0", x.ndim());
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape()]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         };
         if range.start > range.end || range.end > length {
             let why = format!("range {range:?} does not lie in axis {axis} of length {length}");
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape()]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         }
         Ok((part(x, *axis, range.clone()), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let mut gx = arr::zeros(ctx.x[0].shape());
         gx.slice_axis_mut(Axis(self.axis), Part::from(self.range.clone())).assign(gy);
         [Some(gx)]
@@ -111,14 +111,14 @@ impl<E: Elem> Op<E, 1> for Slice {
 }
 
 /// A copy of the part of `x` whose index along `axis` lies in `range`.
-fn part<E: Elem>(x: &Arr<E>, axis: usize, range: Range<usize>) -> Arr<E> {
+fn part<F: Elem>(x: &Arr<F>, axis: usize, range: Range<usize>) -> Arr<F> {
     let view = x.slice_axis(Axis(axis), Part::from(range));
     let mut out = arr::fresh(view.shape());
     out.assign(&view);
     out
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The part with index in `range` along `axis`; the other axes stay whole.
     #[track_caller]
     pub fn slice(self, axis: usize, range: Range<usize>) -> Self {
@@ -131,11 +131,11 @@ pub struct Concat {
     axis: usize,
 }
 
-impl<E: Elem, const N: usize> Op<E, N> for Concat {
+impl<F: Elem, const N: usize> Op<F, N> for Concat {
     const NAME: &'static str = "concat";
     type Saved = ();
-    fn forward(&self, x: [&Arr<E>; N]) -> Result<(Arr<E>, ())> {
-        let error = |why: String| shape_error(<Self as Op<E, N>>::NAME, why, &x.map(|x| x.shape()));
+    fn forward(&self, x: [&Arr<F>; N]) -> Result<(Arr<F>, ())> {
+        let error = |why: String| shape_error(<Self as Op<F, N>>::NAME, why, &x.map(|x| x.shape()));
         let Some(first) = x.first() else { return Err(error("there is nothing to put together".into())) };
         let mut shape = first.shape().to_vec();
         if self.axis >= shape.len() {
@@ -162,7 +162,7 @@ impl<E: Elem, const N: usize> Op<E, N> for Concat {
         }
         Ok((out, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), N>, gy: &Arr<E>) -> [Option<Arr<E>>; N] {
+    fn backward(&self, ctx: Ctx<F, (), N>, gy: &Arr<F>) -> [Option<Arr<F>>; N] {
         let mut end = 0;
         std::array::from_fn(|i| {
             let start = end;
@@ -172,10 +172,10 @@ impl<E: Elem, const N: usize> Op<E, N> for Concat {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// At least one part, put one after another along `axis`; the other axes are equally long in all.
     #[track_caller]
-    pub fn concat<const N: usize>(parts: [Var<'t, E>; N], axis: usize) -> Self {
+    pub fn concat<const N: usize>(parts: [Var<'t, F>; N], axis: usize) -> Self {
         const { assert!(N > 0, "concat needs at least one part") };
         Var::apply(Concat { axis }, parts)
     }

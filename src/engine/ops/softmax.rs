@@ -9,27 +9,27 @@ use crate::engine::kernels::{elem::Elem, rows, softmax};
 use crate::engine::tape::{Ctx, Op, Var, shape_error};
 
 /// The length of the last axis.
-fn width<E: Elem>(op: &'static str, x: &Arr<E>) -> Result<usize> {
+fn width<F: Elem>(op: &'static str, x: &Arr<F>) -> Result<usize> {
     x.shape().last().copied().ok_or_else(|| shape_error(op, "a single number has no last axis", &[x.shape()]))
 }
 
 /// Softmax.
 pub struct Softmax;
 
-impl<E: Elem> Op<E, 1> for Softmax {
+impl<F: Elem> Op<F, 1> for Softmax {
     const NAME: &'static str = "softmax";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        width(<Self as Op<E, 1>>::NAME, x)?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        width(<Self as Op<F, 1>>::NAME, x)?;
         Ok((probabilities(x), ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(softmax_backward(ctx.y, gy))]
     }
 }
 
 /// `softmax(logits)` over the last axis, outside of any tape.
-pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
+pub fn probabilities<F: Elem>(logits: &Arr<F>) -> Arr<F> {
     let (mut y, x) = (arr::fresh(logits.shape()), arr::data(logits));
     let width = logits.shape().last().copied().unwrap_or(1);
     rows::each(
@@ -42,7 +42,7 @@ pub fn probabilities<E: Elem>(logits: &Arr<E>) -> Arr<E> {
 }
 
 /// The gradient of a softmax, masked or not, with output `y`.
-fn softmax_backward<E: Elem>(y: &Arr<E>, gy: &Arr<E>) -> Arr<E> {
+fn softmax_backward<F: Elem>(y: &Arr<F>, gy: &Arr<F>) -> Arr<F> {
     let mut gx = arr::fresh(y.shape());
     let (width, y, gy) = (y.shape().last().copied().unwrap_or(1), arr::data(y), arr::data(gy));
     rows::each(
@@ -57,7 +57,7 @@ fn softmax_backward<E: Elem>(y: &Arr<E>, gy: &Arr<E>) -> Arr<E> {
     gx
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `e^x / sum(e^x)` over the last axis.
     #[track_caller]
     pub fn softmax(self) -> Self {
@@ -68,11 +68,11 @@ impl<'t, E: Elem> Var<'t, E> {
 /// Logarithm of softmax.
 pub struct LogSoftmax;
 
-impl<E: Elem> Op<E, 1> for LogSoftmax {
+impl<F: Elem> Op<F, 1> for LogSoftmax {
     const NAME: &'static str = "log_softmax";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let width = width(<Self as Op<E, 1>>::NAME, x)?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let width = width(<Self as Op<F, 1>>::NAME, x)?;
         let (mut y, x) = (arr::fresh(x.shape()), arr::data(x));
         rows::each(
             arr::data_mut(&mut y),
@@ -82,7 +82,7 @@ impl<E: Elem> Op<E, 1> for LogSoftmax {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let mut gx = arr::fresh(gy.shape());
         let (width, y, gy) = (gy.shape().last().copied().unwrap_or(1), arr::data(ctx.y), arr::data(gy));
         rows::each(
@@ -98,7 +98,7 @@ impl<E: Elem> Op<E, 1> for LogSoftmax {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `x - ln(sum(e^x))` over the last axis: the logarithm of [`Var::softmax`], exact also where that is 0.
     #[track_caller]
     pub fn log_softmax(self) -> Self {
@@ -111,14 +111,14 @@ pub struct MaskedSoftmax {
     mask: Arc<[bool]>,
 }
 
-impl<E: Elem> Op<E, 1> for MaskedSoftmax {
+impl<F: Elem> Op<F, 1> for MaskedSoftmax {
     const NAME: &'static str = "masked_softmax";
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
-        let width = width(<Self as Op<E, 1>>::NAME, x)?;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
+        let width = width(<Self as Op<F, 1>>::NAME, x)?;
         if self.mask.len() != x.len() {
             let why = format!("{} elements need as many in the mask, not {}", x.len(), self.mask.len());
-            return Err(shape_error(<Self as Op<E, 1>>::NAME, why, &[x.shape()]));
+            return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         }
         let (mut y, x) = (arr::fresh(x.shape()), arr::data(x));
         rows::each(
@@ -132,13 +132,13 @@ impl<E: Elem> Op<E, 1> for MaskedSoftmax {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         // A weight of 0 gives a gradient of 0: the mask is in y already.
         [Some(softmax_backward(ctx.y, gy))]
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// [`Var::softmax`] over the elements of the last axis that `mask`, with one bool per element in
     /// row-major order, chooses. The others get weight 0 and gradient 0; where none is chosen all are 0.
     #[track_caller]

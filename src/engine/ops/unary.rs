@@ -12,15 +12,15 @@ pub trait Elementwise: Sync + 'static {
     /// The operation's name, see [`Op::NAME`].
     const NAME: &'static str;
     /// `y = f(x)`.
-    fn forward<E: Elem>(&self, x: E) -> E;
+    fn forward<F: Elem>(&self, x: F) -> F;
     /// `f'(x) g`, where `y = f(x)` and `g` is the gradient of y.
-    fn backward<E: Elem>(&self, x: E, y: E, g: E) -> E;
+    fn backward<F: Elem>(&self, x: F, y: F, g: F) -> F;
 }
 
-impl<E: Elem, F: Elementwise> Op<E, 1> for F {
-    const NAME: &'static str = <F as Elementwise>::NAME;
+impl<F: Elem, O: Elementwise> Op<F, 1> for O {
+    const NAME: &'static str = <O as Elementwise>::NAME;
     type Saved = ();
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         let y = arr::map(
             x,
             #[inline(always)]
@@ -28,7 +28,7 @@ impl<E: Elem, F: Elementwise> Op<E, 1> for F {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let mut gx = arr::fresh(gy.shape());
         map::zip3(
             arr::data_mut(&mut gx),
@@ -48,16 +48,16 @@ pub struct Relu;
 impl Elementwise for Relu {
     const NAME: &'static str = "relu";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.relu()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {
-        if y > E::zero() { g } else { E::zero() }
+    fn backward<F: Elem>(&self, _: F, y: F, g: F) -> F {
+        if y > F::zero() { g } else { F::zero() }
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `max(x, 0)` of every element; the gradient at 0 is 0.
     #[track_caller]
     pub fn relu(self) -> Self {
@@ -74,32 +74,32 @@ const GELU_CUBE: f64 = 0.044_715;
 
 /// `(1 + tanh u) / 2` and `(1 - tanh u) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, without cancellation.
 #[inline(always)]
-fn gelu_shares<E: Elem>(x: E) -> (E, E) {
+fn gelu_shares<F: Elem>(x: F) -> (F, F) {
     // In f64, and with the rest that E cannot hold: a power is off by as much of itself as its exponent is in all.
     let wide = x.f64().abs();
     let exponent = (-2.0 * GELU_SCALE * (wide + GELU_CUBE * wide * wide * wide)).max(-1000.0);
-    let near = E::of(exponent);
+    let near = F::of(exponent);
     let power = near.exp();
-    let power = power.mul_add(E::of(exponent - near.f64()), power);
-    let (large, small) = (E::one() / (E::one() + power), power / (E::one() + power));
-    if x < E::zero() { (small, large) } else { (large, small) }
+    let power = power.mul_add(F::of(exponent - near.f64()), power);
+    let (large, small) = (F::one() / (F::one() + power), power / (F::one() + power));
+    if x < F::zero() { (small, large) } else { (large, small) }
 }
 
 impl Elementwise for Gelu {
     const NAME: &'static str = "gelu";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x * gelu_shares(x).0
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, _: F, g: F) -> F {
         let (share, rest) = gelu_shares(x);
-        let inner = E::of(GELU_SCALE) * (E::one() + E::of(3.0 * GELU_CUBE) * x * x);
-        g * (share + E::of(2.0) * x * share * rest * inner)
+        let inner = F::of(GELU_SCALE) * (F::one() + F::of(3.0 * GELU_CUBE) * x * x);
+        g * (share + F::of(2.0) * x * share * rest * inner)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The Gaussian error linear unit in its tanh form: `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
     #[track_caller]
     pub fn gelu(self) -> Self {
@@ -113,17 +113,17 @@ pub struct Silu;
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x * x.sigmoid()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, y: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, y: F, g: F) -> F {
         let s = x.sigmoid();
-        g * (s + y * (E::one() - s))
+        g * (s + y * (F::one() - s))
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `x sigmoid(x)` of every element.
     #[track_caller]
     pub fn silu(self) -> Self {
@@ -137,16 +137,16 @@ pub struct Tanh;
 impl Elementwise for Tanh {
     const NAME: &'static str = "tanh";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.tanh()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {
-        g * (E::one() - y * y)
+    fn backward<F: Elem>(&self, _: F, y: F, g: F) -> F {
+        g * (F::one() - y * y)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Hyperbolic tangent of every element.
     #[track_caller]
     pub fn tanh(self) -> Self {
@@ -160,16 +160,16 @@ pub struct Sigmoid;
 impl Elementwise for Sigmoid {
     const NAME: &'static str = "sigmoid";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.sigmoid()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {
-        g * y * (E::one() - y)
+    fn backward<F: Elem>(&self, _: F, y: F, g: F) -> F {
+        g * y * (F::one() - y)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `1 / (1 + e^-x)` of every element.
     #[track_caller]
     pub fn sigmoid(self) -> Self {
@@ -183,16 +183,16 @@ pub struct Softplus;
 impl Elementwise for Softplus {
     const NAME: &'static str = "softplus";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.softplus()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, _: F, g: F) -> F {
         g * x.sigmoid()
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `ln(1 + e^x)` of every element: a smooth [`Var::relu`].
     #[track_caller]
     pub fn softplus(self) -> Self {
@@ -206,17 +206,17 @@ pub struct NormalCdf;
 impl Elementwise for NormalCdf {
     const NAME: &'static str = "normal_cdf";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.normal_cdf()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, _: F, g: F) -> F {
         // The density, whose constant is 1 / sqrt(2 pi).
-        g * E::of(0.398_942_280_401_432_7) * (E::of(-0.5) * x * x).exp()
+        g * F::of(0.398_942_280_401_432_7) * (F::of(-0.5) * x * x).exp()
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// The probability that a standard normal number is at most x, for every element.
     #[track_caller]
     pub fn normal_cdf(self) -> Self {
@@ -230,16 +230,16 @@ pub struct Exp;
 impl Elementwise for Exp {
     const NAME: &'static str = "exp";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.exp()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {
+    fn backward<F: Elem>(&self, _: F, y: F, g: F) -> F {
         g * y
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// e to the power of every element.
     #[track_caller]
     pub fn exp(self) -> Self {
@@ -253,16 +253,16 @@ pub struct Ln;
 impl Elementwise for Ln {
     const NAME: &'static str = "ln";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.ln()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, _: F, g: F) -> F {
         g / x
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Natural logarithm of every element: -infinity at 0, NaN below.
     #[track_caller]
     pub fn ln(self) -> Self {
@@ -276,16 +276,16 @@ pub struct Sqrt;
 impl Elementwise for Sqrt {
     const NAME: &'static str = "sqrt";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.sqrt()
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, y: E, g: E) -> E {
+    fn backward<F: Elem>(&self, _: F, y: F, g: F) -> F {
         g / (y + y)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Square root of every element; the slope at 0 is infinite.
     #[track_caller]
     pub fn sqrt(self) -> Self {
@@ -299,17 +299,17 @@ pub struct Powi(i32);
 impl Elementwise for Powi {
     const NAME: &'static str = "powi";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         x.power(self.0)
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, x: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, x: F, _: F, g: F) -> F {
         // x^0 is flat, also at 0, where 0 * 0^-1 would be NaN.
-        if self.0 == 0 { E::zero() } else { g * E::of(self.0.into()) * x.power(self.0.saturating_sub(1)) }
+        if self.0 == 0 { F::zero() } else { g * F::of(self.0.into()) * x.power(self.0.saturating_sub(1)) }
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Every element to a whole power, which may be negative; `x^0` is 1 everywhere.
     #[track_caller]
     pub fn powi(self, exponent: i32) -> Self {
@@ -323,16 +323,16 @@ pub struct Neg;
 impl Elementwise for Neg {
     const NAME: &'static str = "neg";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
+    fn forward<F: Elem>(&self, x: F) -> F {
         -x
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, _: F, _: F, g: F) -> F {
         -g
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// `-x` of every element; the same as the operator.
     #[expect(clippy::should_implement_trait, reason = "so that chains need no import of the trait")]
     #[track_caller]
@@ -341,7 +341,7 @@ impl<'t, E: Elem> Var<'t, E> {
     }
 }
 
-impl<'t, E: Elem> std::ops::Neg for Var<'t, E> {
+impl<'t, F: Elem> std::ops::Neg for Var<'t, F> {
     type Output = Self;
     #[track_caller]
     fn neg(self) -> Self {
@@ -355,16 +355,16 @@ pub struct Scale(f64);
 impl Elementwise for Scale {
     const NAME: &'static str = "scale";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
-        x * E::of(self.0)
+    fn forward<F: Elem>(&self, x: F) -> F {
+        x * F::of(self.0)
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, _: E, g: E) -> E {
-        g * E::of(self.0)
+    fn backward<F: Elem>(&self, _: F, _: F, g: F) -> F {
+        g * F::of(self.0)
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Every element times the constant `factor`.
     #[track_caller]
     pub fn scale(self, factor: f64) -> Self {
@@ -378,16 +378,16 @@ pub struct Shift(f64);
 impl Elementwise for Shift {
     const NAME: &'static str = "shift";
     #[inline(always)]
-    fn forward<E: Elem>(&self, x: E) -> E {
-        x + E::of(self.0)
+    fn forward<F: Elem>(&self, x: F) -> F {
+        x + F::of(self.0)
     }
     #[inline(always)]
-    fn backward<E: Elem>(&self, _: E, _: E, g: E) -> E {
+    fn backward<F: Elem>(&self, _: F, _: F, g: F) -> F {
         g
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Every element plus the constant `by`.
     #[track_caller]
     pub fn shift(self, by: f64) -> Self {

@@ -45,25 +45,25 @@ impl Settings {
 
 /// An optimiser's memory: for each parameter, in the model's order, its moments.
 #[derive(Clone, Debug)]
-pub struct Optimizer<E> {
+pub struct Optimizer<F> {
     /// The constants.
     pub settings: Settings,
     /// Steps taken.
     pub steps: u64,
     /// First moments (SGD: velocities).
-    pub first: Vec<Arr<E>>,
+    pub first: Vec<Arr<F>>,
     /// Second moments; empty for SGD.
-    pub second: Vec<Arr<E>>,
+    pub second: Vec<Arr<F>>,
 }
 
 /// Takes the gradients of all parameters of `model` out of a backward pass, in order.
 ///
 /// # Errors
 /// [`Error::MissingGradient`] names a parameter that the loss does not depend on.
-pub fn collect<E: Elem>(
-    model: &mut impl Module<E>,
-    gradients: &mut Gradients<E>,
-) -> Result<Vec<Gradient<E>>> {
+pub fn collect<F: Elem>(
+    model: &mut impl Module<F>,
+    gradients: &mut Gradients<F>,
+) -> Result<Vec<Gradient<F>>> {
     let (mut all, mut missing) = (Vec::new(), None);
     for_each_param(model, |name, param| match gradients.take_parameter(param.slot()) {
         Some(gradient) => all.push(gradient),
@@ -76,7 +76,7 @@ pub fn collect<E: Elem>(
 }
 
 /// The sum of two gradients of one parameter.
-pub fn add<E: Elem>(a: Gradient<E>, b: Gradient<E>) -> Gradient<E> {
+pub fn add<F: Elem>(a: Gradient<F>, b: Gradient<F>) -> Gradient<F> {
     let (Some(of_a), Some(of_b)) = (&a.rows, &b.rows) else {
         return Gradient { values: arr::sum(a.values, b.values), rows: None };
     };
@@ -96,36 +96,36 @@ pub fn add<E: Elem>(a: Gradient<E>, b: Gradient<E>) -> Gradient<E> {
 }
 
 /// The Euclidean norm of all gradients together.
-pub fn global_norm<E: Elem>(gradients: &[Gradient<E>]) -> f64 {
+pub fn global_norm<F: Elem>(gradients: &[Gradient<F>]) -> f64 {
     gradients.iter().map(|g| reduce::sum_squares(arr::data(&g.values))).sum::<f64>().sqrt()
 }
 
 /// The numbers of one step that all parameters share.
 #[derive(Clone, Copy)]
-struct Step<E> {
-    rate: E,
-    beta1: E,
-    beta2: E,
-    epsilon: E,
+struct Step<F> {
+    rate: F,
+    beta1: F,
+    beta2: F,
+    epsilon: F,
     /// Factor on the gradients, from clipping.
-    clip: E,
+    clip: F,
     /// `1 / sqrt(1 - beta2^t)`.
-    second_scale: E,
+    second_scale: F,
 }
 
 /// A piece of one parameter with its gradient and moments.
-struct Piece<'a, E> {
-    value: &'a mut [E],
-    first: &'a mut [E],
-    second: &'a mut [E],
-    gradient: &'a [E],
+struct Piece<'a, F> {
+    value: &'a mut [F],
+    first: &'a mut [F],
+    second: &'a mut [F],
+    gradient: &'a [F],
     /// What is left of a weight after decay.
-    keep: E,
+    keep: F,
 }
 
-impl<E: Elem> Optimizer<E> {
+impl<F: Elem> Optimizer<F> {
     /// An optimiser for the parameters of `model`, with empty memory.
-    pub fn new(settings: Settings, model: &mut impl Module<E>) -> Optimizer<E> {
+    pub fn new(settings: Settings, model: &mut impl Module<F>) -> Optimizer<F> {
         let mut first = Vec::new();
         for_each_param(model, |_, param| first.push(arr::zeros(param.value.shape())));
         let second = match settings.kind {
@@ -140,7 +140,7 @@ impl<E: Elem> Optimizer<E> {
     /// A gradient of some rows counts as zero in all others: their moments fade and their weights decay like any, so
     /// that the result is the one of the whole gradient. (Optimisers that are called lazy or sparse leave such rows
     /// alone.)
-    pub fn step(&mut self, model: &mut impl Module<E>, gradients: &[Gradient<E>], rate: f64, clip: f64) {
+    pub fn step(&mut self, model: &mut impl Module<F>, gradients: &[Gradient<F>], rate: f64, clip: f64) {
         /// Elements of one task.
         const CHUNK: usize = 4 * 1024;
         self.steps += 1;
@@ -151,17 +151,17 @@ impl<E: Elem> Optimizer<E> {
             Kind::Sgd => (1.0, 1.0),
         };
         let step = Step {
-            rate: E::of(rate * rate_scale),
-            beta1: E::of(beta1),
-            beta2: E::of(beta2),
-            epsilon: E::of(epsilon),
-            clip: E::of(clip),
-            second_scale: E::of(second_scale),
+            rate: F::of(rate * rate_scale),
+            beta1: F::of(beta1),
+            beta2: F::of(beta2),
+            epsilon: F::of(epsilon),
+            clip: F::of(clip),
+            second_scale: F::of(second_scale),
         };
         let (mut first, mut second) = (self.first.iter_mut(), self.second.iter_mut());
         let mut gradients = gradients.iter();
         for_each_param(model, |_, param| {
-            let keep = E::of(if param.decays { 1.0 - rate * weight_decay } else { 1.0 });
+            let keep = F::of(if param.decays { 1.0 - rate * weight_decay } else { 1.0 });
             let first = arr::data_mut(first.next().expect("one moment per parameter"));
             let gradient = gradients.next().expect("one gradient per parameter");
             let width = param.value.shape().iter().skip(1).product();
@@ -190,11 +190,11 @@ impl<E: Elem> Optimizer<E> {
 }
 
 /// Shows `work` the elements in `span` of the whole gradient of a parameter with rows of `width`.
-fn with_part<E: Elem>(gradient: &Gradient<E>, width: usize, span: Range<usize>, work: impl FnOnce(&[E])) {
+fn with_part<F: Elem>(gradient: &Gradient<F>, width: usize, span: Range<usize>, work: impl FnOnce(&[F])) {
     let values = arr::data(&gradient.values);
     let Some(rows) = &gradient.rows else { return work(&values[span]) };
     pool::scratch(span.len(), |part| {
-        part.fill(E::zero());
+        part.fill(F::zero());
         let first = rows.partition_point(|&row| (row as usize + 1) * width <= span.start);
         let inside = rows[first..].iter().take_while(|row| **row as usize * width < span.end);
         for (row, values) in inside.zip(values[first * width..].chunks_exact(width.max(1))) {
@@ -207,9 +207,9 @@ fn with_part<E: Elem>(gradient: &Gradient<E>, width: usize, span: Range<usize>, 
 }
 
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `p = keep p - rate m / (sqrt(v) scale + eps)`.
-fn adamw<E: Elem>(piece: Piece<E>, s: Step<E>) {
-    let (one, Piece { value, first, second, gradient, keep }) = (E::one(), piece);
-    fast::<E, _>(
+fn adamw<F: Elem>(piece: Piece<F>, s: Step<F>) {
+    let (one, Piece { value, first, second, gradient, keep }) = (F::one(), piece);
+    fast::<F, _>(
         #[inline(always)]
         || {
             for (((p, m), v), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
@@ -224,9 +224,9 @@ fn adamw<E: Elem>(piece: Piece<E>, s: Step<E>) {
 }
 
 /// `m = b1 m + g`, `p = keep p - rate m`.
-fn sgd<E: Elem>(piece: Piece<E>, s: Step<E>) {
+fn sgd<F: Elem>(piece: Piece<F>, s: Step<F>) {
     let Piece { value, first, gradient, keep, .. } = piece;
-    fast::<E, _>(
+    fast::<F, _>(
         #[inline(always)]
         || {
             for ((p, m), &g) in value.iter_mut().zip(first).zip(gradient) {

@@ -13,13 +13,13 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A router that leaves no expert out.
 #[derive(Clone, Debug)]
-pub struct Dense<E> {
+pub struct Dense<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     weights: Weights,
 }
 
-impl<E: Elem> Router<E> for Dense<E> {
+impl<F: Elem> Router<F> for Dense<F> {
     fn rule(_: &Settings) -> Rule {
         Rule::of_each_token("dense: all experts, weighed by a softmax".into())
     }
@@ -28,12 +28,12 @@ impl<E: Elem> Router<E> for Dense<E> {
         Cost::linear(layer, layer.experts as f64)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Dense<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Dense<F> {
         let gate = Linear::new(layer.width, layer.experts, init);
         Dense { gate, weights: Weights::new(settings, Weights::default()) }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let gates = logits.softmax();
         let probabilities = gates.value();
@@ -43,8 +43,8 @@ impl<E: Elem> Router<E> for Dense<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Dense<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Dense<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Dense { gate, weights: _ } = self;
         v.child("gate", gate);
     }

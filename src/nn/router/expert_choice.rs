@@ -21,9 +21,9 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// An expert-choice router.
 #[derive(Clone, Debug)]
-pub struct ExpertChoice<E> {
+pub struct ExpertChoice<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     capacity_factor: f64,
     weights: Weights,
 }
@@ -31,7 +31,7 @@ pub struct ExpertChoice<E> {
 /// Mean number of experts per token unless set.
 const FACTOR: f64 = 2.0;
 
-impl<E: Elem> Router<E> for ExpertChoice<E> {
+impl<F: Elem> Router<F> for ExpertChoice<F> {
     fn rule(settings: &Settings) -> Rule {
         let factor = settings.capacity_factor.or(FACTOR);
         let line = format!("expert choice: each expert takes its {factor} T/E best tokens of a batch of T");
@@ -42,7 +42,7 @@ impl<E: Elem> Router<E> for ExpertChoice<E> {
         Cost::linear(layer, settings.capacity_factor.or(FACTOR).min(layer.experts as f64))
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> ExpertChoice<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> ExpertChoice<F> {
         ExpertChoice {
             gate: Linear::new(layer.width, layer.experts, init),
             capacity_factor: settings.capacity_factor.or(FACTOR),
@@ -50,7 +50,7 @@ impl<E: Elem> Router<E> for ExpertChoice<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let p = logits.softmax();
         let value = p.value();
@@ -71,8 +71,8 @@ impl<E: Elem> Router<E> for ExpertChoice<E> {
     }
 }
 
-impl<E: Elem> Module<E> for ExpertChoice<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for ExpertChoice<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let ExpertChoice { gate, capacity_factor: _, weights: _ } = self;
         v.child("gate", gate);
     }

@@ -25,9 +25,9 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A GShard router.
 #[derive(Clone, Debug)]
-pub struct GShard<E> {
+pub struct GShard<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     capacity_factor: f64,
     layer: usize,
     weights: Weights,
@@ -36,7 +36,7 @@ pub struct GShard<E> {
 /// Capacity factor unless set.
 const FACTOR: f64 = 2.0;
 
-impl<E: Elem> Router<E> for GShard<E> {
+impl<F: Elem> Router<F> for GShard<F> {
     fn rule(settings: &Settings) -> Rule {
         let factor = settings.capacity_factor.or(FACTOR);
         let line = format!("gshard: two experts, the second by chance in training, capacity factor {factor}");
@@ -47,7 +47,7 @@ impl<E: Elem> Router<E> for GShard<E> {
         Cost::linear(layer, layer.experts.min(2) as f64)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> GShard<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> GShard<F> {
         let own = Weights { balance: 0.01, ..Weights::default() };
         GShard {
             gate: Linear::new(layer.width, layer.experts, init),
@@ -57,7 +57,7 @@ impl<E: Elem> Router<E> for GShard<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let value = logits.value();
         let (tokens, experts) = (value.shape()[0], value.shape()[1]);
@@ -86,8 +86,8 @@ impl<E: Elem> Router<E> for GShard<E> {
     }
 }
 
-impl<E: Elem> Module<E> for GShard<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for GShard<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let GShard { gate, capacity_factor: _, layer: _, weights: _ } = self;
         v.child("gate", gate);
     }

@@ -30,15 +30,15 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A router that learns how many.
 #[derive(Clone, Debug)]
-pub struct LearnedK<E> {
+pub struct LearnedK<F> {
     /// LN.
-    pub norm: LayerNorm<E>,
+    pub norm: LayerNorm<F>,
     /// W_1, b_1.
-    pub hidden: Linear<E>,
+    pub hidden: Linear<F>,
     /// W_r, b_r: one logit per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     /// W_k, b_k: one logit per count.
-    pub count: Linear<E>,
+    pub count: Linear<F>,
     target: f64,
     anneal_steps: u64,
     layer: usize,
@@ -58,31 +58,31 @@ const COUNT_WEIGHT: f64 = 0.1;
 const VARIETY_WEIGHT: f64 = 0.01;
 
 /// What the choice is made from.
-struct Heads<'t, E: Elem> {
+struct Heads<'t, F: Elem> {
     /// (T, E).
-    logits: Var<'t, E>,
+    logits: Var<'t, F>,
     /// (T, 4).
-    counts: Var<'t, E>,
+    counts: Var<'t, F>,
 }
 
 /// Which experts run, and what counts as constant in their weights.
-struct Choice<E> {
+struct Choice<F> {
     /// Experts that run, (T, E).
     runs: Vec<bool>,
     /// Experts with a weight that is not 0, (T, E); the same at inference.
     chosen: Vec<bool>,
     /// In training: how the counts were drawn.
-    drawn: Option<Drawn<E>>,
+    drawn: Option<Drawn<F>>,
 }
 
-struct Drawn<E> {
+struct Drawn<F> {
     /// Gumbel noise, (T, 4).
-    noise: Arr<E>,
+    noise: Arr<F>,
     /// theta.
     temperature: f64,
     /// u and c, (T, 4).
-    soft: Arr<E>,
-    hard: Arr<E>,
+    soft: Arr<F>,
+    hard: Arr<F>,
     /// For each token and expert the place of its pair's t, in (T, 4) as one row.
     pairs: Vec<u32>,
 }
@@ -92,7 +92,7 @@ fn counts(experts: usize) -> [usize; COUNTS.len()] {
     COUNTS.map(|count| count.min(experts))
 }
 
-impl<E: Elem> Router<E> for LearnedK<E> {
+impl<F: Elem> Router<F> for LearnedK<F> {
     fn rule(settings: &Settings) -> Rule {
         let line =
             format!("learned k: a network of its own picks 2, 4, 6 or 8, aiming at {}", settings.target_k);
@@ -109,7 +109,7 @@ impl<E: Elem> Router<E> for LearnedK<E> {
         }
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LearnedK<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LearnedK<F> {
         LearnedK {
             norm: LayerNorm::new(layer.width),
             hidden: Linear::new(layer.width, HIDDEN, init),
@@ -124,7 +124,7 @@ impl<E: Elem> Router<E> for LearnedK<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let heads = self.heads(x)?;
         let choice = self.choose(&heads, phase);
         let gates = weigh(&heads, &choice);
@@ -133,8 +133,8 @@ impl<E: Elem> Router<E> for LearnedK<E> {
     }
 }
 
-impl<E: Elem> LearnedK<E> {
-    fn heads<'t>(&self, x: Var<'t, E>) -> Result<Heads<'t, E>> {
+impl<F: Elem> LearnedK<F> {
+    fn heads<'t>(&self, x: Var<'t, F>) -> Result<Heads<'t, F>> {
         let z = self.hidden.forward(self.norm.forward(x)?)?.gelu();
         Ok(Heads { logits: self.gate.forward(z)?, counts: self.count.forward(z)? })
     }
@@ -144,12 +144,12 @@ impl<E: Elem> LearnedK<E> {
         (step as f64 / self.anneal_steps.max(1) as f64).min(1.0)
     }
 
-    fn choose(&self, heads: &Heads<E>, phase: Phase) -> Choice<E> {
+    fn choose(&self, heads: &Heads<F>, phase: Phase) -> Choice<F> {
         let (logits, value) = (heads.logits.value(), heads.counts.value());
         let (tokens, experts) = (logits.shape()[0], logits.shape()[1]);
         let ranks = ranks(arr::data(&logits), experts);
         // Which of the counts each token gets, from numbers (T, 4).
-        let pick = |x: &Arr<E>| -> Vec<usize> {
+        let pick = |x: &Arr<F>| -> Vec<usize> {
             arr::data(x).chunks_exact(COUNTS.len()).map(|row| select::argmax(row)).collect()
         };
         let among = |least: &dyn Fn(usize) -> usize| -> Vec<bool> {
@@ -167,7 +167,7 @@ impl<E: Elem> LearnedK<E> {
             |stream| {
                 let mut uniform = arr::fresh(value.shape());
                 stream.unit(arr::data_mut(&mut uniform));
-                arr::map(&uniform, |u: E| -(-u.ln()).ln())
+                arr::map(&uniform, |u: F| -(-u.ln()).ln())
             },
         );
         let tape = crate::Tape::new(crate::Mode::Infer);
@@ -175,7 +175,7 @@ impl<E: Elem> LearnedK<E> {
         let picked = pick(&soft);
         let mut hard = arr::zeros(&[tokens, COUNTS.len()]);
         for (row, &pick) in arr::data_mut(&mut hard).chunks_exact_mut(COUNTS.len()).zip(&picked) {
-            row[pick] = E::one();
+            row[pick] = F::one();
         }
         let most = COUNTS[COUNTS.len() - 1];
         let runs = among(&|_| most);
@@ -185,7 +185,7 @@ impl<E: Elem> LearnedK<E> {
         Choice { runs, chosen: among(&|token| COUNTS[picked[token]]), drawn: Some(drawn) }
     }
 
-    fn losses<'t>(&self, heads: &Heads<'t, E>, choice: &Choice<E>, phase: Phase) -> Losses<'t, E> {
+    fn losses<'t>(&self, heads: &Heads<'t, F>, choice: &Choice<F>, phase: Phase) -> Losses<'t, F> {
         let mut losses = self.weights.losses(|| heads.logits, &choice.chosen, phase);
         let Phase::Train { step, .. } = phase else { return losses };
         if self.own == 0.0 || choice.runs.is_empty() {
@@ -193,7 +193,7 @@ impl<E: Elem> LearnedK<E> {
         }
         let tape = heads.counts.tape();
         let mean = heads.counts.softmax().mean_axes(&[0]);
-        let numbers = counts(heads.logits.shape()[1]).map(|count| E::of(count as f64 / self.target));
+        let numbers = counts(heads.logits.shape()[1]).map(|count| F::of(count as f64 / self.target));
         let expected = mean.mul(tape.constant(arr::from_vec(&[COUNTS.len()], numbers.to_vec()))).sum();
         losses.push(("count", expected.shift(-1.0).powi(2).scale(COUNT_WEIGHT * self.own)));
         let variety = VARIETY_WEIGHT * self.own * (1.0 - self.annealed(step));
@@ -206,12 +206,12 @@ impl<E: Elem> LearnedK<E> {
 }
 
 /// u.
-fn draw<'t, E: Elem>(counts: Var<'t, E>, noise: &Arr<E>, temperature: f64) -> Var<'t, E> {
+fn draw<'t, F: Elem>(counts: Var<'t, F>, noise: &Arr<F>, temperature: f64) -> Var<'t, F> {
     counts.log_softmax().add(counts.tape().constant(noise.clone())).scale(1.0 / temperature).softmax()
 }
 
 /// Each expert's rank in its row, the largest first, of equal ones the first.
-fn ranks<E: Elem>(logits: &[E], experts: usize) -> Vec<usize> {
+fn ranks<F: Elem>(logits: &[F], experts: usize) -> Vec<usize> {
     let (mut ranks, mut order) = (vec![0; logits.len()], Vec::new());
     for (row, ranks) in logits.chunks_exact(experts).zip(ranks.chunks_exact_mut(experts)) {
         order.clear();
@@ -223,7 +223,7 @@ fn ranks<E: Elem>(logits: &[E], experts: usize) -> Vec<usize> {
 }
 
 /// The weights of the experts that run.
-fn weigh<'t, E: Elem>(heads: &Heads<'t, E>, choice: &Choice<E>) -> Var<'t, E> {
+fn weigh<'t, F: Elem>(heads: &Heads<'t, F>, choice: &Choice<F>) -> Var<'t, F> {
     let Some(Drawn { noise, temperature, soft, hard, pairs }) = &choice.drawn else {
         return heads.logits.masked_softmax(choice.chosen.as_slice().into());
     };
@@ -231,15 +231,15 @@ fn weigh<'t, E: Elem>(heads: &Heads<'t, E>, choice: &Choice<E>) -> Var<'t, E> {
     let counts = COUNTS.len();
     let c = straight_through(draw(heads.counts, noise, *temperature), soft, hard);
     // A pair takes part if its count or a higher one was drawn.
-    let lower = (0..counts * counts).map(|i| if i / counts >= i % counts { E::one() } else { E::zero() });
+    let lower = (0..counts * counts).map(|i| if i / counts >= i % counts { F::one() } else { F::zero() });
     let t = c.matmul(tape.constant(arr::from_vec(&[counts, counts], lower.collect())));
     let t = t.reshape(&[shape[0] * counts, 1]).gather_rows(pairs).reshape(&shape);
     let weights = keep(heads.logits.softmax().mul(t), &choice.runs);
     weights.div(weights.sum_axes(&[1]).reshape(&[shape[0], 1]))
 }
 
-impl<E: Elem> Module<E> for LearnedK<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for LearnedK<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let LearnedK { norm, hidden, gate, count, target: _, anneal_steps: _, layer: _, weights: _, own: _ } =
             self;
         v.child("norm", norm);

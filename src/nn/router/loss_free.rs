@@ -18,9 +18,9 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A loss-free router.
 #[derive(Clone, Debug)]
-pub struct LossFree<E> {
+pub struct LossFree<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     /// What is added to each expert's scores for the choice.
     pub biases: Vec<f64>,
     k: usize,
@@ -32,7 +32,7 @@ const K: usize = 2;
 /// How far a bias moves after a batch.
 const RATE: f64 = 0.001;
 
-impl<E: Elem> Router<E> for LossFree<E> {
+impl<F: Elem> Router<F> for LossFree<F> {
     fn rule(settings: &Settings) -> Rule {
         let k = settings.k.or(K);
         Rule::of_each_token(format!("loss-free balancing, k {k} (the same for every token)"))
@@ -42,7 +42,7 @@ impl<E: Elem> Router<E> for LossFree<E> {
         Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LossFree<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LossFree<F> {
         LossFree {
             gate: Linear::new(layer.width, layer.experts, init),
             biases: vec![0.0; layer.experts],
@@ -51,13 +51,13 @@ impl<E: Elem> Router<E> for LossFree<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let scores = logits.sigmoid();
         let value = scores.value();
         let experts = self.biases.len();
-        let biases = self.biases.iter().map(|&b| E::of(b)).cycle();
-        let biased: Vec<E> = arr::data(&value).iter().zip(biases).map(|(&s, b)| s + b).collect();
+        let biases = self.biases.iter().map(|&b| F::of(b)).cycle();
+        let biased: Vec<F> = arr::data(&value).iter().zip(biases).map(|(&s, b)| s + b).collect();
         let mut mask = vec![false; biased.len()];
         select::top_k(&biased, experts, self.k, &mut mask);
         let losses = self.weights.losses(|| log_sigmoid(logits), &mask, phase);
@@ -73,8 +73,8 @@ impl<E: Elem> Router<E> for LossFree<E> {
     }
 }
 
-impl<E: Elem> Module<E> for LossFree<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for LossFree<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let LossFree { gate, biases, k: _, weights: _ } = self;
         v.child("gate", gate);
         v.states("bias", biases);

@@ -16,7 +16,7 @@ use crate::engine::tape::Var;
 use crate::nn::Phase;
 
 /// Losses by name, each one number, already weighted.
-pub type Losses<'t, E> = Vec<(&'static str, Var<'t, E>)>;
+pub type Losses<'t, F> = Vec<(&'static str, Var<'t, F>)>;
 
 /// Weights of the losses; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,12 +41,12 @@ impl Weights {
 
     /// The losses of a training batch, from the logarithms of the scores (T, E) and the choice before any
     /// limit on room; none at inference and where there are no tokens.
-    pub fn losses<'t, E: Elem>(
+    pub fn losses<'t, F: Elem>(
         &self,
-        log_scores: impl FnOnce() -> Var<'t, E>,
+        log_scores: impl FnOnce() -> Var<'t, F>,
         chosen: &[bool],
         phase: Phase,
-    ) -> Losses<'t, E> {
+    ) -> Losses<'t, F> {
         let mut losses = Vec::new();
         if phase == Phase::Eval || *self == Weights::default() || chosen.is_empty() {
             return losses;
@@ -72,11 +72,11 @@ impl Weights {
 }
 
 /// The share of tokens that choose each expert.
-fn shares<E: Elem>(chosen: &[bool], experts: usize) -> arr::Arr<E> {
+fn shares<F: Elem>(chosen: &[bool], experts: usize) -> arr::Arr<F> {
     let mut counts = vec![0u32; experts];
     for row in chosen.chunks_exact(experts) {
         counts.iter_mut().zip(row).for_each(|(count, &chosen)| *count += u32::from(chosen));
     }
     let tokens = (chosen.len() / experts) as f64;
-    arr::from_vec(&[experts], counts.into_iter().map(|c| E::of(f64::from(c) / tokens)).collect())
+    arr::from_vec(&[experts], counts.into_iter().map(|c| F::of(f64::from(c) / tokens)).collect())
 }

@@ -40,7 +40,7 @@ pub use losses::Losses;
 pub use settings::{OrAuto, Settings};
 
 /// What one layer's router does.
-pub trait Router<E: Elem>: Module<E> + BoxedClone<E> + Debug + Send + Sync {
+pub trait Router<F: Elem>: Module<F> + BoxedClone<F> + Debug + Send + Sync {
     /// The rule in words, and what it looks at.
     fn rule(settings: &Settings) -> Rule
     where
@@ -68,7 +68,7 @@ pub trait Router<E: Elem>: Module<E> + BoxedClone<E> + Debug + Send + Sync {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>>;
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>>;
 
     /// Takes the statistics of a training batch into the running numbers.
     fn absorb(&mut self, _: &Usage) {}
@@ -116,9 +116,9 @@ macro_rules! routers {
             }
 
             /// A layer's router with fresh parameters.
-            pub fn router<E: Elem>(&self, layer: Layer, init: &mut Init) -> Box<dyn Router<E>> {
+            pub fn router<F: Elem>(&self, layer: Layer, init: &mut Init) -> Box<dyn Router<F>> {
                 match self.kind {
-                    $(Kind::$router => Box::new(<$module::$router<E> as Router<E>>::new(self, layer, init))),*
+                    $(Kind::$router => Box::new(<$module::$router<F> as Router<F>>::new(self, layer, init))),*
                 }
             }
         }
@@ -215,56 +215,56 @@ impl Cost {
 }
 
 /// A router's decision for a batch of tokens.
-pub struct Routing<'t, E: Elem> {
+pub struct Routing<'t, F: Elem> {
     /// Weight of each expert for each token, (T, E); 0 where not chosen.
-    pub gates: Var<'t, E>,
+    pub gates: Var<'t, F>,
     /// The chosen experts.
     pub routes: Arc<Routes>,
     /// The router's probabilities before noise and choice, (T, E), for statistics.
-    pub probabilities: Arr<E>,
+    pub probabilities: Arr<F>,
     /// The threshold that was applied to this batch, where the router has one.
     pub threshold: Option<f64>,
     /// Assignments that were wanted and found no room.
     pub dropped: u64,
     /// Losses beside the task's, by name, already weighted; only in training.
-    pub losses: Losses<'t, E>,
+    pub losses: Losses<'t, F>,
 }
 
-impl<'t, E: Elem> Routing<'t, E> {
+impl<'t, F: Elem> Routing<'t, F> {
     /// Weights (T, E) for the experts that `mask` chooses; nothing dropped, no losses.
-    fn new(gates: Var<'t, E>, mask: &[bool], probabilities: Arr<E>) -> Routing<'t, E> {
+    fn new(gates: Var<'t, F>, mask: &[bool], probabilities: Arr<F>) -> Routing<'t, F> {
         let routes = Arc::new(Routes::new(mask, probabilities.shape()[1]));
         Routing { gates, routes, probabilities, threshold: None, dropped: 0, losses: Vec::new() }
     }
 }
 
 /// `x` where `mask` says so, else 0.
-fn keep<'t, E: Elem>(x: Var<'t, E>, mask: &[bool]) -> Var<'t, E> {
+fn keep<'t, F: Elem>(x: Var<'t, F>, mask: &[bool]) -> Var<'t, F> {
     x.mul(x.tape().constant(ones(&x.shape(), mask)))
 }
 
 /// 1 where `mask` says so, else 0.
-fn ones<E: Elem>(shape: &[usize], mask: &[bool]) -> Arr<E> {
+fn ones<F: Elem>(shape: &[usize], mask: &[bool]) -> Arr<F> {
     let mut numbers = arr::zeros(shape);
     let chosen = arr::data_mut(&mut numbers).iter_mut().zip(mask).filter(|(_, chosen)| **chosen);
-    chosen.for_each(|(number, _)| *number = E::one());
+    chosen.for_each(|(number, _)| *number = F::one());
     numbers
 }
 
 /// `hard` as a value, with the gradient of `soft`, whose value is `now`. (Bengio et al., Estimating or Propagating
 /// Gradients Through Stochastic Neurons, 2013.)
-fn straight_through<'t, E: Elem>(soft: Var<'t, E>, now: &Arr<E>, hard: &Arr<E>) -> Var<'t, E> {
+fn straight_through<'t, F: Elem>(soft: Var<'t, F>, now: &Arr<F>, hard: &Arr<F>) -> Var<'t, F> {
     let tape = soft.tape();
     soft.sub(tape.constant(now.clone())).add(tape.constant(hard.clone()))
 }
 
 /// `ln(sigmoid(x))`.
-fn log_sigmoid<E: Elem>(x: Var<'_, E>) -> Var<'_, E> {
+fn log_sigmoid<F: Elem>(x: Var<'_, F>) -> Var<'_, F> {
     x.neg().softplus().neg()
 }
 
 /// Scores (T, E), each divided by its row's sum.
-fn normalised<E: Elem>(scores: &Arr<E>) -> Arr<E> {
+fn normalised<F: Elem>(scores: &Arr<F>) -> Arr<F> {
     let (mut out, scores) = (scores.clone(), arr::data(scores));
     let experts = out.shape()[1];
     rows::each(
@@ -282,18 +282,18 @@ fn normalised<E: Elem>(scores: &Arr<E>) -> Arr<E> {
 }
 
 /// Cloning behind a box; every router that is `Clone` has it.
-pub trait BoxedClone<E: Elem> {
+pub trait BoxedClone<F: Elem> {
     /// A copy of its own.
-    fn boxed_clone(&self) -> Box<dyn Router<E>>;
+    fn boxed_clone(&self) -> Box<dyn Router<F>>;
 }
 
-impl<E: Elem, R: Router<E> + Clone + 'static> BoxedClone<E> for R {
-    fn boxed_clone(&self) -> Box<dyn Router<E>> {
+impl<F: Elem, R: Router<F> + Clone + 'static> BoxedClone<F> for R {
+    fn boxed_clone(&self) -> Box<dyn Router<F>> {
         Box::new(self.clone())
     }
 }
 
-impl<E: Elem> Clone for Box<dyn Router<E>> {
+impl<F: Elem> Clone for Box<dyn Router<F>> {
     fn clone(&self) -> Self {
         (**self).boxed_clone()
     }

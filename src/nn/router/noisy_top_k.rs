@@ -26,11 +26,11 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A noisy top-k router.
 #[derive(Clone, Debug)]
-pub struct NoisyTopK<E> {
+pub struct NoisyTopK<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     /// From tokens to what softplus makes the noise's standard deviation.
-    pub noise: Linear<E>,
+    pub noise: Linear<F>,
     k: usize,
     layer: usize,
     weights: Weights,
@@ -43,7 +43,7 @@ const K: usize = 4;
 /// Weight of each of the two losses.
 const WEIGHT: f64 = 0.1;
 
-impl<E: Elem> Router<E> for NoisyTopK<E> {
+impl<F: Elem> Router<F> for NoisyTopK<F> {
     fn rule(settings: &Settings) -> Rule {
         Rule::of_each_token(format!("noisy top-k, k {} (the same for every token)", settings.k.or(K)))
     }
@@ -54,7 +54,7 @@ impl<E: Elem> Router<E> for NoisyTopK<E> {
         Cost { k, parameters: 2 * parameters, flops: 2.0 * flops }
     }
 
-    fn new(settings: &Settings, layer: Layer, _: &mut Init) -> NoisyTopK<E> {
+    fn new(settings: &Settings, layer: Layer, _: &mut Init) -> NoisyTopK<F> {
         NoisyTopK {
             gate: Linear::zeros(layer.width, layer.experts),
             noise: Linear::zeros(layer.width, layer.experts),
@@ -65,7 +65,7 @@ impl<E: Elem> Router<E> for NoisyTopK<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let clean = self.gate.forward(x)?;
         let mut spread = None;
         let mut h = clean;
@@ -89,15 +89,15 @@ impl<E: Elem> Router<E> for NoisyTopK<E> {
     }
 }
 
-impl<E: Elem> NoisyTopK<E> {
+impl<F: Elem> NoisyTopK<F> {
     /// The importance and the load loss.
     fn own_losses<'t>(
         &self,
-        clean: Var<'t, E>,
-        spread: Var<'t, E>,
-        h: Var<'t, E>,
-        gates: Var<'t, E>,
-    ) -> Losses<'t, E> {
+        clean: Var<'t, F>,
+        spread: Var<'t, F>,
+        h: Var<'t, F>,
+        gates: Var<'t, F>,
+    ) -> Losses<'t, F> {
         let mut losses = Vec::new();
         if self.own_weight == 0.0 || h.value().is_empty() {
             return losses;
@@ -118,12 +118,12 @@ impl<E: Elem> NoisyTopK<E> {
 }
 
 /// The squared coefficient of variation of some numbers.
-fn variation<E: Elem>(x: Var<'_, E>) -> Var<'_, E> {
+fn variation<F: Elem>(x: Var<'_, F>) -> Var<'_, F> {
     x.var_axes(&[0]).div(x.mean_axes(&[0]).powi(2))
 }
 
 /// For each element of `h` (T, `experts`) the place of the k-th largest of the others in its row.
-fn limits<E: Elem>(h: &[E], experts: usize, k: usize) -> Vec<u32> {
+fn limits<F: Elem>(h: &[F], experts: usize, k: usize) -> Vec<u32> {
     let mut limits = vec![0; h.len()];
     let mut order = Vec::new();
     for (r, (row, limits)) in h.chunks_exact(experts).zip(limits.chunks_exact_mut(experts)).enumerate() {
@@ -138,8 +138,8 @@ fn limits<E: Elem>(h: &[E], experts: usize, k: usize) -> Vec<u32> {
     limits
 }
 
-impl<E: Elem> Module<E> for NoisyTopK<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for NoisyTopK<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let NoisyTopK { gate, noise, k: _, layer: _, weights: _, own_weight: _ } = self;
         v.child("gate", gate);
         v.child("noise", noise);

@@ -35,9 +35,9 @@ pub enum Scope {
 
 /// A percentile router.
 #[derive(Clone, Debug)]
-pub struct Percentile<E> {
+pub struct Percentile<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     /// Running average of the batch thresholds; NaN before the first batch.
     pub threshold: f64,
     /// A number of experts for every token in place of the rule.
@@ -51,7 +51,7 @@ pub struct Percentile<E> {
 /// Weight of the past in the running threshold.
 const MOMENTUM: f64 = 0.9;
 
-impl<E: Elem> Router<E> for Percentile<E> {
+impl<F: Elem> Router<F> for Percentile<F> {
     fn rule(settings: &Settings) -> Rule {
         let tau = settings.tau;
         match settings.scope {
@@ -74,7 +74,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
         Cost::linear(layer, k)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Percentile<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Percentile<F> {
         Percentile {
             gate: Linear::new(layer.width, layer.experts, init),
             threshold: f64::NAN,
@@ -85,7 +85,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let (value, tau) = (logits.value(), self.settings.tau);
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
@@ -107,7 +107,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
         gate::gate(arr::data(&value), experts, self.noise(phase), k, out);
         let threshold = by_threshold.then(|| {
             let gates = arr::data(&gates);
-            let threshold = if running { E::of(self.threshold) } else { select::percentile(gates, tau) };
+            let threshold = if running { F::of(self.threshold) } else { select::percentile(gates, tau) };
             select::above(gates, experts, threshold, &mut mask);
             threshold.f64()
         });
@@ -139,7 +139,7 @@ impl<E: Elem> Router<E> for Percentile<E> {
     }
 }
 
-impl<E: Elem> Percentile<E> {
+impl<F: Elem> Percentile<F> {
     /// The noise of this layer and step; none at inference or when switched off.
     fn noise(&self, phase: Phase) -> Option<gate::Noise> {
         let deviation = self.settings.noise as f32;
@@ -148,8 +148,8 @@ impl<E: Elem> Percentile<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Percentile<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Percentile<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Percentile { gate, threshold, fixed: _, settings, layer: _, weights: _ } = self;
         v.child("gate", gate);
         if settings.scope == Scope::Batch {

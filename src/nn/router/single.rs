@@ -16,12 +16,12 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A router that always takes the first expert.
 #[derive(Clone, Debug)]
-pub struct Single<E> {
+pub struct Single<F> {
     experts: usize,
-    number: PhantomData<E>,
+    number: PhantomData<F>,
 }
 
-impl<E: Elem> Router<E> for Single<E> {
+impl<F: Elem> Router<F> for Single<F> {
     fn rule(_: &Settings) -> Rule {
         Rule::of_each_token("single: one expert per layer, for every token".into())
     }
@@ -34,20 +34,20 @@ impl<E: Elem> Router<E> for Single<E> {
         Cost { k: 1.0, parameters: 0, flops: 0.0 }
     }
 
-    fn new(_: &Settings, layer: Layer, _: &mut Init) -> Single<E> {
+    fn new(_: &Settings, layer: Layer, _: &mut Init) -> Single<F> {
         Single { experts: layer.experts, number: PhantomData }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, _: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, _: Phase) -> Result<Routing<'t, F>> {
         let mut gates = arr::zeros(&[x.shape()[0], self.experts]);
-        arr::data_mut(&mut gates).iter_mut().step_by(self.experts).for_each(|gate| *gate = E::one());
-        let mask: Vec<bool> = arr::data(&gates).iter().map(|&gate| gate > E::zero()).collect();
+        arr::data_mut(&mut gates).iter_mut().step_by(self.experts).for_each(|gate| *gate = F::one());
+        let mask: Vec<bool> = arr::data(&gates).iter().map(|&gate| gate > F::zero()).collect();
         Ok(Routing::new(x.tape().constant(gates.clone()), &mask, gates))
     }
 }
 
-impl<E: Elem> Module<E> for Single<E> {
-    fn visit(&mut self, _: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Single<F> {
+    fn visit(&mut self, _: &mut Visitor<'_, F>) {
         let Single { experts: _, number: PhantomData } = self;
     }
 }

@@ -21,9 +21,9 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A switch router.
 #[derive(Clone, Debug)]
-pub struct Switch<E> {
+pub struct Switch<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     capacity_factor: OrAuto<f64>,
     layer: usize,
     weights: Weights,
@@ -34,7 +34,7 @@ const FACTORS: (f64, f64) = (1.25, 2.0);
 /// A token's numbers are multiplied by 1 give or take up to this much.
 const JITTER: f64 = 0.01;
 
-impl<E: Elem> Router<E> for Switch<E> {
+impl<F: Elem> Router<F> for Switch<F> {
     fn rule(settings: &Settings) -> Rule {
         let (train, eval) = (settings.capacity_factor.or(FACTORS.0), settings.capacity_factor.or(FACTORS.1));
         let line = format!("switch: one expert, capacity factor {train} in training, {eval} at inference");
@@ -45,7 +45,7 @@ impl<E: Elem> Router<E> for Switch<E> {
         Cost::linear(layer, 1.0)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Switch<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Switch<F> {
         let own = Weights { balance: 0.01, ..Weights::default() };
         Switch {
             gate: Linear::new(layer.width, layer.experts, init),
@@ -55,12 +55,12 @@ impl<E: Elem> Router<E> for Switch<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let factor = self.capacity_factor.or(if phase == Phase::Eval { FACTORS.1 } else { FACTORS.0 });
         let seen = phase.stream(Purpose::Jitter, self.layer).map_or(x, |stream| {
             let mut jitter = arr::fresh(&x.shape());
             stream.unit(arr::data_mut(&mut jitter));
-            let jitter = arr::map(&jitter, |u| E::of(1.0 - JITTER) + E::of(2.0 * JITTER) * u);
+            let jitter = arr::map(&jitter, |u| F::of(1.0 - JITTER) + F::of(2.0 * JITTER) * u);
             x.mul(x.tape().constant(jitter))
         });
         let logits = self.gate.forward(seen)?;
@@ -79,8 +79,8 @@ impl<E: Elem> Router<E> for Switch<E> {
     }
 }
 
-impl<E: Elem> Module<E> for Switch<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for Switch<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Switch { gate, capacity_factor: _, layer: _, weights: _ } = self;
         v.child("gate", gate);
     }

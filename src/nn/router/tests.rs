@@ -41,14 +41,14 @@ impl<R: Router<f64>> Module<f64> for Pair<R> {
 }
 
 /// Numbers the parameters and makes all random, those too that start at zero.
-fn randomise<E: Elem>(module: &mut impl Module<E>) {
+fn randomise<F: Elem>(module: &mut impl Module<F>) {
     param::number(module);
     for_each_param(module, |_, p| {
         p.value = arr::from_vec(
             p.value.shape(),
             arr::data(&random(p.value.shape(), p.slot() as u64 + 9))
                 .iter()
-                .map(|&v| E::of(0.7 * v))
+                .map(|&v| F::of(0.7 * v))
                 .collect(),
         );
     });
@@ -121,7 +121,7 @@ pub fn all_losses(kind: Kind) -> Settings {
 }
 
 /// A layer for tokens of four numbers whose parameters are all random.
-fn layer<E: Elem>(settings: &Settings, experts: usize) -> Moe<E> {
+fn layer<F: Elem>(settings: &Settings, experts: usize) -> Moe<F> {
     let mut layer = Moe::routed(4, 3, experts, 0, settings, Form::Relu, &mut Init::new(2));
     randomise(&mut layer);
     layer
@@ -131,7 +131,7 @@ fn layer<E: Elem>(settings: &Settings, experts: usize) -> Moe<E> {
 type Named = Vec<(&'static str, f64)>;
 
 /// What a layer does with tokens: outputs, weights, counts and losses.
-fn forward<E: Elem>(layer: &Moe<E>, x: &Arr<E>, phase: Phase) -> (Arr<E>, Arr<E>, Usage, Named) {
+fn forward<F: Elem>(layer: &Moe<F>, x: &Arr<F>, phase: Phase) -> (Arr<F>, Arr<F>, Usage, Named) {
     let tape = Tape::new(Mode::Train);
     let (y, Dispatch { usage, gates, losses, .. }) = layer.forward(tape.constant(x.clone()), phase).unwrap();
     let losses = losses.into_iter().map(|(name, loss)| (name, loss.item().f64())).collect();

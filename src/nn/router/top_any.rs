@@ -20,11 +20,11 @@ use crate::nn::param::{Init, Module, Param, Visitor};
 
 /// A top-any router.
 #[derive(Clone, Debug)]
-pub struct TopAny<E> {
+pub struct TopAny<F> {
     /// The experts' directions w, (d, E).
-    pub directions: Param<E>,
+    pub directions: Param<F>,
     /// The experts' thresholds G, (E).
-    pub thresholds: Param<E>,
+    pub thresholds: Param<F>,
     weights: Weights,
     /// Of the diversity loss and of the simplicity loss.
     own_weight: f64,
@@ -36,25 +36,25 @@ const SCALE: f64 = 2.0;
 const TINY: f64 = 1e-12;
 
 /// Which experts are active.
-struct Choice<E> {
+struct Choice<F> {
     mask: Vec<bool>,
     /// 1 where active, (T, E).
-    active: Arr<E>,
+    active: Arr<F>,
     /// What the scores exceeded the thresholds by, (T, E).
-    margins: Arr<E>,
+    margins: Arr<F>,
 }
 
 /// What the choice is made from.
-struct Scores<'t, E: Elem> {
+struct Scores<'t, F: Elem> {
     /// `lambda cos(x, w_i)`, (T, E).
-    logits: Var<'t, E>,
+    logits: Var<'t, F>,
     /// Its sigmoid, s.
-    scores: Var<'t, E>,
+    scores: Var<'t, F>,
     /// `s_i - sigmoid(lambda G_i)`.
-    margins: Var<'t, E>,
+    margins: Var<'t, F>,
 }
 
-impl<E: Elem> Router<E> for TopAny<E> {
+impl<F: Elem> Router<F> for TopAny<F> {
     fn rule(_: &Settings) -> Rule {
         let line = "top-any: experts above their own learned thresholds, at least one".into();
         Rule { varies: true, ..Rule::of_each_token(line) }
@@ -67,7 +67,7 @@ impl<E: Elem> Router<E> for TopAny<E> {
         Cost { k: (e as f64 / 2.0).max(1.0), parameters: (d + 1) * e, flops }
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopAny<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopAny<F> {
         TopAny {
             directions: Param::uniform(&[layer.width, layer.experts], layer.width, init),
             thresholds: Param::full(&[layer.experts], 0.0),
@@ -76,7 +76,7 @@ impl<E: Elem> Router<E> for TopAny<E> {
         }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let scores = self.scores(x);
         let choice = choose(&scores);
         let gates = weigh(&scores, &choice);
@@ -86,8 +86,8 @@ impl<E: Elem> Router<E> for TopAny<E> {
     }
 }
 
-impl<E: Elem> TopAny<E> {
-    fn scores<'t>(&self, x: Var<'t, E>) -> Scores<'t, E> {
+impl<F: Elem> TopAny<F> {
+    fn scores<'t>(&self, x: Var<'t, F>) -> Scores<'t, F> {
         let (tape, tokens) = (x.tape(), x.shape()[0]);
         let (w, thresholds) = (self.directions.on(tape), self.thresholds.on(tape));
         let cos = x.matmul(w).div(norms(x, 1).reshape(&[tokens, 1])).div(norms(w, 0));
@@ -96,13 +96,13 @@ impl<E: Elem> TopAny<E> {
         Scores { logits, scores, margins: scores.sub(thresholds.scale(SCALE).sigmoid()) }
     }
 
-    fn losses<'t>(&self, scores: &Scores<'t, E>, choice: &Choice<E>, phase: Phase) -> Losses<'t, E> {
+    fn losses<'t>(&self, scores: &Scores<'t, F>, choice: &Choice<F>, phase: Phase) -> Losses<'t, F> {
         let mut losses = self.weights.losses(|| log_sigmoid(scores.logits), &choice.mask, phase);
         if self.own_weight > 0.0 && phase != Phase::Eval {
             let w = self.directions.on(scores.logits.tape());
             let experts = w.shape()[1];
             let mut one = arr::zeros(&[experts, experts]);
-            arr::data_mut(&mut one).iter_mut().step_by(experts + 1).for_each(|v| *v = E::one());
+            arr::data_mut(&mut one).iter_mut().step_by(experts + 1).for_each(|v| *v = F::one());
             let apart = w.transpose(0, 1).matmul(w).sub(w.tape().constant(one));
             let diversity = apart.powi(2).sum().shift(TINY).sqrt();
             losses.push(("diversity", diversity.scale(self.own_weight)));
@@ -113,14 +113,14 @@ impl<E: Elem> TopAny<E> {
 }
 
 /// The norms of `x` along an axis.
-fn norms<E: Elem>(x: Var<'_, E>, axis: usize) -> Var<'_, E> {
+fn norms<F: Elem>(x: Var<'_, F>, axis: usize) -> Var<'_, F> {
     x.powi(2).sum_axes(&[axis]).shift(TINY).sqrt()
 }
 
-fn choose<E: Elem>(scores: &Scores<E>) -> Choice<E> {
+fn choose<F: Elem>(scores: &Scores<F>) -> Choice<F> {
     let (margins, scores) = (scores.margins.value(), scores.scores.value());
     let experts = scores.shape()[1];
-    let mut mask: Vec<bool> = arr::data(&margins).iter().map(|&margin| margin > E::zero()).collect();
+    let mut mask: Vec<bool> = arr::data(&margins).iter().map(|&margin| margin > F::zero()).collect();
     for (mask, scores) in mask.chunks_exact_mut(experts).zip(arr::data(&scores).chunks_exact(experts)) {
         if !mask.contains(&true) {
             mask[select::argmax(scores)] = true;
@@ -130,16 +130,16 @@ fn choose<E: Elem>(scores: &Scores<E>) -> Choice<E> {
 }
 
 /// Each active expert's part of the mean.
-fn weigh<'t, E: Elem>(scores: &Scores<'t, E>, choice: &Choice<E>) -> Var<'t, E> {
+fn weigh<'t, F: Elem>(scores: &Scores<'t, F>, choice: &Choice<F>) -> Var<'t, F> {
     let shape = choice.active.shape();
-    let share = |row: &[bool]| E::of(1.0 / row.iter().filter(|&&active| active).count() as f64);
+    let share = |row: &[bool]| F::of(1.0 / row.iter().filter(|&&active| active).count() as f64);
     let shares = arr::from_vec(&[shape[0], 1], choice.mask.chunks_exact(shape[1]).map(share).collect());
     straight_through(scores.margins, &choice.margins, &choice.active)
         .mul(scores.margins.tape().constant(shares))
 }
 
-impl<E: Elem> Module<E> for TopAny<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for TopAny<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let TopAny { directions, thresholds, weights: _, own_weight: _ } = self;
         v.param("directions", directions);
         v.param("thresholds", thresholds);

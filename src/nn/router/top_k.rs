@@ -16,9 +16,9 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A top-k router.
 #[derive(Clone, Debug)]
-pub struct TopK<E> {
+pub struct TopK<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     k: usize,
     weights: Weights,
 }
@@ -26,7 +26,7 @@ pub struct TopK<E> {
 /// Experts per token unless set.
 const K: usize = 2;
 
-impl<E: Elem> Router<E> for TopK<E> {
+impl<F: Elem> Router<F> for TopK<F> {
     fn rule(settings: &Settings) -> Rule {
         Rule::of_each_token(format!("top-k, k {} (the same for every token)", settings.k.or(K)))
     }
@@ -35,13 +35,13 @@ impl<E: Elem> Router<E> for TopK<E> {
         Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64)
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopK<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopK<F> {
         let gate = Linear::new(layer.width, layer.experts, init);
         let weights = Weights::new(settings, Weights::default());
         TopK { gate, k: settings.k.or(K).min(layer.experts), weights }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let value = logits.value();
         let mut mask = vec![false; value.len()];
@@ -52,8 +52,8 @@ impl<E: Elem> Router<E> for TopK<E> {
     }
 }
 
-impl<E: Elem> Module<E> for TopK<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for TopK<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let TopK { gate, k: _, weights: _ } = self;
         v.child("gate", gate);
     }

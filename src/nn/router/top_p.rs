@@ -17,16 +17,16 @@ use crate::nn::param::{Init, Module, Visitor};
 
 /// A top-p router.
 #[derive(Clone, Debug)]
-pub struct TopP<E> {
+pub struct TopP<F> {
     /// From tokens to logits, one per expert.
-    pub gate: Linear<E>,
+    pub gate: Linear<F>,
     mass: f64,
     /// A number of experts for every token in place of the rule.
     fixed: Option<usize>,
     weights: Weights,
 }
 
-impl<E: Elem> Router<E> for TopP<E> {
+impl<F: Elem> Router<F> for TopP<F> {
     fn rule(settings: &Settings) -> Rule {
         Rule { varies: true, ..Rule::of_each_token(format!("top-p, mass {}", settings.mass)) }
     }
@@ -36,13 +36,13 @@ impl<E: Elem> Router<E> for TopP<E> {
         Cost::linear(layer, (settings.mass * layer.experts as f64 - 1e-9).ceil().max(1.0))
     }
 
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopP<E> {
+    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopP<F> {
         let own = Weights { balance: 1e-2, entropy: 1e-4, ..Weights::default() };
         let gate = Linear::new(layer.width, layer.experts, init);
         TopP { gate, mass: settings.mass, fixed: None, weights: Weights::new(settings, own) }
     }
 
-    fn route<'t>(&self, x: Var<'t, E>, phase: Phase) -> Result<Routing<'t, E>> {
+    fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let p = logits.softmax();
         let value = p.value();
@@ -52,7 +52,7 @@ impl<E: Elem> Router<E> for TopP<E> {
             Some(k) => select::top_k(arr::data(&value), experts, k, &mut mask),
             None => {
                 let rows = arr::data(&value).chunks_exact(experts).zip(mask.chunks_exact_mut(experts));
-                rows.for_each(|(p, mask)| reach(p, E::of(self.mass), mask));
+                rows.for_each(|(p, mask)| reach(p, F::of(self.mass), mask));
             }
         }
         let losses = self.weights.losses(|| logits, &mask, phase);
@@ -66,8 +66,8 @@ impl<E: Elem> Router<E> for TopP<E> {
 }
 
 /// Marks the largest of `p`, of equal ones the first, until their sum reaches `mass` (or all are marked).
-fn reach<E: Elem>(p: &[E], mass: E, mask: &mut [bool]) {
-    let mut sum = E::zero();
+fn reach<F: Elem>(p: &[F], mass: F, mask: &mut [bool]) {
+    let mut sum = F::zero();
     for _ in 0..p.len() {
         let left = (0..p.len()).filter(|&i| !mask[i]);
         let Some(next) = left.reduce(|best, i| if p[i] > p[best] { i } else { best }) else { return };
@@ -79,8 +79,8 @@ fn reach<E: Elem>(p: &[E], mass: E, mask: &mut [bool]) {
     }
 }
 
-impl<E: Elem> Module<E> for TopP<E> {
-    fn visit(&mut self, v: &mut Visitor<'_, E>) {
+impl<F: Elem> Module<F> for TopP<F> {
+    fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let TopP { gate, mass: _, fixed: _, weights: _ } = self;
         v.child("gate", gate);
     }

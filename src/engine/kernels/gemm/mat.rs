@@ -4,8 +4,8 @@ use super::packed::Panels;
 
 /// A matrix, or the transpose of one, whose rows lie contiguous in memory and may be gathered from many.
 #[derive(Clone, Copy, Debug)]
-pub struct Mat<'a, E> {
-    pub(super) data: &'a [E],
+pub struct Mat<'a, F> {
+    pub(super) data: &'a [F],
     /// Rows and columns as they lie in memory.
     pub(super) rows: usize,
     pub(super) cols: usize,
@@ -14,29 +14,29 @@ pub struct Mat<'a, E> {
     /// Row i lies at number `index[i]`; without an index at i.
     pub(super) index: Option<&'a [u32]>,
     pub(super) transposed: bool,
-    pub(super) panels: Option<Panels<'a, E>>,
+    pub(super) panels: Option<Panels<'a, F>>,
 }
 
-impl<'a, E> Mat<'a, E> {
+impl<'a, F> Mat<'a, F> {
     /// A row-major matrix at the start of `data`.
-    pub fn new(data: &'a [E], rows: usize, cols: usize) -> Mat<'a, E> {
+    pub fn new(data: &'a [F], rows: usize, cols: usize) -> Mat<'a, F> {
         assert!(data.len() >= rows * cols, "{rows} x {cols} elements do not fit in {}", data.len());
         Mat { data, rows, cols, stride: cols, index: None, transposed: false, panels: None }
     }
 
     /// The rows of `data` that `index` names, each `cols` long: a gather that moves no data.
-    pub fn gather(data: &'a [E], cols: usize, index: &'a [u32]) -> Mat<'a, E> {
+    pub fn gather(data: &'a [F], cols: usize, index: &'a [u32]) -> Mat<'a, F> {
         let rows = index.len();
         Mat { data, rows, cols, stride: cols, index: Some(index), transposed: false, panels: None }
     }
 
     /// The transpose; moves no data.
-    pub fn t(self) -> Mat<'a, E> {
+    pub fn t(self) -> Mat<'a, F> {
         Mat { transposed: !self.transposed, panels: None, ..self }
     }
 
     /// `count` rows from row `first`.
-    pub fn slice(self, first: usize, count: usize) -> Mat<'a, E> {
+    pub fn slice(self, first: usize, count: usize) -> Mat<'a, F> {
         assert!(first + count <= self.rows(), "rows {first} to {} of {}", first + count, self.rows());
         let whole = Mat { panels: None, ..self };
         match (self.transposed, self.index) {
@@ -49,7 +49,7 @@ impl<'a, E> Mat<'a, E> {
     }
 
     /// `count` columns from column `first`.
-    pub fn columns(self, first: usize, count: usize) -> Mat<'a, E> {
+    pub fn columns(self, first: usize, count: usize) -> Mat<'a, F> {
         self.t().slice(first, count).t()
     }
 
@@ -65,23 +65,23 @@ impl<'a, E> Mat<'a, E> {
 
     /// The i-th contiguous row (a column, if transposed).
     #[inline(always)]
-    pub(super) fn stored(&self, i: usize) -> &'a [E] {
+    pub(super) fn stored(&self, i: usize) -> &'a [F] {
         let i = self.index.map_or(i, |index| index[i] as usize);
         &self.data[i * self.stride..][..self.cols]
     }
 
     /// Everything from column `column` of the i-th contiguous row to the end of the data.
     #[inline(always)]
-    pub(super) fn stored_from(&self, i: usize, column: usize) -> &'a [E] {
+    pub(super) fn stored_from(&self, i: usize, column: usize) -> &'a [F] {
         let i = self.index.map_or(i, |index| index[i] as usize);
         &self.data[i * self.stride + column..]
     }
 
     /// Element (i, j).
     #[inline(always)]
-    pub(super) fn at(&self, i: usize, j: usize) -> E
+    pub(super) fn at(&self, i: usize, j: usize) -> F
     where
-        E: Copy,
+        F: Copy,
     {
         if self.transposed { self.stored(j)[i] } else { self.stored(i)[j] }
     }

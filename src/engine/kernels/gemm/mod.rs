@@ -28,11 +28,11 @@ pub const GRAIN: usize = 4;
 
 /// What the products are added to.
 #[derive(Clone, Copy, Debug)]
-pub enum Start<'a, E> {
+pub enum Start<'a, F> {
     /// Nothing: what C held before is overwritten.
     Zero,
     /// One number for each column.
-    Bias(&'a [E]),
+    Bias(&'a [F]),
     /// C itself.
     Sum,
 }
@@ -84,7 +84,7 @@ impl Gemm for f64 {
 }
 
 /// Whether there is anything to do.
-fn check<E>(out: &[E], a: &Mat<E>, b: &Mat<E>, start: &Start<E>) -> bool {
+fn check<F>(out: &[F], a: &Mat<F>, b: &Mat<F>, start: &Start<F>) -> bool {
     assert_eq!(a.cols(), b.rows(), "inner dimensions differ");
     assert_eq!(out.len(), a.rows() * b.cols(), "the output has another size");
     if let Start::Bias(bias) = start {
@@ -94,22 +94,22 @@ fn check<E>(out: &[E], a: &Mat<E>, b: &Mat<E>, start: &Start<E>) -> bool {
 }
 
 /// What C is before the products are added.
-fn begin<E: Elem>(out: &mut [E], start: Start<E>) {
+fn begin<F: Elem>(out: &mut [F], start: Start<F>) {
     match start {
-        Start::Zero => out.fill(E::zero()),
+        Start::Zero => out.fill(F::zero()),
         Start::Bias(bias) => out.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias)),
         Start::Sum => (),
     }
 }
 
 /// The definition as plain loops: the reference for tests.
-pub fn plain<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+pub fn plain<F: Elem>(out: &mut [F], a: Mat<F>, b: Mat<F>, start: Start<F>, relu: bool) {
     begin(out, start);
     let (inner, width) = (a.cols(), b.cols());
     for (i, row) in out.chunks_exact_mut(width).enumerate() {
         for (j, out) in row.iter_mut().enumerate() {
             for first in (0..inner).step_by(CHUNK) {
-                let mut sum = E::zero();
+                let mut sum = F::zero();
                 for p in first..(first + CHUNK).min(inner) {
                     sum = a.at(i, p).mul_add(b.at(p, j), sum);
                 }
@@ -146,7 +146,7 @@ fn library(out: &mut [f64], a: Mat<f64>, b: Mat<f64>, start: Start<f64>, relu: b
 }
 
 /// The matrix without an index, its rows copied together into `copy` if it has one.
-fn together<'a, E: Copy>(m: Mat<'a, E>, copy: &'a mut [E]) -> Mat<'a, E> {
+fn together<'a, F: Copy>(m: Mat<'a, F>, copy: &'a mut [F]) -> Mat<'a, F> {
     let end = if m.rows == 0 { 0 } else { (m.rows - 1) * m.stride + m.cols };
     if m.index.is_none() {
         assert!(end <= m.data.len(), "a view reaches past its data");
@@ -160,25 +160,25 @@ fn together<'a, E: Copy>(m: Mat<'a, E>, copy: &'a mut [E]) -> Mat<'a, E> {
 
 /// `out = start + a b`, rows of `out`, or the columns of a single row, shared out among the threads. The split moves no
 /// bit.
-pub fn threaded<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+pub fn threaded<F: Elem>(out: &mut [F], a: Mat<F>, b: Mat<F>, start: Start<F>, relu: bool) {
     let (rows, width) = (a.rows(), b.cols());
     let work = rows * a.cols() * width;
     if rows == 1 {
         return row(out, a, b, start, relu);
     }
     if work < par::SMALL || rows <= TILE || par::threads() == 1 {
-        return E::gemm(out, a, b, start, relu);
+        return F::gemm(out, a, b, start, relu);
     }
     // No more tasks than threads: each of them packs B.
     let tasks = par::threads().min(work / par::SMALL + 1);
     let rows = rows.div_ceil(tasks).next_multiple_of(GRAIN);
     par::chunks(out, rows * width, |i, out| {
-        E::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);
+        F::gemm(out, a.slice(i * rows, out.len() / width), b, start, relu);
     });
 }
 
 /// The same for one row.
-fn row<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool) {
+fn row<F: Elem>(out: &mut [F], a: Mat<F>, b: Mat<F>, start: Start<F>, relu: bool) {
     /// Columns that are read together.
     const TOGETHER: usize = 64;
     let tasks = (b.rows() * b.cols() / par::SMALL).clamp(1, par::threads());
@@ -189,17 +189,17 @@ fn row<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, start: Start<E>, relu: bool
             Start::Bias(bias) => Start::Bias(&bias[first..][..count]),
             start => start,
         };
-        E::gemm(out, a, b.columns(first, count), start, relu);
+        F::gemm(out, a, b.columns(first, count), start, relu);
     });
 }
 
 /// `out = a b`, on all threads.
-pub fn product<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>) {
+pub fn product<F: Elem>(out: &mut [F], a: Mat<F>, b: Mat<F>) {
     threaded(out, a, b, Start::Zero, false);
 }
 
 /// `out = a b + bias` with one bias per column, and then `max(out, 0)` if `relu`; on all threads.
-pub fn affine<E: Elem>(out: &mut [E], a: Mat<E>, b: Mat<E>, bias: &[E], relu: bool) {
+pub fn affine<F: Elem>(out: &mut [F], a: Mat<F>, b: Mat<F>, bias: &[F], relu: bool) {
     threaded(out, a, b, Start::Bias(bias), relu);
 }
 
@@ -237,7 +237,7 @@ mod tests {
             self.view(&self.data)
         }
 
-        fn view<'a, E>(&'a self, data: &'a [E]) -> Mat<'a, E> {
+        fn view<'a, F>(&'a self, data: &'a [F]) -> Mat<'a, F> {
             let mat = if self.gathered {
                 Mat::gather(data, self.cols, &self.index)
             } else {

@@ -32,12 +32,12 @@ pub(crate) fn check_heads(heads: Heads, shapes: &[&[usize]]) -> Result<()> {
     Err(shape_error("attention", why, shapes))
 }
 
-impl<E: Elem> Op<E, 3> for Attention {
+impl<F: Elem> Op<F, 3> for Attention {
     const NAME: &'static str = "attention";
     /// The logarithm of the sum of `e^score`, for each row and head.
-    type Saved = Buffer<E>;
-    fn forward(&self, x: [&Arr<E>; 3]) -> Result<(Arr<E>, Buffer<E>)> {
-        let (name, shapes) = (<Self as Op<E, 3>>::NAME, x.map(|x| x.shape()));
+    type Saved = Buffer<F>;
+    fn forward(&self, x: [&Arr<F>; 3]) -> Result<(Arr<F>, Buffer<F>)> {
+        let (name, shapes) = (<Self as Op<F, 3>>::NAME, x.map(|x| x.shape()));
         check_heads(self.heads, &shapes)?;
         let Heads { count, groups, width } = self.heads;
         let rows = shapes[0].first().copied().unwrap_or(0);
@@ -51,8 +51,8 @@ impl<E: Elem> Op<E, 3> for Attention {
         kernel::forward(x.map(arr::data), self.heads, starts, arr::data_mut(&mut y), &mut log_sums);
         Ok((y, log_sums))
     }
-    fn backward(&self, ctx: Ctx<E, Buffer<E>, 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {
-        let mut g = ctx.x.map(|x| arr::fresh::<E>(x.shape()));
+    fn backward(&self, ctx: Ctx<F, Buffer<F>, 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
+        let mut g = ctx.x.map(|x| arr::fresh::<F>(x.shape()));
         let ([q, k, v], [gq, gk, gv]) = (ctx.x.map(arr::data), g.each_mut().map(arr::data_mut));
         kernel::backward(
             arr::data(gy),
@@ -65,9 +65,9 @@ impl<E: Elem> Op<E, 3> for Attention {
     }
 }
 
-impl<E: Elem> Fused<E, 3> for Attention {
+impl<F: Elem> Fused<F, 3> for Attention {
     /// Sequence by sequence and head by head, with all scores in one matrix.
-    fn reference<'t>(&self, [q, k, v]: [Var<'t, E>; 3]) -> Result<Var<'t, E>> {
+    fn reference<'t>(&self, [q, k, v]: [Var<'t, F>; 3]) -> Result<Var<'t, F>> {
         let Heads { count, width, .. } = self.heads;
         // No rows yet.
         let mut y = q.slice(0, 0..0);
@@ -77,7 +77,7 @@ impl<E: Elem> Fused<E, 3> for Attention {
             let mut rows = q.slice(0, sequence.clone()).slice(1, 0..0);
             for head in 0..count {
                 let part =
-                    |x: Var<'t, E>, i| x.slice(0, sequence.clone()).slice(1, i * width..(i + 1) * width);
+                    |x: Var<'t, F>, i| x.slice(0, sequence.clone()).slice(1, i * width..(i + 1) * width);
                 let shared = head / self.heads.per_group();
                 let scores = part(q, head).matmul(part(k, shared).transpose(0, 1));
                 let weights = scores.scale(1.0 / (width as f64).sqrt()).masked_softmax(seen.clone());

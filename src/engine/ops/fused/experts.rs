@@ -18,7 +18,7 @@ pub struct Experts {
     pub routes: Arc<Routes>,
 }
 
-fn weights<'a, E: Elem>([_, _, w1, b1, w2, b2]: [&'a Arr<E>; 6]) -> Weights<'a, E> {
+fn weights<'a, F: Elem>([_, _, w1, b1, w2, b2]: [&'a Arr<F>; 6]) -> Weights<'a, F> {
     Weights {
         w1: arr::data(w1),
         w2: arr::data(w2),
@@ -30,15 +30,15 @@ fn weights<'a, E: Elem>([_, _, w1, b1, w2, b2]: [&'a Arr<E>; 6]) -> Weights<'a, 
 }
 
 /// The gates and the first product of each assignment.
-pub(super) type Saved<E> = (Buffer<E>, Buffer<E>);
+pub(super) type Saved<F> = (Buffer<F>, Buffer<F>);
 
 /// The layer's output for tokens `x` (T, d) and `gates` (T, E).
-pub(super) fn forward<E: Elem>(
-    x: &Arr<E>,
-    gates: &Arr<E>,
-    weights: Weights<E>,
+pub(super) fn forward<F: Elem>(
+    x: &Arr<F>,
+    gates: &Arr<F>,
+    weights: Weights<F>,
     routes: &Routes,
-) -> (Arr<E>, Saved<E>) {
+) -> (Arr<F>, Saved<F>) {
     let gates = routes.gather(arr::data(gates));
     let mut first = Buffer::new(routes.len() * weights.first());
     let mut output = Buffer::new(routes.len() * weights.width);
@@ -50,10 +50,10 @@ pub(super) fn forward<E: Elem>(
     (y, (gates, first))
 }
 
-impl<E: Elem> Op<E, 6> for Experts {
+impl<F: Elem> Op<F, 6> for Experts {
     const NAME: &'static str = "experts";
-    type Saved = Saved<E>;
-    fn forward(&self, inputs: [&Arr<E>; 6]) -> Result<(Arr<E>, Self::Saved)> {
+    type Saved = Saved<F>;
+    fn forward(&self, inputs: [&Arr<F>; 6]) -> Result<(Arr<F>, Self::Saved)> {
         let [x, gates, w1, b1, w2, b2] = inputs;
         let (experts, tokens) = (self.routes.experts(), self.routes.token_count());
         let fits = match (x.shape(), w1.shape()) {
@@ -77,9 +77,9 @@ impl<E: Elem> Op<E, 6> for Experts {
         }
         Ok(forward(x, gates, weights(inputs), &self.routes))
     }
-    fn backward(&self, ctx: Ctx<E, Self::Saved, 6>, gy: &Arr<E>) -> [Option<Arr<E>>; 6] {
+    fn backward(&self, ctx: Ctx<F, Self::Saved, 6>, gy: &Arr<F>) -> [Option<Arr<F>>; 6] {
         let (gates, first) = ctx.saved;
-        let mut g = ctx.x.map(|input| arr::fresh::<E>(input.shape()));
+        let mut g = ctx.x.map(|input| arr::fresh::<F>(input.shape()));
         let [gx, g_gates, w1, b1, w2, b2] = g.each_mut().map(arr::data_mut);
         kernel::backward(
             arr::data(gy),
@@ -93,17 +93,17 @@ impl<E: Elem> Op<E, 6> for Experts {
 }
 
 /// Every expert runs on every token; the mask zeroes what was not chosen.
-pub(super) fn reference<'t, E: Elem>(
+pub(super) fn reference<'t, F: Elem>(
     routes: &Routes,
-    x: Var<'t, E>,
-    gates: Var<'t, E>,
-    expert: impl Fn(usize) -> Var<'t, E>,
-) -> Var<'t, E> {
+    x: Var<'t, F>,
+    gates: Var<'t, F>,
+    expert: impl Fn(usize) -> Var<'t, F>,
+) -> Var<'t, F> {
     let [t, e] = [routes.token_count(), routes.experts()];
     let mut mask = arr::zeros(&[t, e]);
     for expert in 0..e {
         for &token in &routes.tokens[routes.slots(expert)] {
-            arr::data_mut(&mut mask)[token as usize * e + expert] = E::one();
+            arr::data_mut(&mut mask)[token as usize * e + expert] = F::one();
         }
     }
     let gates = gates.mul(x.tape().constant(mask));
@@ -111,12 +111,12 @@ pub(super) fn reference<'t, E: Elem>(
 }
 
 /// Matrix i of a stack.
-pub(super) fn matrix<E: Elem>(stack: Var<E>, i: usize) -> Var<E> {
+pub(super) fn matrix<F: Elem>(stack: Var<F>, i: usize) -> Var<F> {
     stack.slice(0, i..i + 1).reshape(&stack.shape()[1..])
 }
 
-impl<E: Elem> Fused<E, 6> for Experts {
-    fn reference<'t>(&self, [x, gates, w1, b1, w2, b2]: [Var<'t, E>; 6]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 6> for Experts {
+    fn reference<'t>(&self, [x, gates, w1, b1, w2, b2]: [Var<'t, F>; 6]) -> Result<Var<'t, F>> {
         Ok(reference(&self.routes, x, gates, |i| {
             let hidden = x.matmul(matrix(w1, i)).add(b1.slice(0, i..i + 1)).relu();
             hidden.matmul(matrix(w2, i)).add(b2.slice(0, i..i + 1))

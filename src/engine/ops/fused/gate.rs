@@ -15,27 +15,27 @@ use crate::engine::tape::{Ctx, Fused, Op, Var, shape_error};
 /// of each token; 0 for the others. (Gülmez, DynaMoE: the mixture weights.)
 ///
 /// The choice is made outside, on the noisy gates: it has no gradient.
-pub struct Gate<E: Elem> {
+pub struct Gate<F: Elem> {
     /// `softmax(logits)`, (T, E).
-    pub probabilities: Arr<E>,
+    pub probabilities: Arr<F>,
     /// `softmax(logits) + noise`, (T, E), as the choice saw it; the same as the probabilities at inference.
-    pub gates: Arr<E>,
+    pub gates: Arr<F>,
     /// Chosen or not, (T, E).
     pub mask: Arc<[bool]>,
     /// Temperature of the weights.
     pub temperature: f64,
 }
 
-impl<E: Elem> Op<E, 1> for Gate<E> {
+impl<F: Elem> Op<F, 1> for Gate<F> {
     const NAME: &'static str = "gate";
     type Saved = ();
-    fn forward(&self, [logits]: [&Arr<E>; 1]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [logits]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         if logits.ndim() != 2 || logits.len() != self.mask.len() || logits.shape() != self.gates.shape() {
             let why = format!("logits must be (T, E) with one choice each, not {} choices", self.mask.len());
             return Err(shape_error("gate", why, &[logits.shape(), self.gates.shape()]));
         }
         let width = logits.shape()[1];
-        let (gates, scale) = (arr::data(&self.gates), E::of(1.0 / self.temperature));
+        let (gates, scale) = (arr::data(&self.gates), F::of(1.0 / self.temperature));
         let mut weights = arr::fresh(logits.shape());
         rows::each(
             arr::data_mut(&mut weights),
@@ -52,9 +52,9 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
         Ok((weights, ()))
     }
     /// Twice the gradient of a softmax: through the weights `w`, then through the probabilities `p`.
-    fn backward(&self, ctx: Ctx<E, (), 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         let width = gy.shape()[1];
-        let scale = E::of(1.0 / self.temperature);
+        let scale = F::of(1.0 / self.temperature);
         let (p, w, gy) = (arr::data(&self.probabilities), arr::data(ctx.y), arr::data(gy));
         let mut gx = arr::fresh(ctx.y.shape());
         rows::each(
@@ -65,10 +65,10 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
                 let here = r * width..(r + 1) * width;
                 let (p, w, gy) = (&p[here.clone()], &w[here.clone()], &gy[here]);
                 if width < LANES {
-                    let mut lanes = [E::zero(); LANES];
+                    let mut lanes = [F::zero(); LANES];
                     let [p, w, gy] = [p, w, gy].map(
                         #[inline(always)]
-                        |x| whole(x, E::zero()),
+                        |x| whole(x, F::zero()),
                     );
                     backward_row(&p, &w, &gy, &mut lanes, scale);
                     gx.copy_from_slice(&lanes[..width]);
@@ -83,7 +83,7 @@ impl<E: Elem> Op<E, 1> for Gate<E> {
 
 /// The gradient for one token.
 #[inline(always)]
-fn backward_row<E: Elem>(p: &[E], w: &[E], gy: &[E], gx: &mut [E], scale: E) {
+fn backward_row<F: Elem>(p: &[F], w: &[F], gy: &[F], gx: &mut [F], scale: F) {
     // Of the noisy gates, and then of the logits: `gx = p (g - sum(g p))`.
     softmax_row_backward(w, gy, gx);
     let common = scale * reduce::dot_lanes(p, gx);
@@ -92,8 +92,8 @@ fn backward_row<E: Elem>(p: &[E], w: &[E], gy: &[E], gx: &mut [E], scale: E) {
     }
 }
 
-impl<E: Elem> Fused<E, 1> for Gate<E> {
-    fn reference<'t>(&self, [logits]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 1> for Gate<F> {
+    fn reference<'t>(&self, [logits]: [Var<'t, F>; 1]) -> Result<Var<'t, F>> {
         let noise = arr::zip(&self.gates, &self.probabilities, |g, p| g - p);
         let gates = logits.softmax().add(logits.tape().constant(noise));
         Ok(gates.scale(1.0 / self.temperature).masked_softmax(self.mask.clone()))

@@ -21,7 +21,7 @@ pub struct GatedExperts {
     pub routes: Arc<Routes>,
 }
 
-fn weights<'a, E: Elem>([_, _, w1, w2]: [&'a Arr<E>; 4]) -> Weights<'a, E> {
+fn weights<'a, F: Elem>([_, _, w1, w2]: [&'a Arr<F>; 4]) -> Weights<'a, F> {
     Weights {
         w1: arr::data(w1),
         w2: arr::data(w2),
@@ -32,10 +32,10 @@ fn weights<'a, E: Elem>([_, _, w1, w2]: [&'a Arr<E>; 4]) -> Weights<'a, E> {
     }
 }
 
-impl<E: Elem> Op<E, 4> for GatedExperts {
+impl<F: Elem> Op<F, 4> for GatedExperts {
     const NAME: &'static str = "gated_experts";
-    type Saved = Saved<E>;
-    fn forward(&self, inputs: [&Arr<E>; 4]) -> Result<(Arr<E>, Self::Saved)> {
+    type Saved = Saved<F>;
+    fn forward(&self, inputs: [&Arr<F>; 4]) -> Result<(Arr<F>, Self::Saved)> {
         let [x, gates, w1, w2] = inputs;
         let (experts, tokens) = (self.routes.experts(), self.routes.token_count());
         let fits = match (x.shape(), w2.shape()) {
@@ -57,9 +57,9 @@ impl<E: Elem> Op<E, 4> for GatedExperts {
         }
         Ok(forward(x, gates, weights(inputs), &self.routes))
     }
-    fn backward(&self, ctx: Ctx<E, Self::Saved, 4>, gy: &Arr<E>) -> [Option<Arr<E>>; 4] {
+    fn backward(&self, ctx: Ctx<F, Self::Saved, 4>, gy: &Arr<F>) -> [Option<Arr<F>>; 4] {
         let (gates, first) = ctx.saved;
-        let mut g = ctx.x.map(|input| arr::fresh::<E>(input.shape()));
+        let mut g = ctx.x.map(|input| arr::fresh::<F>(input.shape()));
         let [gx, g_gates, w1, w2] = g.each_mut().map(arr::data_mut);
         kernel::backward(
             arr::data(gy),
@@ -72,8 +72,8 @@ impl<E: Elem> Op<E, 4> for GatedExperts {
     }
 }
 
-impl<E: Elem> Fused<E, 4> for GatedExperts {
-    fn reference<'t>(&self, [x, gates, w1, w2]: [Var<'t, E>; 4]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 4> for GatedExperts {
+    fn reference<'t>(&self, [x, gates, w1, w2]: [Var<'t, F>; 4]) -> Result<Var<'t, F>> {
         let h = w2.shape()[1];
         Ok(reference(&self.routes, x, gates, |i| {
             let first = x.matmul(matrix(w1, i));

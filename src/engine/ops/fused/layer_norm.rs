@@ -12,17 +12,17 @@ pub struct LayerNorm {
     pub epsilon: f64,
 }
 
-impl<E: Elem> Op<E, 3> for LayerNorm {
+impl<F: Elem> Op<F, 3> for LayerNorm {
     const NAME: &'static str = "layer_norm";
     /// Mean and `1 / sqrt(var + epsilon)` of each row.
-    type Saved = Buffer<E>;
-    fn forward(&self, [x, gain, bias]: [&Arr<E>; 3]) -> Result<(Arr<E>, Self::Saved)> {
+    type Saved = Buffer<F>;
+    fn forward(&self, [x, gain, bias]: [&Arr<F>; 3]) -> Result<(Arr<F>, Self::Saved)> {
         let width = x.shape().last().copied().unwrap_or(0);
         if gain.shape() != [width] || bias.shape() != [width] || width == 0 {
             let why = "gain and bias need one element for each of the last axis";
             return Err(shape_error("layer_norm", why, &[x.shape(), gain.shape(), bias.shape()]));
         }
-        let (data, epsilon, count) = (arr::data(x), E::of(self.epsilon), E::of(width as f64));
+        let (data, epsilon, count) = (arr::data(x), F::of(self.epsilon), F::of(width as f64));
         let (gain, bias) = (arr::data(gain), arr::data(bias));
         let mut moments = Buffer::new(2 * x.len() / width);
         let mut y = arr::fresh(x.shape());
@@ -36,7 +36,7 @@ impl<E: Elem> Op<E, 3> for LayerNorm {
                 for (y, &x) in y.iter_mut().zip(x) {
                     *y = x - mean;
                 }
-                let scale = E::one() / (reduce::dot_lanes(y, y) / count + epsilon).sqrt();
+                let scale = F::one() / (reduce::dot_lanes(y, y) / count + epsilon).sqrt();
                 for ((y, &gain), &bias) in y.iter_mut().zip(gain).zip(bias) {
                     *y = (*y * scale).mul_add(gain, bias);
                 }
@@ -46,13 +46,13 @@ impl<E: Elem> Op<E, 3> for LayerNorm {
         Ok((y, moments))
     }
     /// With `n = (x - mean) scale` and `g = gy gain`: `gx = scale (g - mean(g) - n mean(g n))`.
-    fn backward(&self, ctx: Ctx<E, Self::Saved, 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {
+    fn backward(&self, ctx: Ctx<F, Self::Saved, 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
         let [x, gain, _] = ctx.x;
         let (moments, width) = (ctx.saved, gain.len());
         let (data, gain, gy_data) = (arr::data(x), arr::data(gain), arr::data(gy));
-        let count = E::of(width as f64);
+        let count = F::of(width as f64);
         // gy times the normalised input, whose column sums are the gradient of the gain.
-        let mut gy_n = Buffer::<E>::new(x.len());
+        let mut gy_n = Buffer::<F>::new(x.len());
         let mut gx = arr::fresh(x.shape());
         rows::each2(
             (arr::data_mut(&mut gx), width),
@@ -80,8 +80,8 @@ impl<E: Elem> Op<E, 3> for LayerNorm {
     }
 }
 
-impl<E: Elem> Fused<E, 3> for LayerNorm {
-    fn reference<'t>(&self, [x, gain, bias]: [Var<'t, E>; 3]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 3> for LayerNorm {
+    fn reference<'t>(&self, [x, gain, bias]: [Var<'t, F>; 3]) -> Result<Var<'t, F>> {
         let shape = x.shape();
         let (last, mut column) = (shape.len() - 1, shape.clone());
         column[last] = 1;
@@ -91,7 +91,7 @@ impl<E: Elem> Fused<E, 3> for LayerNorm {
     }
 }
 
-impl<'t, E: Elem> Var<'t, E> {
+impl<'t, F: Elem> Var<'t, F> {
     /// Layer normalisation over the last axis with `epsilon = 1e-5`.
     #[track_caller]
     pub fn layer_norm(self, gain: Self, bias: Self) -> Self {

@@ -18,10 +18,10 @@ pub enum Activation {
 /// `activation(x w + b)` for x (T, in), w (in, out), b (out).
 pub struct Linear(pub Activation);
 
-impl<E: Elem> Op<E, 3> for Linear {
+impl<F: Elem> Op<F, 3> for Linear {
     const NAME: &'static str = "linear";
     type Saved = ();
-    fn forward(&self, [x, w, b]: [&Arr<E>; 3]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [x, w, b]: [&Arr<F>; 3]) -> Result<(Arr<F>, ())> {
         let (&[rows, inner], &[w_in, out]) = (x.shape(), w.shape()) else {
             return Err(shape_error("linear", "input and weight must be matrices", &[x.shape(), w.shape()]));
         };
@@ -39,7 +39,7 @@ impl<E: Elem> Op<E, 3> for Linear {
         );
         Ok((y, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {
+    fn backward(&self, ctx: Ctx<F, (), 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
         let [x, w, _] = ctx.x;
         let (rows, inner, out) = (x.shape()[0], x.shape()[1], w.shape()[1]);
         // Of the affine map's output; sharing `gy` costs nothing.
@@ -49,7 +49,7 @@ impl<E: Elem> Op<E, 3> for Linear {
                 ctx.y,
                 gy,
                 #[inline(always)]
-                |y, g| if y > E::zero() { g } else { E::zero() },
+                |y, g| if y > F::zero() { g } else { F::zero() },
             ),
         };
         let g_mat = Mat::new(arr::data(&g), rows, out);
@@ -72,8 +72,8 @@ impl<E: Elem> Op<E, 3> for Linear {
     }
 }
 
-impl<E: Elem> Fused<E, 3> for Linear {
-    fn reference<'t>(&self, [x, w, b]: [Var<'t, E>; 3]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 3> for Linear {
+    fn reference<'t>(&self, [x, w, b]: [Var<'t, F>; 3]) -> Result<Var<'t, F>> {
         let y = x.matmul(w).add(b);
         Ok(if self.0 == Activation::Relu { y.relu() } else { y })
     }

@@ -54,11 +54,11 @@ impl LinearCrossEntropy {
     }
 
     /// The mean loss, how many targets led, and the gradients of h, W and b if they are wanted.
-    fn run<E: Elem, const N: usize>(
+    fn run<F: Elem, const N: usize>(
         &self,
-        x: [&Arr<E>; N],
+        x: [&Arr<F>; N],
         gradients: bool,
-    ) -> (E, usize, Option<[Arr<E>; 3]>) {
+    ) -> (F, usize, Option<[Arr<F>; 3]>) {
         let (h, w, bias) = parts(x);
         let (words, width) = (w.shape()[0], w.shape()[1]);
         let head = Head { weights: arr::data(w), bias: bias.map(arr::data), width };
@@ -73,25 +73,25 @@ impl LinearCrossEntropy {
             kernel::losses(arr::data(h), head, &self.targets, &mut losses, &mut right);
             None
         };
-        let mean = reduce::sum(&losses) / E::of(self.targets.len().max(1) as f64);
+        let mean = reduce::sum(&losses) / F::of(self.targets.len().max(1) as f64);
         (mean, right.into_iter().filter(|&right| right).count(), gradients)
     }
 }
 
-impl<E: Elem, const N: usize> Op<E, N> for LinearCrossEntropy {
+impl<F: Elem, const N: usize> Op<F, N> for LinearCrossEntropy {
     const NAME: &'static str = "linear_cross_entropy";
     /// The gradients of h, W and b.
-    type Saved = Option<[Arr<E>; 3]>;
-    fn forward(&self, x: [&Arr<E>; N]) -> Result<(Arr<E>, Self::Saved)> {
+    type Saved = Option<[Arr<F>; 3]>;
+    fn forward(&self, x: [&Arr<F>; N]) -> Result<(Arr<F>, Self::Saved)> {
         self.check(&x.map(|x| x.shape()))?;
         let (mean, right, gradients) = self.run(x, self.gradients);
         self.right.fetch_add(right, Ordering::Relaxed);
         Ok((arr::full(&[], mean), gradients))
     }
-    fn backward(&self, ctx: Ctx<E, Self::Saved, N>, gy: &Arr<E>) -> [Option<Arr<E>>; N] {
+    fn backward(&self, ctx: Ctx<F, Self::Saved, N>, gy: &Arr<F>) -> [Option<Arr<F>>; N] {
         let gy = arr::data(gy)[0];
         let gradients = ctx.saved.clone().or_else(|| self.run(ctx.x, true).2).expect("were asked for");
-        let times = |g: &Arr<E>| {
+        let times = |g: &Arr<F>| {
             arr::map(
                 g,
                 #[inline(always)]
@@ -99,13 +99,13 @@ impl<E: Elem, const N: usize> Op<E, N> for LinearCrossEntropy {
             )
         };
         std::array::from_fn(|i| {
-            ctx.needs[i].then(|| if gy == E::one() { gradients[i].clone() } else { times(&gradients[i]) })
+            ctx.needs[i].then(|| if gy == F::one() { gradients[i].clone() } else { times(&gradients[i]) })
         })
     }
 }
 
-impl<E: Elem, const N: usize> Fused<E, N> for LinearCrossEntropy {
-    fn reference<'t>(&self, x: [Var<'t, E>; N]) -> Result<Var<'t, E>> {
+impl<F: Elem, const N: usize> Fused<F, N> for LinearCrossEntropy {
+    fn reference<'t>(&self, x: [Var<'t, F>; N]) -> Result<Var<'t, F>> {
         let shapes = x.map(|x| x.shape());
         self.check(&shapes.each_ref().map(Vec::as_slice))?;
         let (h, w, bias) = parts(x);

@@ -10,7 +10,7 @@ use crate::engine::tape::{Ctx, Fused, Op, Var, shape_error};
 /// [`super::linear_cross_entropy`] takes the loss without having all logits at once.
 pub struct Logits;
 
-fn forward<E: Elem>(h: &Arr<E>, w: &Arr<E>, b: Option<&Arr<E>>) -> Result<Arr<E>> {
+fn forward<F: Elem>(h: &Arr<F>, w: &Arr<F>, b: Option<&Arr<F>>) -> Result<Arr<F>> {
     let fits = match (h.shape(), w.shape()) {
         (&[_, d], &[v, d_w]) => d == d_w && b.is_none_or(|b| b.shape() == [v]),
         _ => false,
@@ -31,7 +31,7 @@ fn forward<E: Elem>(h: &Arr<E>, w: &Arr<E>, b: Option<&Arr<E>>) -> Result<Arr<E>
 }
 
 /// Gradients of h and W.
-fn backward<E: Elem>(h: &Arr<E>, w: &Arr<E>, gy: &Arr<E>, needs: &[bool]) -> [Option<Arr<E>>; 2] {
+fn backward<F: Elem>(h: &Arr<F>, w: &Arr<F>, gy: &Arr<F>, needs: &[bool]) -> [Option<Arr<F>>; 2] {
     let (rows, width, count) = (h.shape()[0], h.shape()[1], w.shape()[0]);
     let g = Mat::new(arr::data(gy), rows, count);
     let gh = needs[0].then(|| {
@@ -47,25 +47,25 @@ fn backward<E: Elem>(h: &Arr<E>, w: &Arr<E>, gy: &Arr<E>, needs: &[bool]) -> [Op
     [gh, gw]
 }
 
-impl<E: Elem> Op<E, 2> for Logits {
+impl<F: Elem> Op<F, 2> for Logits {
     const NAME: &'static str = "logits";
     type Saved = ();
-    fn forward(&self, [h, w]: [&Arr<E>; 2]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [h, w]: [&Arr<F>; 2]) -> Result<(Arr<F>, ())> {
         Ok((forward(h, w, None)?, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 2>, gy: &Arr<E>) -> [Option<Arr<E>>; 2] {
+    fn backward(&self, ctx: Ctx<F, (), 2>, gy: &Arr<F>) -> [Option<Arr<F>>; 2] {
         let [h, w] = ctx.x;
         backward(h, w, gy, &ctx.needs)
     }
 }
 
-impl<E: Elem> Op<E, 3> for Logits {
+impl<F: Elem> Op<F, 3> for Logits {
     const NAME: &'static str = "logits";
     type Saved = ();
-    fn forward(&self, [h, w, b]: [&Arr<E>; 3]) -> Result<(Arr<E>, ())> {
+    fn forward(&self, [h, w, b]: [&Arr<F>; 3]) -> Result<(Arr<F>, ())> {
         Ok((forward(h, w, Some(b))?, ()))
     }
-    fn backward(&self, ctx: Ctx<E, (), 3>, gy: &Arr<E>) -> [Option<Arr<E>>; 3] {
+    fn backward(&self, ctx: Ctx<F, (), 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
         let [h, w, b] = ctx.x;
         let [gh, gw] = backward(h, w, gy, &ctx.needs);
         let gb = ctx.needs[2].then(|| {
@@ -77,14 +77,14 @@ impl<E: Elem> Op<E, 3> for Logits {
     }
 }
 
-impl<E: Elem> Fused<E, 2> for Logits {
-    fn reference<'t>(&self, [h, w]: [Var<'t, E>; 2]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 2> for Logits {
+    fn reference<'t>(&self, [h, w]: [Var<'t, F>; 2]) -> Result<Var<'t, F>> {
         Ok(h.matmul(w.transpose(0, 1)))
     }
 }
 
-impl<E: Elem> Fused<E, 3> for Logits {
-    fn reference<'t>(&self, [h, w, b]: [Var<'t, E>; 3]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 3> for Logits {
+    fn reference<'t>(&self, [h, w, b]: [Var<'t, F>; 3]) -> Result<Var<'t, F>> {
         Ok(h.matmul(w.transpose(0, 1)).add(b))
     }
 }

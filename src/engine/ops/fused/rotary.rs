@@ -26,7 +26,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    fn turns<E: Elem>(&self) -> Turns<E> {
+    fn turns<F: Elem>(&self) -> Turns<F> {
         let longest = self.starts.windows(2).map(|s| s[1] - s[0]).max().unwrap_or(0);
         Turns::new(self.head / 2, self.theta, self.first, longest)
     }
@@ -36,18 +36,18 @@ impl Rotary {
         self.starts.windows(2).flat_map(|s| 0..(s[1] - s[0]) as u32).collect()
     }
 
-    fn turned<E: Elem>(&self, x: &Arr<E>, turns: &Turns<E>, back: bool) -> Arr<E> {
+    fn turned<F: Elem>(&self, x: &Arr<F>, turns: &Turns<F>, back: bool) -> Arr<F> {
         let mut y = arr::fresh(x.shape());
         turn(arr::data_mut(&mut y), arr::data(x), x.shape()[1], &self.places(), turns, back);
         y
     }
 }
 
-impl<E: Elem> Op<E, 1> for Rotary {
+impl<F: Elem> Op<F, 1> for Rotary {
     const NAME: &'static str = "rotary";
-    type Saved = Turns<E>;
-    fn forward(&self, [x]: [&Arr<E>; 1]) -> Result<(Arr<E>, Turns<E>)> {
-        let name = <Self as Op<E, 1>>::NAME;
+    type Saved = Turns<F>;
+    fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, Turns<F>)> {
+        let name = <Self as Op<F, 1>>::NAME;
         let head = self.head;
         if head == 0 || head % 2 == 1 {
             let why = format!("a head must have an even number of elements, not {head}");
@@ -65,14 +65,14 @@ impl<E: Elem> Op<E, 1> for Rotary {
         Ok((self.turned(x, &turns, false), turns))
     }
     /// A turn's transpose is the turn back.
-    fn backward(&self, ctx: Ctx<E, Turns<E>, 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
+    fn backward(&self, ctx: Ctx<F, Turns<F>, 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(self.turned(gy, ctx.saved, true))]
     }
 }
 
-impl<E: Elem> Fused<E, 1> for Rotary {
-    fn reference<'t>(&self, [x]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
-        let (shape, pairs, turns, places) = (x.shape(), self.head / 2, self.turns::<E>(), self.places());
+impl<F: Elem> Fused<F, 1> for Rotary {
+    fn reference<'t>(&self, [x]: [Var<'t, F>; 1]) -> Result<Var<'t, F>> {
+        let (shape, pairs, turns, places) = (x.shape(), self.head / 2, self.turns::<F>(), self.places());
         let rows = places.iter().map(|&place| turns.at(place as usize));
         let (cos, sin): (Vec<_>, Vec<_>) = rows.unzip();
         let [cos, sin] =

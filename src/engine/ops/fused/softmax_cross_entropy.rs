@@ -18,11 +18,11 @@ pub struct SoftmaxCrossEntropy {
     pub targets: Arc<[u32]>,
 }
 
-impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
+impl<F: Elem> Op<F, 1> for SoftmaxCrossEntropy {
     const NAME: &'static str = "softmax_cross_entropy";
     /// The probabilities.
-    type Saved = Arr<E>;
-    fn forward(&self, [logits]: [&Arr<E>; 1]) -> Result<(Arr<E>, Arr<E>)> {
+    type Saved = Arr<F>;
+    fn forward(&self, [logits]: [&Arr<F>; 1]) -> Result<(Arr<F>, Arr<F>)> {
         let &[tokens, classes] = logits.shape() else {
             return Err(shape_error(NAME, "logits must be (T, C)", &[logits.shape()]));
         };
@@ -47,12 +47,12 @@ impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
         for ((loss, x), &target) in losses.iter_mut().zip(x.chunks_exact(classes)).zip(self.targets.iter()) {
             *loss = *loss - x[target as usize];
         }
-        let mean = reduce::sum(&losses) / E::of(tokens as f64);
+        let mean = reduce::sum(&losses) / F::of(tokens as f64);
         Ok((arr::full(&[], mean), probabilities))
     }
     /// `(softmax(logits) - onehot(target)) / T`.
-    fn backward(&self, ctx: Ctx<E, Arr<E>, 1>, gy: &Arr<E>) -> [Option<Arr<E>>; 1] {
-        let scale = arr::data(gy)[0] / E::of(self.targets.len() as f64);
+    fn backward(&self, ctx: Ctx<F, Arr<F>, 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
+        let scale = arr::data(gy)[0] / F::of(self.targets.len() as f64);
         let mut g = arr::map(
             ctx.saved,
             #[inline(always)]
@@ -64,14 +64,14 @@ impl<E: Elem> Op<E, 1> for SoftmaxCrossEntropy {
             .zip(arr::data(ctx.saved).chunks_exact(classes))
             .zip(self.targets.iter())
         {
-            row[target as usize] = (p[target as usize] - E::one()) * scale;
+            row[target as usize] = (p[target as usize] - F::one()) * scale;
         }
         [Some(g)]
     }
 }
 
-impl<E: Elem> Fused<E, 1> for SoftmaxCrossEntropy {
-    fn reference<'t>(&self, [logits]: [Var<'t, E>; 1]) -> Result<Var<'t, E>> {
+impl<F: Elem> Fused<F, 1> for SoftmaxCrossEntropy {
+    fn reference<'t>(&self, [logits]: [Var<'t, F>; 1]) -> Result<Var<'t, F>> {
         Ok(logits.cross_entropy(&self.targets))
     }
 }

@@ -5,7 +5,7 @@
 
 FOLDER holds MNIST's four IDX files, as they are or as .gz. The network and the settings are those of
 `dynamoe train --dataset mnist --preset small`: four layers of 8, 6, 3 and 1 experts, one layer
-normalisation before the head, AdamW with a rate of 1e-3 that falls to 0 along a cosine, batch 256, a
+normalization before the head, AdamW with a rate of 1e-3 that falls to 0 along a cosine, batch 256, a
 test after every epoch. Prints the seconds of the whole run, without reading the files, and the accuracy.
 """
 

@@ -7,7 +7,7 @@ machine that is slow for a minute is slow for all of them. All are kept on as ma
 threads, where the system can do that: JAX has no setting for it.
 
 The network: a linear input layer (784 to d), layers of experts with a residual and a layer
-normalisation each, a linear head (10 classes). An expert is d -> d/2 -> d with ReLU; layers have from
+normalization each, a linear head (10 classes). An expert is d -> d/2 -> d with ReLU; layers have from
 8 experts (the first) to 1 (the last). A token goes to the experts whose gate lies above the 70th
 percentile of its own gates, weighed by a softmax at temperature 0.5 over the chosen; in training the
 gates have noise of 0.1. Cross-entropy, AdamW (1e-3, weight decay 0.01), batch 256, float32.
@@ -209,9 +209,9 @@ def jax_figures(size):
         for number, p in enumerate(parameters["layers"]):
             key = None if noise is None else jax.random.fold_in(noise, number)
             tokens = tokens + mix(p, tokens, key)
-            centred = tokens - tokens.mean(axis=1, keepdims=True)
-            variance = (centred * centred).mean(axis=1, keepdims=True)
-            tokens = centred * jax.lax.rsqrt(variance + 1e-5) * p["gain"] + p["bias"]
+            centered = tokens - tokens.mean(axis=1, keepdims=True)
+            variance = (centered * centered).mean(axis=1, keepdims=True)
+            tokens = centered * jax.lax.rsqrt(variance + 1e-5) * p["gain"] + p["bias"]
         return affine(parameters["head"], tokens)
 
     def loss(parameters, images, targets, noise):

@@ -2,7 +2,7 @@
 """Compares dynamoe with PyTorch on networks for text.
 
 The sizes tiny, small and medium are per-token networks: an embedding of GPT-2's 50,257 tokens, layers of
-experts with a residual each, a layer normalisation, a linear head; 32 sequences of 128 tokens. The size
+experts with a residual each, a layer normalization, a linear head; 32 sequences of 128 tokens. The size
 transformer is a decoder of 8 layers of width 256 with 8 heads, rotary positions, RMS norms and gated experts
 without biases, 8 experts in the first layer to 1 in the last, on bytes; 16 sequences of 256. Experts are
 chosen by the 70th percentile of a token's own gates, weighed by a softmax at temperature 0.5 over the chosen;

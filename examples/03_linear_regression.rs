@@ -2,7 +2,7 @@
 //!
 //! The data follow `y = 2 x1 - 3 x2 + 1` with some noise. A step computes the mean squared error on a new
 //! tape, asks the tape for the gradients, and moves weights and bias a little against them. No layer, no
-//! optimiser: everything else in this crate is these four lines with more comfort.
+//! optimizer: everything else in this crate is these four lines with more comfort.
 //!
 //! Run it: `cargo run --release --example 03_linear_regression`
 

@@ -1,7 +1,7 @@
-//! A small network that reads digits: layers, mini-batches, an optimiser, a test split.
+//! A small network that reads digits: layers, mini-batches, an optimizer, a test split.
 //!
 //! The images are the 8 x 8 digits that come with this crate. The network is two linear layers with a relu
-//! between them. A model is a struct of layers; its `visit` names the parts, so that the optimiser finds
+//! between them. A model is a struct of layers; its `visit` names the parts, so that the optimizer finds
 //! the parameters.
 //!
 //! Run it: `cargo run --release --example 04_mlp_digits`

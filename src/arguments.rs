@@ -162,10 +162,10 @@ pub enum Verb {
         /// Go through the whole text for each token: slow, and the same text
         #[arg(long)]
         no_cache: bool,
-        /// Colour each token by how many experts it used
+        /// Color each token by how many experts it used
         #[arg(long, value_name = "WHAT")]
         show: Option<Show>,
-        /// Also write the coloured text into this file
+        /// Also write the colored text into this file
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
         /// How many threads [default: one for each core]; changes no result

@@ -350,13 +350,13 @@ fn a_step_goes_out_and_comes_back_to_the_same_bits() {
     assert!(cut.contains("not a usable step file"), "{cut}");
     assert!(
         refusal(folder, &["step", "x", "--run", "run", "--checkpoint", "best"])
-            .contains("the optimiser's memory")
+            .contains("the optimizer's memory")
     );
     assert!(!folder.join("x").exists());
 }
 
 #[test]
-fn a_learned_schedule_is_analysed_and_verified() {
+fn a_learned_schedule_is_analyzed_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let set = ["--set", "schedule=learned", "--set", "layers=3", "--set", "percentile_scope=batch"];

@@ -28,7 +28,7 @@ pub enum BenchVerb {
         /// Hidden width of an expert [default: half the network's width]
         #[arg(long, value_name = "N")]
         expert_hidden: Option<usize>,
-        /// Layer normalisation: final, post, pre
+        /// Layer normalization: final, post, pre
         #[arg(long, value_name = "WHERE", default_value = "post")]
         norm: String,
         /// Threads [default: all]

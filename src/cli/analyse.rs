@@ -222,7 +222,7 @@ fn attended(attention: &[Probes], scores: &[f64]) -> String {
             format!("{:.3}", p.entropy),
             format!("{:.1} tokens", p.distance),
             format!("{:.3}", p.first_token),
-            format!("{:.3} bits", p.specialisation_bits),
+            format!("{:.3} bits", p.specialization_bits),
             format!("{:.3}", p.superposition),
             format!("{score:+.2}"),
         ]

@@ -102,7 +102,7 @@ pub fn run(
 
 fn describe(prediction: &Prediction) -> String {
     let Prediction { class, label, probabilities, experts } = prediction;
-    let right = label.map_or(String::new(), |l| format!("   (labelled {l})"));
+    let right = label.map_or(String::new(), |l| format!("   (labeled {l})"));
     let mut text = format!("class {class}, probability {:.4}{right}\n\n", probabilities[*class]);
     for (class, p) in probabilities.iter().enumerate() {
         let bar = "█".repeat((p * 40.0).round() as usize);
@@ -136,9 +136,9 @@ fn read_png(path: &Path, invert: bool, input: &ImageInput) -> Result<Vec<u8>, Er
     let mut bytes = vec![0; size];
     let frame = reader.next_frame(&mut bytes).map_err(broken)?;
     let samples = frame.color_type.samples();
-    let colour = samples >= 3;
+    let color = samples >= 3;
     let value = |pixel: &[u8], channel: usize| {
-        let value = match (colour, input.channels) {
+        let value = match (color, input.channels) {
             (true, 1) => (pixel[0] as u32 * 299 + pixel[1] as u32 * 587 + pixel[2] as u32 * 114 + 500) / 1000,
             (true, _) => pixel[channel] as u32,
             (false, _) => pixel[0] as u32,
@@ -154,9 +154,9 @@ fn read_png(path: &Path, invert: bool, input: &ImageInput) -> Result<Vec<u8>, Er
 mod tests {
     use super::*;
 
-    fn png(path: &Path, width: u32, colour: png::ColorType, data: &[u8]) {
+    fn png(path: &Path, width: u32, color: png::ColorType, data: &[u8]) {
         let mut encoder = png::Encoder::new(File::create(path).unwrap(), width, 2);
-        encoder.set_color(colour);
+        encoder.set_color(color);
         encoder.write_header().unwrap().write_image_data(data).unwrap();
     }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_colour_scale_and_inversion() {
+    fn grey_color_scale_and_inversion() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         png(&path, 2, png::ColorType::Grayscale, &[0, 255, 128, 16]);

@@ -26,9 +26,9 @@ pub struct Options<'a> {
     pub sampling: Sampling,
     /// Whether to keep keys and values.
     pub cached: bool,
-    /// Whether to colour tokens by their experts.
+    /// Whether to color tokens by their experts.
     pub show: bool,
-    /// The file for the coloured text.
+    /// The file for the colored text.
     pub html: Option<&'a Path>,
     /// How many threads.
     pub threads: Option<usize>,
@@ -89,7 +89,7 @@ pub fn run(run: &Path, checkpoint: &str, options: &Options) -> Result<()> {
         return print(&(serde_json::to_string_pretty(&sample)? + "\n"));
     }
     if options.show {
-        print(&coloured(&sample.tokens, &tokenizer))?;
+        print(&colored(&sample.tokens, &tokenizer))?;
     }
     if std::io::stderr().is_terminal() {
         eprintln!("{} tokens, {:.1} a second", options.tokens, sample.tokens_per_second);
@@ -172,7 +172,7 @@ fn share(count: usize, least: usize, most: usize) -> f64 {
     if most > least { (count - least) as f64 / (most - least) as f64 } else { 0.0 }
 }
 
-/// What the colours say.
+/// What the colors say.
 fn legend(least: usize, most: usize) -> String {
     match least == most {
         true => format!("Each token used {least} experts over all layers."),
@@ -206,7 +206,7 @@ fn pieces(tokens: &[Step], tokenizer: &Tokenizer) -> Vec<(String, usize)> {
 }
 
 /// For a terminal.
-fn coloured(tokens: &[Step], tokenizer: &Tokenizer) -> String {
+fn colored(tokens: &[Step], tokenizer: &Tokenizer) -> String {
     let (_, least, most) = counts(tokens);
     let mut text = String::new();
     for (piece, count) in pieces(tokens, tokenizer) {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_go_from_the_least_to_the_most_experts() {
+    fn colors_go_from_the_least_to_the_most_experts() {
         let page = html(&steps(), &Tokenizer::Bytes);
         assert!(page.contains("2 (white) to 4 (orange)"), "{page}");
         assert!(page.contains("rgb(255,255,255)\" title=\"2 experts\">&lt;</span>"), "{page}");
@@ -268,7 +268,7 @@ mod tests {
         assert!(page.contains("title=\"3 experts\">ä</span>"), "{page}");
         let page = html(&steps()[..3], &Tokenizer::Bytes);
         assert!(page.contains("title=\"2 experts\">\u{fffd}</span>"), "{page}");
-        let text = coloured(&steps(), &Tokenizer::Bytes);
+        let text = colored(&steps(), &Tokenizer::Bytes);
         assert!(
             text.starts_with("\x1b[30;48;2;255;255;255m<\x1b[0m\x1b[30;48;2;255;150;50m\x1b[0m\n"),
             "{text:?}"

@@ -45,13 +45,13 @@ pub fn grouped(number: usize) -> String {
 
 /// How each layer used its experts, as a table.
 pub fn layers(layers: &[crate::train::metrics::LayerRecord]) -> String {
-    let head = ["layer", "experts", "mean active", "utilisation", "usage entropy", "routing entropy"];
+    let head = ["layer", "experts", "mean active", "utilization", "usage entropy", "routing entropy"];
     let rows = layers.iter().enumerate().map(|(i, l)| {
         vec![
             (i + 1).to_string(),
             l.experts.to_string(),
             format!("{:.2}", l.mean_active),
-            format!("{:.0}%", l.utilisation),
+            format!("{:.0}%", l.utilization),
             format!("{:.2} bits", l.usage_entropy_bits),
             format!("{:.2} bits", l.routing_entropy_bits),
         ]

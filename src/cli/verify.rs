@@ -368,7 +368,7 @@ fn describe(comparison: &Comparison) -> String {
     parts.join("; ")
 }
 
-/// A line with a mark before it, in colour where somebody looks.
+/// A line with a mark before it, in color where somebody looks.
 fn line(good: bool, text: &str) -> Result<()> {
     let (mark, color) = if good { ("ok", 32) } else { ("DIFFERS", 31) };
     let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

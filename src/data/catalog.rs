@@ -1,4 +1,4 @@
-//! The catalogue: every known data set, its published files, their addresses and their MD5 sums.
+//! The catalog: every known data set, its published files, their addresses and their MD5 sums.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl Published {
     }
 }
 
-/// A data set of the catalogue.
+/// A data set of the catalog.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// Its name, on the command line and as a folder.

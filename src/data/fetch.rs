@@ -119,7 +119,7 @@ mod tests {
         [head.as_bytes(), body].concat()
     }
 
-    /// A proper server: honours ranges, refuses those past the end.
+    /// A proper server: honors ranges, refuses those past the end.
     fn proper(range: Option<&str>) -> Vec<u8> {
         let Some(range) = range else { return response("200 OK", "", CONTENT) };
         let start: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();

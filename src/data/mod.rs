@@ -1,4 +1,4 @@
-//! Data sets of labelled images and of text: what a set is, where it lives, and how to load it by name.
+//! Data sets of labeled images and of text: what a set is, where it lives, and how to load it by name.
 
 pub mod catalog;
 pub mod cifar;
@@ -25,7 +25,7 @@ pub use verify::{FileReport, FileState, Listing, Place, list, verify};
 use crate::engine::{Error, Result};
 use catalog::Format;
 
-/// Labelled images of one size, as stored: one byte a value, nothing scaled.
+/// Labeled images of one size, as stored: one byte a value, nothing scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Images {
     /// `len() * features()` values, image after image. Within an image the channels come one after the
@@ -37,7 +37,7 @@ pub struct Images {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
-    /// Values per position: 1 for grey, 3 for red, green, blue.
+    /// Values per position: 1 for gray, 3 for red, green, blue.
     pub channels: usize,
     /// The value of a full pixel: 255, or 16 for digits.
     pub scale: f32,
@@ -76,7 +76,7 @@ pub struct ImageSet {
 /// A data set of either kind.
 #[derive(Clone, Debug)]
 pub enum Dataset {
-    /// Labelled images.
+    /// Labeled images.
     Images(ImageSet),
     /// Text.
     Text(TextSet),

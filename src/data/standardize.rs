@@ -1,4 +1,4 @@
-//! Turns stored bytes into standardised numbers: mean 0 and deviation 1 over the training pixels.
+//! Turns stored bytes into standardized numbers: mean 0 and deviation 1 over the training pixels.
 
 use crate::data::Images;
 use crate::engine::{Error, Result};
@@ -9,7 +9,7 @@ pub struct Standardize {
     mean: f32,
     std: f32,
     scale: f32,
-    /// The standardised value of every byte.
+    /// The standardized value of every byte.
     table: [f32; 256],
 }
 

@@ -150,7 +150,7 @@ pub enum Place {
 /// One line of [`list`].
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// The catalogue's entry: name, counts, classes and shape.
+    /// The catalog's entry: name, counts, classes and shape.
     pub entry: &'static Entry,
     /// Where the set is.
     pub place: Place,

@@ -66,7 +66,7 @@ pub enum Error {
     /// NaN or infinity during training.
     #[error("step {step}: {what}; the last good state is in checkpoints/last: lower lr or set clip_norm")]
     NonFinite {
-        /// The optimiser step, counted from 1.
+        /// The optimizer step, counted from 1.
         step: u64,
         /// The step's loss.
         loss: f64,

@@ -37,7 +37,7 @@ pub enum Seen {
     },
     /// The global norm of all gradients, to look at only: one element.
     GradientNorm,
-    /// What the optimiser made.
+    /// What the optimizer made.
     Update {
         /// The parameter's number in the model.
         parameter: usize,
@@ -46,7 +46,7 @@ pub enum Seen {
     },
 }
 
-/// The arrays that an optimiser keeps for a parameter.
+/// The arrays that an optimizer keeps for a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The parameter itself.

@@ -8,7 +8,7 @@ use crate::engine::kernels::elem::Elem;
 /// A batch of examples without their targets.
 #[derive(Clone, Debug)]
 pub enum Feed<F> {
-    /// Standardised images, (T, inputs).
+    /// Standardized images, (T, inputs).
     Images(Arr<F>),
     /// Sequences of tokens.
     Tokens(Tokens),

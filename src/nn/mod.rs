@@ -28,7 +28,7 @@ pub enum Phase {
     Train {
         /// The run's seed; without one nothing is random.
         seed: Option<u64>,
-        /// The optimiser step, counted from 0.
+        /// The optimizer step, counted from 0.
         step: u64,
     },
     /// Evaluation: no noise, running thresholds.

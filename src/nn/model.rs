@@ -17,7 +17,7 @@ use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
 use crate::engine::tape::{Tape, Var, shape_error};
 
-/// Input layer, layers of experts with residuals, normalisation, head.
+/// Input layer, layers of experts with residuals, normalization, head.
 #[derive(Clone, Debug)]
 pub struct Model<F: Elem> {
     spec: Spec,
@@ -246,7 +246,7 @@ impl<F: Elem> Model<F> {
         Ok((if self.spec.norm == Norm::Post { self.norms[l].forward(h)? } else { h }, dispatch))
     }
 
-    /// Tokens (T, d) from the last layer, normalised for the head.
+    /// Tokens (T, d) from the last layer, normalized for the head.
     fn for_head<'t>(&self, h: Var<'t, F>) -> Result<Var<'t, F>> {
         h.tape().enter("head", None);
         match self.spec.norm {

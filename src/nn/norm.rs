@@ -1,4 +1,4 @@
-//! Normalisation of tokens, with its parameters.
+//! Normalization of tokens, with its parameters.
 
 use super::param::{Module, Param, Visitor};
 use crate::engine::error::Result;

@@ -81,7 +81,7 @@ impl Init {
 
 /// What a visitor meets.
 pub enum Item<'a, F> {
-    /// Something the optimiser changes.
+    /// Something the optimizer changes.
     Param(&'a mut Param<F>),
     /// A running number that training updates by other means; NaN until it has a value.
     State(&'a mut f64),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::router::{Cost, Layer, Rule, Settings};
 use crate::engine::kernels::attention::Heads;
 
-/// Where layer normalisation stands.
+/// Where layer normalization stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
@@ -32,7 +32,7 @@ pub struct Spec {
     pub experts: Vec<usize>,
     /// How experts are chosen; `None` for the dense baseline, whose layers have one expert and no router.
     pub router: Option<Settings>,
-    /// Where layer normalisation stands.
+    /// Where layer normalization stands.
     pub norm: Norm,
     /// What makes it a network for text.
     pub text: Option<Text>,

@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file with the parameters, the optimiser's memory and where the run stood.
+//! Checkpoints: one safetensors file with the parameters, the optimizer's memory and where the run stood.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -187,7 +187,7 @@ impl Checkpoint {
         }
     }
 
-    /// Puts the moments into `optimizer`, an optimiser of the same `model`.
+    /// Puts the moments into `optimizer`, an optimizer of the same `model`.
     ///
     /// # Errors
     /// As [`Checkpoint::restore`].
@@ -209,7 +209,7 @@ impl Checkpoint {
                     Some(saved) if saved.shape() == value.shape() => *value = saved.clone(),
                     _ => {
                         let what = format!(
-                            "the optimiser's memory of {name} is missing; last and step-N have it, best does not"
+                            "the optimizer's memory of {name} is missing; last and step-N have it, best does not"
                         );
                         return Err(Error::data(&folder.join(FILE), what));
                     }

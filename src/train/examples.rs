@@ -134,7 +134,7 @@ impl<'a> Examples<'a> {
     }
 }
 
-/// The images at `indices`, standardised, as (T, features).
+/// The images at `indices`, standardized, as (T, features).
 pub fn gather(images: &Images, indices: &[u32], standardize: &Standardize) -> Arr<f32> {
     let features = images.features();
     let mut x = arr::fresh(&[indices.len(), features]);

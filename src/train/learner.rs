@@ -1,4 +1,4 @@
-//! A training without its files: network, optimiser, and the batch that comes next.
+//! A training without its files: network, optimizer, and the batch that comes next.
 
 use super::Input;
 use super::examples::{Batch, Examples};
@@ -21,7 +21,7 @@ pub struct Learner<'a> {
     data: &'a Dataset,
     /// The network.
     pub model: Model<f32>,
-    /// The optimiser, which also counts the steps.
+    /// The optimizer, which also counts the steps.
     pub optimizer: Optimizer<f32>,
     /// From pixels to the numbers the network takes.
     pub standardize: Standardize,
@@ -104,7 +104,7 @@ impl<'a> Learner<'a> {
         every > 0 && (self.steps().is_multiple_of(every) || self.ended_epoch().is_some())
     }
 
-    /// Parameters, the optimiser's memory and running numbers.
+    /// Parameters, the optimizer's memory and running numbers.
     pub fn state(&mut self) -> State<f32> {
         State::of(&mut self.model, Some(&self.optimizer))
     }

@@ -55,7 +55,7 @@ pub struct Link {
     /// The epoch that ended here, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<usize>,
-    /// [`super::state::State::digest`] of parameters, optimiser and running numbers.
+    /// [`super::state::State::digest`] of parameters, optimizer and running numbers.
     pub digest: String,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::moe::Usage;
 use crate::nn::spec::Spec;
 
-/// One optimiser step.
+/// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Counted from 1.
@@ -66,11 +66,13 @@ pub struct LayerRecord {
     /// Mean number of active experts per token.
     pub mean_active: f64,
     /// `100 mean_active / experts`, in percent.
-    pub utilisation: f64,
+    #[serde(alias = "utilisation")]
+    pub utilization: f64,
     /// Entropy of the shares of assignments over experts, in bits.
     pub usage_entropy_bits: f64,
     /// `usage_entropy_bits / log2(experts)`, 1 for one expert.
-    pub usage_entropy_normalised: f64,
+    #[serde(alias = "usage_entropy_normalised")]
+    pub usage_entropy_normalized: f64,
     /// `2^usage_entropy_bits`.
     pub effective_experts: f64,
     /// Mean over tokens of the entropy of the router's probabilities, in bits.
@@ -98,9 +100,9 @@ impl LayerRecord {
         LayerRecord {
             experts,
             mean_active,
-            utilisation: 100.0 * mean_active / experts as f64,
+            utilization: 100.0 * mean_active / experts as f64,
             usage_entropy_bits: bits,
-            usage_entropy_normalised: if experts > 1 { bits / libm::log2(experts as f64) } else { 1.0 },
+            usage_entropy_normalized: if experts > 1 { bits / libm::log2(experts as f64) } else { 1.0 },
             effective_experts: libm::exp2(bits),
             routing_entropy_bits: usage.entropy_bits / tokens,
             dropped_share: dropped_share(std::slice::from_ref(usage)),
@@ -114,7 +116,7 @@ impl LayerRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Line {
-    /// One optimiser step.
+    /// One optimizer step.
     Step(StepRecord),
     /// One epoch.
     Epoch(EpochRecord),
@@ -267,14 +269,14 @@ mod tests {
             threshold: None,
         };
         let layer = LayerRecord::new(&usage);
-        assert_eq!((layer.mean_active, layer.utilisation, layer.usage_entropy_bits), (2.0, 50.0, 1.5));
-        assert_eq!((layer.routing_entropy_bits, layer.usage_entropy_normalised), (1.5, 0.75));
+        assert_eq!((layer.mean_active, layer.utilization, layer.usage_entropy_bits), (2.0, 50.0, 1.5));
+        assert_eq!((layer.routing_entropy_bits, layer.usage_entropy_normalized), (1.5, 0.75));
         assert_eq!(layer.dropped_share, 0.2);
         assert_eq!(layer.k_share, [0.0, 0.5, 0.25, 0.25, 0.0]);
         let one =
             LayerRecord::new(&Usage { tokens: 3, counts: vec![3], k_counts: vec![0, 3], ..Usage::default() });
         assert_eq!(
-            (one.usage_entropy_bits, one.usage_entropy_normalised, one.effective_experts),
+            (one.usage_entropy_bits, one.usage_entropy_normalized, one.effective_experts),
             (0.0, 1.0, 1.0)
         );
     }

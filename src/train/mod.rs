@@ -50,7 +50,7 @@ pub struct Control<'a> {
 /// How a run begins, or goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// The checkpoint to go on from: `last`, or `step-N` (`best` lacks the optimiser's memory).
+    /// The checkpoint to go on from: `last`, or `step-N` (`best` lacks the optimizer's memory).
     pub checkpoint: &'a str,
     /// How many checkpoints to keep, the newest and those before it; at least one.
     pub keep_last: usize,

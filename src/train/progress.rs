@@ -105,7 +105,7 @@ impl Default for Input {
     }
 }
 
-/// Where a run stands; with the parameters and the optimiser's memory it is all that going on needs.
+/// Where a run stands; with the parameters and the optimizer's memory it is all that going on needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Steps taken.

@@ -8,19 +8,19 @@ use crate::nn::param::{Item, Module, for_each};
 /// The state of a training: what a checkpoint holds and a digest covers.
 #[derive(Clone, Debug)]
 pub struct State<F: Elem> {
-    /// Parameters in the model's order; then, with an optimiser, all first moments and all second.
+    /// Parameters in the model's order; then, with an optimizer, all first moments and all second.
     pub tensors: Vec<(String, Arr<F>)>,
     /// Running numbers; NaN for one without a value yet.
     pub numbers: Vec<(String, f64)>,
 }
 
-/// The name under which an optimiser's moment (`first` or `second`) of a parameter is kept.
+/// The name under which an optimizer's moment (`first` or `second`) of a parameter is kept.
 pub fn moment(which: &str, parameter: &str) -> String {
     format!("optimizer.{which}.{parameter}")
 }
 
 impl<F: Elem> State<F> {
-    /// Of a model, and its optimiser if given. The arrays are shared, not copied.
+    /// Of a model, and its optimizer if given. The arrays are shared, not copied.
     pub fn of(model: &mut impl Module<F>, optimizer: Option<&Optimizer<F>>) -> State<F> {
         let (mut tensors, mut numbers) = (Vec::new(), Vec::new());
         for_each(model, |name, item| match item {

@@ -85,7 +85,7 @@ pub fn watched_step<F: Elem>(
         }
         found.add(share, loss.item().f64(), losses, right, &dispatch);
         sum = Some(gradients);
-        // The tape holds the parameters too; without it the optimiser can write in place.
+        // The tape holds the parameters too; without it the optimizer can write in place.
     }
     let gradients = sum.unwrap_or_default();
     let norm = found.gradient_norm;
@@ -138,7 +138,7 @@ fn with_routers<'t, F: Elem>(
     (total, by_name)
 }
 
-/// Shows what the optimiser made of every parameter.
+/// Shows what the optimizer made of every parameter.
 fn show_update<F: Elem>(
     model: &mut Model<F>,
     optimizer: &mut Optimizer<F>,

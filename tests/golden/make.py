@@ -74,23 +74,23 @@ def gates(p, layer, x):
 def forward(p, x, norm, experts, routed):
     """The logits of a batch."""
 
-    def normalise(i, x):
+    def normalize(i, x):
         return F.layer_norm(x, (WIDTH,), p[f"norms.{i}.gain"], p[f"norms.{i}.bias"], eps=1e-5)
 
     x = x @ p["input.w"] + p["input.b"]
     for i, count in enumerate(experts):
         layer = f"layers.{i}"
-        token = normalise(i, x) if norm == "pre" else x
+        token = normalize(i, x) if norm == "pre" else x
         weight = gates(p, layer, token) if routed else torch.ones(len(x), count)
         w1, b1, w2, b2 = (p[f"{layer}.experts.{name}"] for name in ("w1", "b1", "w2", "b2"))
         for e in range(count):
             x = x + weight[:, e : e + 1] * (torch.relu(token @ w1[e] + b1[e]) @ w2[e] + b2[e])
         if norm == "post":
-            x = normalise(i, x)
+            x = normalize(i, x)
     if norm == "final":
-        x = normalise(0, x)
+        x = normalize(0, x)
     elif norm == "pre":
-        x = normalise(len(experts), x)
+        x = normalize(len(experts), x)
     return x @ p["head.w"] + p["head.b"]
 
 

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_and_quartiles_lie_between_neighbours() {
+    fn median_and_quartiles_lie_between_neighbors() {
         let times = Times::of(vec![0.004, 0.001, 0.003, 0.002], MS);
         assert_eq!((times.median, times.min), (2.5, 1.0));
         approx::assert_relative_eq!(times.spread, 1.5, epsilon = 1e-12);

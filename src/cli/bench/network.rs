@@ -31,7 +31,7 @@ pub struct Shape<'a> {
     pub experts: Option<Vec<usize>>,
     /// Hidden width of an expert; half the network's width if not given.
     pub expert_hidden: Option<usize>,
-    /// Where layer normalisation stands: final, post or pre.
+    /// Where layer normalization stands: final, post or pre.
     pub norm: &'a str,
 }
 
@@ -76,7 +76,7 @@ impl Shape<'_> {
     }
 }
 
-/// A network with its optimiser and one batch.
+/// A network with its optimizer and one batch.
 pub struct Network {
     model: Model<f32>,
     optimizer: Optimizer<f32>,

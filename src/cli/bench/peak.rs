@@ -30,7 +30,7 @@ pub fn gflops(effort: Effort) -> f64 {
 }
 
 /// Billions of bytes per second that all threads together move between the processor and four arrays of
-/// `elements` numbers each: an optimiser's pass, which reads four (value, gradient and two moments) and writes
+/// `elements` numbers each: an optimizer's pass, which reads four (value, gradient and two moments) and writes
 /// three. Arrays that fit in a cache are measured there, as the pass over a small model runs there.
 pub fn stream_gb_s(elements: usize, effort: Effort) -> f64 {
     // Each thread has its share of every array.

@@ -109,7 +109,7 @@ fn draw(sizes: &[StepReport]) -> String {
         )
     });
     let lines = vec![
-        (key("products at peak speed", color::GREY, 1.5), points(&|r| bound(r).products_ms())),
+        (key("products at peak speed", color::GRAY, 1.5), points(&|r| bound(r).products_ms())),
         (key("update at memory's speed", color::EDGE, 1.5), points(&|r| bound(r).update_ms())),
         (key("both: the bound", color::TEST, 2.0), points(&|r| r.roofline_ms)),
         (key("measured", color::TRAIN, 2.0), step),

@@ -30,7 +30,7 @@ pub struct StepReport {
     pub experts: Vec<usize>,
     /// Hidden width of an expert.
     pub expert_hidden: usize,
-    /// Where layer normalisation stands.
+    /// Where layer normalization stands.
     pub norm: Norm,
     /// Parameters of the network.
     pub parameters: usize,
@@ -44,11 +44,11 @@ pub struct StepReport {
     pub eval_batch_ms: Times,
     /// Inference for one image.
     pub eval_one_us: Times,
-    /// A digest of parameters, optimiser and running numbers, as runs record them.
+    /// A digest of parameters, optimizer and running numbers, as runs record them.
     pub digest_ms: Times,
     /// Multiply-adds in registers on these threads, measured; one counts as two operations.
     pub peak_gflops: f64,
-    /// Memory traffic of an optimiser's pass over as many parameters on these threads, measured.
+    /// Memory traffic of an optimizer's pass over as many parameters on these threads, measured.
     pub stream_gb_s: f64,
     /// The least time of a step: see [`Roofline`].
     pub roofline_ms: f64,
@@ -67,7 +67,7 @@ pub struct StepReport {
 }
 
 /// The least time that a training step can take: its products at the processor's peak, and then the
-/// optimiser's pass at the speed of memory, 28 bytes for each parameter (value, gradient and two moments are
+/// optimizer's pass at the speed of memory, 28 bytes for each parameter (value, gradient and two moments are
 /// read, all but the gradient written). The two are added, since the update cannot begin before the
 /// gradients are there. Activations are left out: of these networks they fit in cache. So is all that is
 /// neither a product nor the update; to reach 100% it would have to take no time at all.

@@ -25,7 +25,7 @@ use crate::engine::{Error, Result};
 /// Sequences of tokens, one after the other.
 ///
 /// Each has one token more than it predicts: its inputs are all but its last, its targets all but its first. So
-/// neighbouring sequences of a document share a token, which is stored twice.
+/// neighboring sequences of a document share a token, which is stored twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The tokens of all sequences.

@@ -2,7 +2,7 @@
 
 /// `a * b + c`, rounded once; the same bits as `f32::mul_add` (any NaN counts as the same).
 ///
-/// In f64 the product is exact. The sum is rounded there to odd: of the two neighbours of an exact sum that lies
+/// In f64 the product is exact. The sum is rounded there to odd: of the two neighbors of an exact sum that lies
 /// between them, the one whose last bit is 1. With at least two bits more than the result has, rounding that to f32
 /// is the same as rounding the exact sum (Boldo and Melquiond, 2008), also where the result is subnormal.
 #[inline(always)]
@@ -13,7 +13,7 @@ pub fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     let back = sum - product;
     let lost = (product - (sum - back)) + (c - back);
     let inexact = if lost.abs() > 0.0 { u64::MAX } else { 0 };
-    // Was the sum rounded away from zero? Then its other neighbour is one less.
+    // Was the sum rounded away from zero? Then its other neighbor is one less.
     let away = (sum.to_bits() ^ lost.to_bits()) >> 63;
     let odd = sum.to_bits().wrapping_sub(away & inexact) | (1 & inexact);
     f64::from_bits(odd) as f32

@@ -1,4 +1,4 @@
-//! Elementwise loops over one to three slices, vectorised, and in parallel when they are long.
+//! Elementwise loops over one to three slices, vectorized, and in parallel when they are long.
 
 use super::{elem::Elem, par, simd::fast};
 

@@ -175,7 +175,7 @@ pub fn argmax<F: Elem>(x: &[F]) -> usize {
     best
 }
 
-/// The `tau` percentile (0..=1) of all of `x` with linear interpolation between the neighbouring ranks.
+/// The `tau` percentile (0..=1) of all of `x` with linear interpolation between the neighboring ranks.
 pub fn percentile<F: Elem>(x: &[F], tau: f64) -> F {
     let mut sorted = x.to_vec();
     let position = tau * (x.len() - 1) as f64;

@@ -1,4 +1,4 @@
-//! Losses: one number to minimise.
+//! Losses: one number to minimize.
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;

@@ -1,4 +1,4 @@
-//! Normalisation of rows.
+//! Normalization of rows.
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;

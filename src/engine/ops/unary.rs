@@ -7,7 +7,7 @@ use crate::engine::kernels::{elem::Elem, map};
 use crate::engine::tape::{Ctx, Op, Var};
 
 /// A function of one number; the operation that applies it to every element comes with it.
-/// Mark both methods `#[inline(always)]`: they become the body of a vectorised loop.
+/// Mark both methods `#[inline(always)]`: they become the body of a vectorized loop.
 pub trait Elementwise: Sync + 'static {
     /// The operation's name, see [`Op::NAME`].
     const NAME: &'static str;

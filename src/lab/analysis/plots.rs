@@ -41,7 +41,7 @@ pub fn attention(probes: &[Probes]) -> String {
         ("Entropy of attention", "share of the largest possible", |p| p.entropy),
         ("Distance to what is looked at", "tokens", |p| p.distance),
         ("Weight on the first token", "share", |p| p.first_token),
-        ("Head specialisation", "Jensen-Shannon divergence between heads [bits]", |p| p.specialisation_bits),
+        ("Head specialization", "Jensen-Shannon divergence between heads [bits]", |p| p.specialization_bits),
         ("Superposition pressure", "directions in use per active hidden unit", |p| p.superposition),
     ];
     let chart = |(title, y, value): Probe| {

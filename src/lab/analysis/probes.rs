@@ -6,7 +6,7 @@
 //! - **distance**: `sum_j A_qj (q - j)`, mean over queries and heads, in tokens;
 //! - **first token**: the weight on the first token, mean over queries after the first and heads: where heads look that
 //!   have nothing to do;
-//! - **head specialisation**: the Jensen-Shannon divergence of two heads' weights, in bits, mean over queries after the
+//! - **head specialization**: the Jensen-Shannon divergence of two heads' weights, in bits, mean over queries after the
 //!   first and pairs of heads: 0 where all heads do the same;
 //! - **superposition pressure**: F / C, with F the participation ratio `(tr S)^2 / tr S^2` of the covariance S of the
 //!   tokens after attention, and C the mean number of active hidden units, `k d_ff`.
@@ -18,7 +18,7 @@ use crate::engine::error::Result;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Model, Phase};
 use crate::train::Examples;
-use crate::train::learned::diversity::{Diversity, standardised};
+use crate::train::learned::diversity::{Diversity, standardized};
 use crate::train::learned::spectrum::covariance;
 
 /// Sequences that are looked at, at most.
@@ -34,7 +34,7 @@ pub struct Probes {
     /// Weight on the first token.
     pub first_token: f64,
     /// Divergence between heads, in bits.
-    pub specialisation_bits: f64,
+    pub specialization_bits: f64,
     /// Participation ratio of the tokens after attention: how many directions they use.
     pub features: f64,
     /// Active hidden units per token.
@@ -71,14 +71,14 @@ pub fn probe(model: &Model<f32>, examples: Examples) -> Result<Vec<Probes>> {
 }
 
 /// The layers' scores from the diversity of what they compute ([`super::diversity`]) and of what their attention does,
-/// each signal standardised across layers, all with equal weights.
+/// each signal standardized across layers, all with equal weights.
 pub fn joint_scores(diversity: &[Diversity], probes: &[Probes]) -> Vec<f64> {
     let signals: [fn(&Probes) -> f64; 4] =
-        [|p| p.entropy, |p| p.distance, |p| p.specialisation_bits, |p| p.superposition];
+        [|p| p.entropy, |p| p.distance, |p| p.specialization_bits, |p| p.superposition];
     // A score is a mean of four signals already.
     let mut scores: Vec<f64> = diversity.iter().map(|layer| 4.0 * layer.score).collect();
     for signal in signals {
-        let signal = standardised(&probes.iter().map(signal).collect::<Vec<_>>());
+        let signal = standardized(&probes.iter().map(signal).collect::<Vec<_>>());
         scores.iter_mut().zip(signal).for_each(|(score, z)| *score += z);
     }
     let count = if probes.is_empty() { 4.0 } else { 8.0 };
@@ -107,7 +107,7 @@ fn attention(weights: &[Arr<f32>]) -> Probes {
                 sums.first_token += f64::from(a[0]);
                 for other in head + 1..heads {
                     pairs += 1.0;
-                    sums.specialisation_bits += divergence_bits(a, row(other, q));
+                    sums.specialization_bits += divergence_bits(a, row(other, q));
                 }
             }
         }
@@ -117,7 +117,7 @@ fn attention(weights: &[Arr<f32>]) -> Probes {
         entropy: mean(sums.entropy, later),
         distance: mean(sums.distance, rows),
         first_token: mean(sums.first_token, later),
-        specialisation_bits: mean(sums.specialisation_bits, pairs),
+        specialization_bits: mean(sums.specialization_bits, pairs),
         ..sums
     }
 }
@@ -163,7 +163,7 @@ mod tests {
             h - 0.5 * libm::log2(1.0 / p)
         };
         let expected = 0.5 * (by_hand(0.5) + by_hand(1.0 / 3.0));
-        approx::assert_relative_eq!(found.specialisation_bits, expected, epsilon = 1e-6);
+        approx::assert_relative_eq!(found.specialization_bits, expected, epsilon = 1e-6);
     }
 
     #[test]

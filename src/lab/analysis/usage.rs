@@ -25,7 +25,7 @@ pub struct Usage {
 /// One layer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Layer {
-    /// Usage, entropy, utilisation, distribution of k.
+    /// Usage, entropy, utilization, distribution of k.
     pub record: LayerRecord,
     /// Different sets of experts that images got.
     pub patterns: usize,

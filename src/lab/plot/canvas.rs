@@ -25,7 +25,7 @@ pub fn text_width(text: &str) -> f64 {
 pub struct Text {
     /// Height in pixels.
     pub size: f64,
-    /// Its colour.
+    /// Its color.
     pub color: RGBColor,
     /// Which of its sides the point lies on.
     pub side: Side,
@@ -40,7 +40,7 @@ pub struct Text {
 pub enum Side {
     /// The text begins there.
     Left,
-    /// The text is centred there.
+    /// The text is centered there.
     Middle,
     /// The text ends there.
     Right,

@@ -1,4 +1,4 @@
-//! Colours that colour-blind readers can tell apart.
+//! Colors that color-blind readers can tell apart.
 
 use plotters::style::RGBColor;
 
@@ -7,7 +7,7 @@ pub const PAPER: RGBColor = RGBColor(255, 255, 255);
 /// Text and axes.
 pub const INK: RGBColor = RGBColor(34, 34, 34);
 /// Secondary text.
-pub const GREY: RGBColor = RGBColor(100, 100, 100);
+pub const GRAY: RGBColor = RGBColor(100, 100, 100);
 /// Grid lines.
 pub const GRID: RGBColor = RGBColor(232, 232, 232);
 /// Edges of cells.
@@ -40,12 +40,12 @@ const BALANCE: [RGBColor; 7] = [
     RGBColor(150, 62, 4),
 ];
 
-/// The colour of the `index`th of `count` things that stand in an order.
+/// The color of the `index`th of `count` things that stand in an order.
 pub fn in_order(index: usize, count: usize) -> RGBColor {
     along(&ORDER, index as f64 / count.saturating_sub(1).max(1) as f64)
 }
 
-/// The colour of a value from -1 to 1, neutral at 0; values beyond count as the ends.
+/// The color of a value from -1 to 1, neutral at 0; values beyond count as the ends.
 pub fn balance(value: f64) -> RGBColor {
     along(&BALANCE, (value + 1.0) / 2.0)
 }
@@ -56,7 +56,7 @@ pub fn ink_on(RGBColor(r, g, b): RGBColor) -> RGBColor {
     if light > 135.0 { INK } else { PAPER }
 }
 
-/// The colour at `share` of the way along `stops`; NaN counts as the start.
+/// The color at `share` of the way along `stops`; NaN counts as the start.
 fn along(stops: &[RGBColor], share: f64) -> RGBColor {
     let place = share.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
     let (low, part) = (place as usize, place.fract());

@@ -30,7 +30,7 @@ pub struct Words<'a> {
 pub struct Key {
     /// Its name.
     pub name: String,
-    /// Its colour.
+    /// Its color.
     pub color: RGBColor,
     /// Width of its line; 0 for a ring.
     pub width: f64,
@@ -90,7 +90,7 @@ pub fn empty(title: &str, why: &str) -> String {
 /// Title and subtitle.
 pub fn heading(canvas: &mut Canvas, left: f64, title: &str, subtitle: &str) {
     canvas.text(title, (left, 26.0), Text { size: 18.0, bold: true, ..Text::new(Side::Left) });
-    canvas.text(subtitle, (left, 50.0), Text { color: color::GREY, ..Text::new(Side::Left) });
+    canvas.text(subtitle, (left, 50.0), Text { color: color::GRAY, ..Text::new(Side::Left) });
 }
 
 fn entry(canvas: &mut Canvas, at: (f64, f64), key: &Key) {

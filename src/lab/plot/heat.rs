@@ -9,7 +9,7 @@ const MOST_COLUMNS: usize = 256;
 /// Room for a printed share.
 const PRINTED: (f64, f64) = (44.0, 17.0);
 
-/// Shares from a fourth to four times the uniform share have their own colours.
+/// Shares from a fourth to four times the uniform share have their own colors.
 const RANGE: f64 = 4.0;
 
 /// Room beside the map, at least.
@@ -67,7 +67,7 @@ pub fn draw(words: &Words, rows: &[(String, &[f64])]) -> String {
     })
 }
 
-/// One row: `group` neighbours share a cell.
+/// One row: `group` neighbors share a cell.
 fn draw_row(canvas: &mut Canvas, all: &[f64], group: usize, at: (f64, f64), cell: (f64, f64)) {
     // The edge shows through the gaps, and where a row of pale cells ends.
     let right = at.0 + cell.0 * all.len().div_ceil(group) as f64;
@@ -95,7 +95,7 @@ fn tone(ratio: f64) -> f64 {
     libm::log2(ratio) / libm::log2(RANGE)
 }
 
-/// What the colours mean.
+/// What the colors mean.
 fn scale(canvas: &mut Canvas, (left, top): (f64, f64), height: f64) {
     let height = height.min(240.0) - 16.0;
     let (top, steps) = (top + 8.0, 64);

@@ -10,7 +10,7 @@ pub struct Chart<'a> {
     pub words: Words<'a>,
     /// Its lines with their names; the later lie on top. A line has dots unless it is thin.
     pub lines: Vec<(Key, Vec<(f64, f64)>)>,
-    /// Labels above points, in the colour of the last line.
+    /// Labels above points, in the color of the last line.
     pub labels: Vec<((f64, f64), String)>,
     /// The horizontal axis.
     pub x: Axis,

@@ -36,8 +36,8 @@ fn panel(canvas: &mut Canvas, at: (f64, f64), name: &str, experts: &[usize], mos
     }
     canvas.text(name, (left, at.1 + 17.0), Text { bold: true, ..Text::new(Side::Left) });
     let total = format!("Σ {}", experts.iter().sum::<usize>());
-    let grey = Text { size: 12.0, color: color::GREY, ..Text::new(Side::Right) };
-    canvas.text(&total, (right, at.1 + 17.0), grey);
+    let gray = Text { size: 12.0, color: color::GRAY, ..Text::new(Side::Right) };
+    canvas.text(&total, (right, at.1 + 17.0), gray);
 
     let width = BARS.0 / experts.len().max(1) as f64;
     let gap = (width * 0.2).min(4.0);

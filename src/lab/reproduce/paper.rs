@@ -30,7 +30,7 @@ pub const TABLE4: [(&str, f64, f64, f64); 3] = [
     ("cifar-10", 62.38, 65.12, 67.85),
 ];
 
-/// Table 5, language modelling: size, then the best validation perplexity of the dense baseline, descending, ascending,
+/// Table 5, language modeling: size, then the best validation perplexity of the dense baseline, descending, ascending,
 /// pyramid-up and uniform.
 pub const TABLE5: [(&str, [f64; 5]); 3] = [
     ("tiny", [1003.08, 1011.80, 1063.87, 1056.17, 1078.31]),
@@ -38,7 +38,7 @@ pub const TABLE5: [(&str, [f64; 5]); 3] = [
     ("medium", [2468.16, 2417.24, 2397.47, 2418.29, 2383.89]),
 ];
 
-/// Table 6: experts of the layer, mean active experts, utilisation in percent, usage entropy in bits.
+/// Table 6: experts of the layer, mean active experts, utilization in percent, usage entropy in bits.
 pub const TABLE6: [(usize, f64, f64, f64); 4] =
     [(8, 2.4, 30.0, 2.12), (6, 2.1, 35.0, 1.98), (3, 1.5, 50.0, 1.45), (1, 1.0, 100.0, 0.0)];
 

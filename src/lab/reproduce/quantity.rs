@@ -71,7 +71,7 @@ impl Quantity {
             Quantity::Efficiency => efficiency(100.0 * t.last.test_accuracy, t.parameters as f64),
             Quantity::MeanActive => mean(t.layers.iter().map(|l| l.mean_active)),
             Quantity::UsageEntropy => {
-                mean(t.layers.iter().filter(|l| l.experts > 1).map(|l| l.usage_entropy_normalised))
+                mean(t.layers.iter().filter(|l| l.experts > 1).map(|l| l.usage_entropy_normalized))
             }
             Quantity::Dropped => 100.0 * mean(t.layers.iter().map(|l| l.dropped_share)),
             Quantity::TrainSeconds => t.seconds.train,

@@ -212,9 +212,9 @@ pub mod tests {
         let layer = |&experts: &usize| LayerRecord {
             experts,
             mean_active: 1.0,
-            utilisation: 100.0 / experts as f64,
+            utilization: 100.0 / experts as f64,
             usage_entropy_bits: 0.0,
-            usage_entropy_normalised: if experts > 1 { 0.0 } else { 1.0 },
+            usage_entropy_normalized: if experts > 1 { 0.0 } else { 1.0 },
             effective_experts: 1.0,
             routing_entropy_bits: 0.0,
             dropped_share: 0.0,

@@ -270,7 +270,7 @@ fn data_key(config: &Config) -> String {
     format!("{dataset} {tokenizer:?} {sequence} {pack}")
 }
 
-/// Optimiser steps of a whole training.
+/// Optimizer steps of a whole training.
 fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
     let all = steps_per_epoch(config, &data[&data_key(config)]) * config.epochs as u64;
     if config.max_steps > 0 { all.min(config.max_steps) } else { all }

@@ -1,4 +1,4 @@
-//! Optimisers, learning-rate schedules and gradient clipping.
+//! Optimizers, learning-rate schedules and gradient clipping.
 
 pub mod rate;
 
@@ -22,7 +22,7 @@ pub enum Kind {
     Sgd,
 }
 
-/// An optimiser's constants.
+/// An optimizer's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Which rule.
@@ -43,7 +43,7 @@ impl Settings {
         Settings { kind: Kind::AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 }
 
-/// An optimiser's memory: for each parameter, in the model's order, its moments.
+/// An optimizer's memory: for each parameter, in the model's order, its moments.
 #[derive(Clone, Debug)]
 pub struct Optimizer<F> {
     /// The constants.
@@ -124,7 +124,7 @@ struct Piece<'a, F> {
 }
 
 impl<F: Elem> Optimizer<F> {
-    /// An optimiser for the parameters of `model`, with empty memory.
+    /// An optimizer for the parameters of `model`, with empty memory.
     pub fn new(settings: Settings, model: &mut impl Module<F>) -> Optimizer<F> {
         let mut first = Vec::new();
         for_each_param(model, |_, param| first.push(arr::zeros(param.value.shape())));
@@ -138,7 +138,7 @@ impl<F: Elem> Optimizer<F> {
     /// One step with learning rate `rate`; gradients are scaled by `clip` first (1 for none).
     ///
     /// A gradient of some rows counts as zero in all others: their moments fade and their weights decay like any, so
-    /// that the result is the one of the whole gradient. (Optimisers that are called lazy or sparse leave such rows
+    /// that the result is the one of the whole gradient. (Optimizers that are called lazy or sparse leave such rows
     /// alone.)
     pub fn step(&mut self, model: &mut impl Module<F>, gradients: &[Gradient<F>], rate: f64, clip: f64) {
         /// Elements of one task.

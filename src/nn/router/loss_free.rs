@@ -6,7 +6,7 @@
 //! Mixture-of-Experts, section 3.)
 
 use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, log_sigmoid, normalised};
+use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, log_sigmoid, normalized};
 use crate::engine::arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, select};
@@ -61,7 +61,7 @@ impl<F: Elem> Router<F> for LossFree<F> {
         let mut mask = vec![false; biased.len()];
         select::top_k(&biased, experts, self.k, &mut mask);
         let losses = self.weights.losses(|| log_sigmoid(logits), &mask, phase);
-        Ok(Routing { losses, ..Routing::new(keep(scores, &mask), &mask, normalised(&value)) })
+        Ok(Routing { losses, ..Routing::new(keep(scores, &mask), &mask, normalized(&value)) })
     }
 
     fn absorb(&mut self, usage: &Usage) {

@@ -182,7 +182,7 @@ impl Rule {
         Rule { line, varies: false, training: Sees::Itself, inference: Sees::Itself }
     }
 
-    /// Whether a token's result depends on its neighbours, in words.
+    /// Whether a token's result depends on its neighbors, in words.
     pub fn looks_across(&self) -> &'static str {
         match (self.training, self.inference) {
             (Sees::Itself, Sees::Itself) => "no: a token's experts depend on that token alone",
@@ -264,7 +264,7 @@ fn log_sigmoid<F: Elem>(x: Var<'_, F>) -> Var<'_, F> {
 }
 
 /// Scores (T, E), each divided by its row's sum.
-fn normalised<F: Elem>(scores: &Arr<F>) -> Arr<F> {
+fn normalized<F: Elem>(scores: &Arr<F>) -> Arr<F> {
     let (mut out, scores) = (scores.clone(), arr::data(scores));
     let experts = out.shape()[1];
     rows::each(

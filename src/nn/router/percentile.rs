@@ -29,7 +29,7 @@ pub enum Scope {
     Token,
     /// Over all gates of the layer's batch: k varies from token to token. At inference a running average
     /// of the training thresholds takes its place, so that a token's result does not depend on its
-    /// neighbours; before any training the choice is that of the token scope.
+    /// neighbors; before any training the choice is that of the token scope.
     Batch,
 }
 

@@ -27,7 +27,7 @@ impl<R: Router<f64>> Pair<R> {
         let init = &mut Init::new(2);
         let mut pair =
             Pair { router: R::new(settings, layer, init), experts: Experts::new(experts, 4, 3, init) };
-        randomise(&mut pair);
+        randomize(&mut pair);
         pair
     }
 }
@@ -41,7 +41,7 @@ impl<R: Router<f64>> Module<f64> for Pair<R> {
 }
 
 /// Numbers the parameters and makes all random, those too that start at zero.
-fn randomise<F: Elem>(module: &mut impl Module<F>) {
+fn randomize<F: Elem>(module: &mut impl Module<F>) {
     param::number(module);
     for_each_param(module, |_, p| {
         p.value = arr::from_vec(
@@ -123,7 +123,7 @@ pub fn all_losses(kind: Kind) -> Settings {
 /// A layer for tokens of four numbers whose parameters are all random.
 fn layer<F: Elem>(settings: &Settings, experts: usize) -> Moe<F> {
     let mut layer = Moe::routed(4, 3, experts, 0, settings, Form::Relu, &mut Init::new(2));
-    randomise(&mut layer);
+    randomize(&mut layer);
     layer
 }
 

@@ -10,7 +10,7 @@
 //! Efficient Transformer Models, section 3. That lambda is 2 and both losses have weight 1 is ours.)
 
 use super::losses::{Losses, Weights};
-use super::{Cost, Layer, Router, Routing, Rule, Settings, log_sigmoid, normalised, ones, straight_through};
+use super::{Cost, Layer, Router, Routing, Rule, Settings, log_sigmoid, normalized, ones, straight_through};
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, select};
@@ -81,7 +81,7 @@ impl<F: Elem> Router<F> for TopAny<F> {
         let choice = choose(&scores);
         let gates = weigh(&scores, &choice);
         let losses = self.losses(&scores, &choice, phase);
-        let probabilities = normalised(&scores.scores.value());
+        let probabilities = normalized(&scores.scores.value());
         Ok(Routing { losses, ..Routing::new(gates, &choice.mask, probabilities) })
     }
 }

@@ -64,7 +64,7 @@ pub struct Config {
     /// Experts of each layer for `schedule = "custom"`; filled in from the schedule otherwise, by the training if it is
     /// to be learned.
     pub experts: Vec<usize>,
-    /// Where layer normalisation stands; always `pre` in a Transformer.
+    /// Where layer normalization stands; always `pre` in a Transformer.
     pub norm: Norm,
     /// Transformer: heads of queries; 0 stands for one for each 32 numbers of `width`.
     pub heads: usize,
@@ -85,7 +85,7 @@ pub struct Config {
     /// How experts are chosen.
     #[serde(flatten)]
     pub routing: router::Settings,
-    /// The optimiser.
+    /// The optimizer.
     pub optimizer: Kind,
     /// The learning rate.
     pub lr: f64,
@@ -293,7 +293,7 @@ impl Config {
         Ok(spec)
     }
 
-    /// The optimiser's constants.
+    /// The optimizer's constants.
     pub fn optimizer_settings(&self) -> optim::Settings {
         let Config { optimizer: kind, beta1, beta2, weight_decay, .. } = *self;
         optim::Settings { kind, beta1, beta2, weight_decay, ..optim::Settings::ADAMW }

@@ -12,7 +12,7 @@
 //! - **noise-to-signal** of the gradients of its parameters, attention's included, over micro-batches: variance over
 //!   squared mean.
 //!
-//! The signals are standardised across layers and averaged with equal weights.
+//! The signals are standardized across layers and averaged with equal weights.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -42,7 +42,7 @@ const PROBE_STEP: f32 = 1e-2;
 /// Directions of the random projection.
 const PROJECTED: usize = 16;
 
-/// The signals of one layer, and their standardised mean.
+/// The signals of one layer, and their standardized mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Diversity {
     /// Spectral entropy of the outputs, 0 to 1.
@@ -53,7 +53,7 @@ pub struct Diversity {
     pub complexity: f64,
     /// Noise-to-signal of the layer's gradients.
     pub noise_to_signal: f64,
-    /// Mean of the four, each standardised across layers.
+    /// Mean of the four, each standardized across layers.
     pub score: f64,
 }
 
@@ -83,7 +83,7 @@ pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<
     let signals: [fn(&Diversity) -> f64; 4] =
         [|d| d.spectral_entropy, |d| d.curvature, |d| d.complexity, |d| d.noise_to_signal];
     for signal in signals {
-        let scores = standardised(&profile.iter().map(signal).collect::<Vec<_>>());
+        let scores = standardized(&profile.iter().map(signal).collect::<Vec<_>>());
         profile.iter_mut().zip(scores).for_each(|(layer, score)| layer.score += score / 4.0);
     }
     Ok(profile)
@@ -126,7 +126,7 @@ fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
 }
 
 /// `(v - mean) / deviation` of each; zeros where nothing varies, or something is no number.
-pub fn standardised(values: &[f64]) -> Vec<f64> {
+pub fn standardized(values: &[f64]) -> Vec<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let deviation = (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count).sqrt();
@@ -229,7 +229,7 @@ fn curvature(model: &Model<f32>, first: usize, h: &Arr<f32>, answers: Answers, s
 
 /// `(C(in, out) - C(in)) / |out|`, with deflate on random projections of both to 8 bits.
 fn complexity(input: &Arr<f32>, output: &Arr<f32>, seed: u64) -> f64 {
-    let (input, output) = (quantised(input, seed), quantised(output, seed));
+    let (input, output) = (quantized(input, seed), quantized(output, seed));
     let size = |parts: &[&[u8]]| {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
         parts.iter().for_each(|part| encoder.write_all(part).expect("memory takes everything"));
@@ -239,7 +239,7 @@ fn complexity(input: &Arr<f32>, output: &Arr<f32>, seed: u64) -> f64 {
 }
 
 /// A random projection of the rows to a few directions, each number in 256 steps from the least to the largest.
-fn quantised(h: &Arr<f32>, seed: u64) -> Vec<u8> {
+fn quantized(h: &Arr<f32>, seed: u64) -> Vec<u8> {
     let width = h.shape()[1];
     let mut directions = vec![0.0f32; width * PROJECTED];
     Stream::new(seed, Purpose::Check, 1, 1).normal(&mut directions, 1.0);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_finite_repeatable_and_centred() {
+    fn a_profile_is_finite_repeatable_and_centered() {
         let set =
             ["layers=3", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();

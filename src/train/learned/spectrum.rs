@@ -10,9 +10,9 @@ pub fn covariance(h: &Arr<f32>) -> Vec<Vec<f64>> {
         (0..width).map(|j| rows().map(|row| f64::from(row[j])).sum::<f64>() / count).collect();
     let mut covariance = vec![vec![0.0; width]; width];
     for row in rows() {
-        let centred: Vec<f64> = row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect();
-        for (line, v) in covariance.iter_mut().zip(&centred) {
-            line.iter_mut().zip(&centred).for_each(|(c, w)| *c += v * w);
+        let centered: Vec<f64> = row.iter().zip(&mean).map(|(&v, m)| f64::from(v) - m).collect();
+        for (line, v) in covariance.iter_mut().zip(&centered) {
+            line.iter_mut().zip(&centered).for_each(|(c, w)| *c += v * w);
         }
     }
     covariance

@@ -2,7 +2,7 @@
 //!
 //! | name | shape | what |
 //! |---|---|---|
-//! | `inputs`, `targets` | (T, inputs), (T) | the batch of images, standardised, and their classes |
+//! | `inputs`, `targets` | (T, inputs), (T) | the batch of images, standardized, and their classes |
 //! | `inputs`, `starts`, `targets` | (T), (S + 1), (T) | or of text: tokens, where sequences begin and the last ends, the tokens that follow |
 //! | `steps` | () | steps taken before |
 //! | a name as in checkpoints | | parameters, `optimizer.first.` and `optimizer.second.` moments, before the step |
@@ -11,7 +11,7 @@
 //! | `router_losses.` and a name | () | what the routers add to the loss, weighted |
 //! | `routing.L.chosen`, `routing.L.weights` | (T, E) | layer L's experts for each token, and their weights |
 //! | `gradients.` and a name | | the gradient of `loss` and all `router_losses` together |
-//! | `after.` and a name | | the parameter after the optimiser's step |
+//! | `after.` and a name | | the parameter after the optimizer's step |
 
 use std::cell::RefCell;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! `C += A B`: the inner dimension is cut into chunks of 256; within a chunk each element of C is a chain
 //! of fused multiply-adds from +0 in rising order; the chunks' sums are added to C in order. So an
-//! element depends on its row of A and its column of B alone: not on its neighbours, the blocking or
+//! element depends on its row of A and its column of B alone: not on its neighbors, the blocking or
 //! the number of threads. Exactly this is what `tile.rs` computes for f32 where the processor has fused multiply-adds,
 //! `portable.rs` elsewhere (slowly), and `matrixmultiply` for f64. No other form is offered.
 

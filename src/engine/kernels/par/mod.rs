@@ -1,7 +1,7 @@
 //! The only door to threads: parallel loops over disjoint outputs.
 //!
 //! Each piece is written by one task, and nothing is ever reduced across tasks here: so the number of threads
-//! moves no bit. A loop may cut its rows by the number of threads only where no row depends on its neighbours.
+//! moves no bit. A loop may cut its rows by the number of threads only where no row depends on its neighbors.
 //!
 //! Threads come from rayon. Under [`with_threads`] they stand ready as a team (`team.rs`), to which a
 //! loop costs about a microsecond; elsewhere loops go through rayon's own scheduler.

@@ -1,4 +1,4 @@
-//! Layer normalisation over the last axis, with gain and bias.
+//! Layer normalization over the last axis, with gain and bias.
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
@@ -51,7 +51,7 @@ impl<F: Elem> Op<F, 3> for LayerNorm {
         let (moments, width) = (ctx.saved, gain.len());
         let (data, gain, gy_data) = (arr::data(x), arr::data(gain), arr::data(gy));
         let count = F::of(width as f64);
-        // gy times the normalised input, whose column sums are the gradient of the gain.
+        // gy times the normalized input, whose column sums are the gradient of the gain.
         let mut gy_n = Buffer::<F>::new(x.len());
         let mut gx = arr::fresh(x.shape());
         rows::each2(
@@ -85,14 +85,14 @@ impl<F: Elem> Fused<F, 3> for LayerNorm {
         let shape = x.shape();
         let (last, mut column) = (shape.len() - 1, shape.clone());
         column[last] = 1;
-        let centred = x.sub(x.mean_axes(&[last]).reshape(&column));
+        let centered = x.sub(x.mean_axes(&[last]).reshape(&column));
         let deviation = x.var_axes(&[last]).shift(self.epsilon).sqrt().reshape(&column);
-        Ok(centred.div(deviation).mul(gain).add(bias))
+        Ok(centered.div(deviation).mul(gain).add(bias))
     }
 }
 
 impl<'t, F: Elem> Var<'t, F> {
-    /// Layer normalisation over the last axis with `epsilon = 1e-5`.
+    /// Layer normalization over the last axis with `epsilon = 1e-5`.
     #[track_caller]
     pub fn layer_norm(self, gain: Self, bias: Self) -> Self {
         self.tape()

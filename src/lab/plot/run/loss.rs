@@ -30,7 +30,7 @@ pub fn draw(steps: &[StepRecord], history: &[EpochRecord]) -> String {
     ];
     let y = Axis::log_if_wide(all.map(|p| p.1));
     let subtitle = if y.log { "Cross-entropy on a logarithmic scale" } else { "Cross-entropy" };
-    let words = Words { title: TITLE, subtitle, x: "optimiser step", y: "loss [nats]" };
+    let words = Words { title: TITLE, subtitle, x: "optimizer step", y: "loss [nats]" };
     frame::chart(&words, &keys, Axis::counts(first, last), y, |frame| {
         frame.line(&thin(&train), color::TRAIN_LIGHT, 1.0, false);
         let stride = (train.len() / GROUPS).max(1);

@@ -57,8 +57,8 @@ pub enum End {
 pub enum Stat {
     /// Mean active experts.
     MeanActive,
-    /// Utilisation in percent.
-    Utilisation,
+    /// Utilization in percent.
+    Utilization,
     /// Usage entropy in bits.
     UsageEntropy,
 }
@@ -68,7 +68,7 @@ impl Stat {
     pub fn of(self, layer: &LayerRecord) -> f64 {
         match self {
             Stat::MeanActive => layer.mean_active,
-            Stat::Utilisation => layer.utilisation,
+            Stat::Utilization => layer.utilization,
             Stat::UsageEntropy => layer.usage_entropy_bits,
         }
     }
@@ -77,7 +77,7 @@ impl Stat {
     pub fn name(self) -> &'static str {
         match self {
             Stat::MeanActive => "mean active experts",
-            Stat::Utilisation => "utilisation in percent",
+            Stat::Utilization => "utilization in percent",
             Stat::UsageEntropy => "usage entropy in bits",
         }
     }

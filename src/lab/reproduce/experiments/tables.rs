@@ -120,7 +120,7 @@ pub fn table6(scale: Scale) -> Experiment {
     let cells = readings(scale);
     let stats = [
         (Stat::MeanActive, paper::TABLE6.map(|row| (row.0, row.1))),
-        (Stat::Utilisation, paper::TABLE6.map(|row| (row.0, row.2))),
+        (Stat::Utilization, paper::TABLE6.map(|row| (row.0, row.2))),
         (Stat::UsageEntropy, paper::TABLE6.map(|row| (row.0, row.3))),
     ];
     let claim = |label: &str, (stat, paper): &(Stat, [(usize, f64); 4])| Claim {

@@ -22,7 +22,7 @@ const CONFIGURATIONS: [(&str, &[&str]); 5] = [
 /// Passes over the training text: enough to compare, and an evening's work in all.
 const EPOCHS: &str = "epochs=2";
 
-/// Language modelling without attention, by schedule and size, on a text that can be had everywhere.
+/// Language modeling without attention, by schedule and size, on a text that can be had everywhere.
 pub fn table5(scale: Scale) -> Experiment {
     let about = "WikiText-2 (its test file to learn from, its validation file to be judged on), GPT-2's tokens, 2 epochs. \
                  The paper's text is another, so its figures are no more than a scale.";

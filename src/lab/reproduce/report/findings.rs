@@ -127,7 +127,7 @@ fn parameters() -> Vec<Block> {
     let away = |count: usize| format!("{:+.1}%", 100.0 * (count as f64 / SMALL_PARAMETERS - 1.0));
     for (norm, place) in norms {
         let count = Spec { norm, ..small(&[]) }.parameters();
-        rows.push(vec![format!("normalisation {place}"), "64".into(), count.to_string(), away(count)]);
+        rows.push(vec![format!("normalization {place}"), "64".into(), count.to_string(), away(count)]);
     }
     let nearest = (1..=256)
         .min_by_key(|&hidden| Spec { hidden, ..small(&[]) }.parameters().abs_diff(SMALL_PARAMETERS as usize));
@@ -204,16 +204,16 @@ fn least_entropy(k: f64) -> f64 {
 fn entropies() -> Vec<Block> {
     let mut rows = Vec::new();
     let mut wrong = 0;
-    for (experts, active, utilisation, entropy) in TABLE6 {
+    for (experts, active, utilization, entropy) in TABLE6 {
         let (from_active, most) = (100.0 * active / experts as f64, libm::log2(experts as f64));
         let least = least_entropy(active);
-        // The figures are rounded: utilisation to whole percents, entropy to hundredths.
+        // The figures are rounded: utilization to whole percents, entropy to hundredths.
         let fits =
-            (from_active - utilisation).abs() <= 0.5 && (least - 0.005..=most + 0.005).contains(&entropy);
+            (from_active - utilization).abs() <= 0.5 && (least - 0.005..=most + 0.005).contains(&entropy);
         wrong += usize::from(!fits);
         rows.push(vec![
             experts.to_string(),
-            utilisation.to_string(),
+            utilization.to_string(),
             format!("{from_active:.1}"),
             entropy.to_string(),
             format!("{least:.2} to {most:.2}"),
@@ -221,11 +221,11 @@ fn entropies() -> Vec<Block> {
         ]);
     }
     let head =
-        ["experts E", "utilisation %", "100 mean active / E", "usage entropy", "possible", "consistent?"];
+        ["experts E", "utilization %", "100 mean active / E", "usage entropy", "possible", "consistent?"];
     vec![
-        Block::Heading(3, "Utilisation and usage entropy".into()),
+        Block::Heading(3, "Utilization and usage entropy".into()),
         Block::Text(format!(
-            "Utilisation must be 100 times mean active over E; usage entropy cannot be above log2 E, nor below that of \
+            "Utilization must be 100 times mean active over E; usage entropy cannot be above log2 E, nor below that of \
              the most uneven use with so many active experts. {wrong} of {} rows of Table 6 contradict this.",
             TABLE6.len()
         )),
@@ -253,8 +253,8 @@ mod tests {
             "| 1 | 1 | 1 | yes | 1.0 |",
             "1 of the 4 reported averages can come about so",
             "So tau 0.6 and 0.7 are the same model",
-            "| normalisation after every residual | 64 | 403484 | +6.2% |",
-            "| normalisation once, before the head | 64 | 402716 | +6.0% |",
+            "| normalization after every residual | 64 | 403484 | +6.2% |",
+            "| normalization once, before the head | 64 | 402716 | +6.0% |",
             "0 of 4 rows of Table 6 contradict this",
             "E8-1 comes to 2.439 percent",
         ] {

@@ -34,17 +34,17 @@ pub fn accuracy(view: &View) -> Block {
 
 /// Table 6: every layer of every cell beside the paper's figures.
 pub fn layers(view: &View) -> Vec<Block> {
-    let stats = [Stat::MeanActive, Stat::Utilisation, Stat::UsageEntropy];
+    let stats = [Stat::MeanActive, Stat::Utilization, Stat::UsageEntropy];
     let mut head = vec!["".into(), "layer".into(), "experts".into()];
     head.extend(stats.iter().flat_map(|stat| [stat.name().into(), "paper".into()]));
     let mut rows = Vec::new();
     for row in &view.rows {
-        for (l, (experts, active, utilisation, entropy)) in paper::TABLE6.into_iter().enumerate() {
+        for (l, (experts, active, utilization, entropy)) in paper::TABLE6.into_iter().enumerate() {
             let mut cells = vec![row.cell.label.clone(), (l + 1).to_string()];
             let Some((_, first)) = row.trained().next() else { continue };
             let Some(layer) = first.layers.get(l) else { continue };
             // The paper's figures are those of a layer with so many experts.
-            let paper = [active, utilisation, entropy].map(|figure| match layer.experts == experts {
+            let paper = [active, utilization, entropy].map(|figure| match layer.experts == experts {
                 true => figure.to_string(),
                 false => "–".into(),
             });
@@ -102,7 +102,7 @@ fn front(view: &View, name: &str, cost: Quantity, x: &str) -> [Block; 2] {
     let points: Vec<(&Row, (f64, f64))> =
         view.rows.iter().filter_map(|row| Some((row, point(row)?))).collect();
     let groups = [
-        (Match::None, "as they are", color::GREY),
+        (Match::None, "as they are", color::GRAY),
         (Match::Flops, "at equal active FLOPs", color::TRAIN),
         (Match::Parameters, "at equal parameters", color::TEST),
     ];

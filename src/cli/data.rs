@@ -4,16 +4,56 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::text::{print, table};
+use super::flags::DataDir;
+use super::output::{print, table};
 use crate::data::text::Named;
 use crate::data::{self, FileReport, Place};
+
+/// List, fetch and verify the data sets
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: DataVerb,
+}
+
+#[derive(clap::Subcommand)]
+enum DataVerb {
+    /// List the data sets, and where each is
+    List(DataDir),
+    /// Download a data set from its publisher
+    Fetch {
+        /// mnist, fashion-mnist, cifar-10 or recycling-the-web
+        name: String,
+        #[command(flatten)]
+        dir: DataDir,
+        /// Print nothing but errors
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Check files against their known sums
+    Verify {
+        /// One data set [default: all that are here]
+        name: Option<String>,
+        #[command(flatten)]
+        dir: DataDir,
+    },
+}
+
+/// Runs one of the three.
+pub fn run(args: Args) -> Result<()> {
+    match args.verb {
+        DataVerb::List(dir) => print(&listing(dir.path())),
+        DataVerb::Fetch { name, dir, quiet } => fetch(&name, dir.path(), quiet),
+        DataVerb::Verify { name, dir } => verify(name.as_deref(), dir.path()),
+    }
+}
 
 /// Downloads the files of a set and says for each whether it is new. `quiet` hides the progress bar and
 /// the lines.
 ///
 /// # Errors
 /// Those of [`data::fetch()`] and [`Named::fetch`].
-pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
+fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
     let fetched = match Named::of(name) {
         Some(text) => text.fetch(data_dir, !quiet)?,
         None => data::fetch(name, data_dir, !quiet)?,
@@ -35,7 +75,7 @@ pub fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
 ///
 /// # Errors
 /// Those of [`data::verify()`], and one line when any file is missing or corrupt.
-pub fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
+fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
     let images = data::list(data_dir).into_iter().map(|set| (set.entry.name, set.place));
     let texts = Named::ALL.into_iter().map(|text| (text.name(), text.place(data_dir)));
     let here = images.chain(texts).filter(|(_, place)| *place != Place::Missing);
@@ -62,20 +102,13 @@ pub fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Prints a table of the images, with counts, classes and shape, and one of the texts; and where each is.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub fn list(data_dir: Option<&Path>) -> Result<()> {
-    print(&listing(data_dir))
-}
-
 /// What to do about missing or corrupt files of a set.
 fn way(name: &str) -> String {
     let fetch = || format!("run `dynamoe data fetch {name}`");
     Named::of(name).and_then(Named::by_hand).map_or_else(fetch, String::from)
 }
 
+/// A table of the images, with counts, classes and shape, and one of the texts; and where each is.
 fn listing(data_dir: Option<&Path>) -> String {
     let place = |name: &str, place: Place| match place {
         Place::Bundled => "bundled".to_string(),

@@ -1,12 +1,10 @@
 //! `dynamoe eval`: scores of a trained network on the test split.
 
-use std::path::Path;
-
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{on_threads, open};
-use super::text::{layers, print};
+use super::flags::{Json, Machine, Saved};
+use super::output::layers;
 use crate::data::Dataset;
 use crate::engine::error::Error;
 use crate::lab::analysis::bigram;
@@ -23,35 +21,37 @@ struct Evaluation {
     steps: u64,
     #[serde(flatten)]
     scores: Scores,
-    /// Of text: what a model of counted pairs of tokens comes to.
+    /// Of text: the perplexity of a bigram model, for comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     bigram_perplexity: Option<f64>,
     layers: Vec<LayerRecord>,
 }
 
-/// Scores the run's network, on its own data set or on `dataset`, and prints loss, accuracy and expert usage.
-///
-/// # Errors
-/// A run or data set that is missing or damaged.
-pub fn run(
-    run: &Path,
-    checkpoint: &str,
-    dataset: Option<&str>,
-    data_dir: Option<&Path>,
-    threads: Option<usize>,
-    json: bool,
-) -> Result<()> {
-    let evaluation = on_threads(threads, || {
-        let trained = open(run, checkpoint)?;
-        let data = trained.data(dataset, data_dir)?;
+/// Score a trained network on the test split
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    saved: Saved,
+    /// Score it on the test split of another data set of its kind, or on a text by path [default: the run's own]
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Prints loss, accuracy and expert usage.
+pub fn run(args: Args) -> Result<()> {
+    let Args { saved, dataset, machine, json } = args;
+    let evaluation = machine.threads.run(|| {
+        let trained = saved.open()?;
+        let data = trained.data(dataset.as_deref(), machine.data.path())?;
         let standardize = trained.input.standardize()?;
         let (scores, layers) = evaluate(&trained.model, Examples::test(&data, &standardize))?;
         if !scores.test_loss.is_finite() {
-            return Err(Error::data(
-                run,
-                format!("the network's test loss is {}: it is ruined", scores.test_loss),
-            )
-            .into());
+            let what = format!("the test loss is {}: training diverged", scores.test_loss);
+            return Err(Error::data(&saved.run, what).into());
         }
         Ok(Evaluation {
             dataset: data.name().into(),
@@ -67,22 +67,22 @@ pub fn run(
             layers,
         })
     })?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&evaluation)? + "\n"));
-    }
+    json.print(&evaluation, describe)
+}
+
+fn describe(evaluation: &Evaluation) -> String {
     let Evaluation { dataset, examples, steps, scores, bigram_perplexity, layers: records } = evaluation;
     let (things, perplexity) = match scores.perplexity {
         None => ("images", String::new()),
         Some(perplexity) => {
             let bigram = bigram_perplexity.unwrap_or(f64::NAN);
-            let text = format!("   perplexity {perplexity:.2} (counted pairs of tokens: {bigram:.2})");
-            ("sequences", text)
+            ("sequences", format!("   perplexity {perplexity:.2} (bigram model: {bigram:.2})"))
         }
     };
-    print(&format!(
+    format!(
         "{dataset}, {examples} test {things}, after {steps} steps\naccuracy {:.2}%   loss {:.4}{perplexity}\n\n{}",
         100.0 * scores.test_accuracy,
         scores.test_loss,
-        layers(&records)
-    ))
+        layers(records)
+    )
 }

@@ -1,15 +1,16 @@
-//! `dynamoe gradcheck`: the gradient of every shipped operation against differences.
+//! `dynamoe gradcheck`: the gradient of every operation against finite differences.
 
 use anyhow::{Result, bail};
 
-use super::text::{print, table};
+use super::output::{print, table};
 use crate::engine::gradcheck::Report;
 
-/// Runs every check and prints a table.
-///
-/// # Errors
-/// When a gradient is wrong.
-pub fn run() -> Result<()> {
+/// Check the gradient of every operation against finite differences
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs every check, prints a table, and fails if a gradient is wrong.
+pub fn run(_: Args) -> Result<()> {
     let mut rows = vec![["operation", "derivatives", "largest error", ""].map(String::from).to_vec()];
     let mut wrong = Vec::new();
     for check in crate::engine::ops::checks() {

@@ -1,22 +1,30 @@
-//! `dynamoe import`: a published network as a run, for `sample`, `eval` and `analyse`.
+//! `dynamoe import`: a published network as a run, for `sample`, `eval` and `analyze`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::text::{grouped, print};
+use super::output::{grouped, print};
 use crate::train::import::{Imported, read};
 use crate::train::progress::TextInput;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, Progress, State, checkpoint};
 
-/// Reads the network in `folder` and writes it down as the run `out_dir`.
-///
-/// # Errors
-/// Files that are missing or damaged, a network of another kind, a run folder that is there already, a full disk.
-pub fn run(folder: &Path, out_dir: &Path) -> Result<()> {
-    let Imported { config, mut model, tokenizer } = read(folder)?;
-    let run = RunFolder::create(out_dir, &config)?;
+/// Import a Transformer in the published layout of top-p routing (config.json, .safetensors) as a run
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the files
+    folder: PathBuf,
+    /// Folder of the run to write
+    #[arg(long, value_name = "DIR")]
+    out_dir: PathBuf,
+}
+
+/// Reads the network and writes it as a run.
+pub fn run(args: Args) -> Result<()> {
+    let Args { folder, out_dir } = args;
+    let Imported { config, mut model, tokenizer } = read(&folder)?;
+    let run = RunFolder::create(&out_dir, &config)?;
     let state = State::of(&mut model, None);
     let digest = state.digest();
     let (name, vocabulary) = (tokenizer.name(), tokenizer.vocabulary());

@@ -1,11 +1,12 @@
-//! `dynamoe inspect`: what a network is made of and what a token costs.
+//! `dynamoe inspect`: what a network consists of and what a token costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::text::{grouped, print, table};
+use super::flags::Json;
+use super::output::{grouped, table};
 use crate::data::text::{Kind, Tokenizer};
 use crate::data::{self, catalog};
 use crate::engine::error::{Error, nearest};
@@ -16,6 +17,18 @@ use crate::nn::spec::{Attention, Spec, Text};
 use crate::train::config::{Config, Layers, PRESETS, TRANSFORMERS};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Input, checkpoint, examples};
+
+/// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run folder, a .toml file, or a preset: tiny, small, medium, large; transformer-1m, -3m, -10m, -30m
+    target: Option<PathBuf>,
+    /// Change one setting; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    json: Json,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -61,7 +74,7 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
     Ok(Config::resolve(&Layers { file: Some(&file), set, ..Layers::default() })?)
 }
 
-/// What the network of the run `target` takes, if it is one and has begun.
+/// What the network of the run `target` takes, if it is a run with a checkpoint.
 fn input(target: &Path) -> Result<Option<Input>> {
     if !target.is_dir() {
         return Ok(None);
@@ -73,29 +86,28 @@ fn input(target: &Path) -> Result<Option<Input>> {
     }
 }
 
-/// Numbers in an image, or none, and classes, or tokens of the vocabulary.
+/// Numbers of an image and classes, or 0 and the size of the vocabulary.
 fn sizes(config: &Config) -> Result<(usize, usize)> {
     if !data::is_text(&config.dataset) {
         let entry = catalog::entry(&config.dataset)?;
         return Ok((entry.shape.iter().product(), entry.classes));
     }
     Ok(match config.tokenizer {
-        // How many there are, only the text can tell.
+        // The vocabulary depends on the text.
         Kind::Chars | Kind::Numbers => (0, Input::of(&examples::load(config, None)?).classes()),
         kind => (0, Tokenizer::new(kind, &[]).vocabulary()),
     })
 }
 
 /// Prints layers, experts, parameters and active FLOPs per token.
-///
-/// # Errors
-/// A target that is none, and settings that cannot be.
-pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
-    // What is asked to be otherwise is no longer what the run's checkpoint holds.
+pub fn run(args: Args) -> Result<()> {
+    let Args { target, set, json } = args;
+    let target = target.as_deref();
+    // With changed settings it is no longer the network in the run's checkpoint.
     let trained = if set.is_empty() { target.map_or(Ok(None), input)? } else { None };
     let config = configuration(target, set)?;
     if config.schedule == Schedule::Learned && config.experts.is_empty() {
-        let what = "a learned one is known once a training has begun; inspect the folder of its run";
+        let what = "a learned schedule is known once training has begun; inspect the run's folder";
         return Err(Error::config("schedule", what).into());
     }
     let (inputs, classes) = match trained {
@@ -103,11 +115,7 @@ pub fn run(target: Option<&Path>, set: Vec<String>, json: bool) -> Result<()> {
         None => sizes(&config)?,
     };
     let spec = config.checked_spec(inputs, classes)?;
-    let inspection = inspect(&config, &spec);
-    if json {
-        return print(&(serde_json::to_string_pretty(&inspection)? + "\n"));
-    }
-    print(&describe(&config, &spec, &inspection))
+    json.print(&inspect(&config, &spec), |inspection| describe(&config, &spec, inspection))
 }
 
 fn inspect(config: &Config, spec: &Spec) -> Inspection {
@@ -180,5 +188,4 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
         grouped(inspection.parameters),
         grouped(inspection.active_flops_per_token as usize),
     )
-    .to_string()
 }

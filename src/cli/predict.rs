@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{on_threads, open};
-use super::text::print;
+use super::flags::{Json, Machine, Saved};
 use crate::data;
 use crate::engine::arr;
 use crate::engine::error::Error;
@@ -18,18 +17,24 @@ use crate::engine::tape::{Mode, Tape};
 use crate::nn::Phase;
 use crate::train::{ImageInput, Input};
 
-/// Where the image comes from.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
-    /// A PNG file.
-    File {
-        /// Its path.
-        path: &'a Path,
-        /// Whether to turn light into dark first.
-        invert: bool,
-    },
-    /// An image of the test split, by number from 0.
-    Index(usize),
+/// Classify one image: an image file, or an image of the run's data set
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    saved: Saved,
+    /// A PNG file of the data set's size
+    #[arg(long, value_name = "FILE", conflicts_with = "index", required_unless_present = "index")]
+    image: Option<PathBuf>,
+    /// For dark on light: invert the image first
+    #[arg(long, conflicts_with = "index")]
+    invert: bool,
+    /// Number of an image in the test split, from 0
+    #[arg(long, value_name = "N")]
+    index: Option<usize>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    json: Json,
 }
 
 /// What `--json` prints.
@@ -43,35 +48,24 @@ struct Prediction {
     experts: Vec<Vec<usize>>,
 }
 
-/// Classifies one image.
-///
-/// # Errors
-/// A run, file or data set that is missing or damaged; an image of another size.
-pub fn run(
-    run: &Path,
-    checkpoint: &str,
-    source: Source,
-    data_dir: Option<&Path>,
-    threads: Option<usize>,
-    json: bool,
-) -> Result<()> {
-    let prediction = on_threads(threads, || {
-        let trained = open(run, checkpoint)?;
+/// Prints the class, the probabilities and the experts.
+pub fn run(args: Args) -> Result<()> {
+    let Args { saved, image, invert, index, machine, json } = args;
+    let prediction = machine.threads.run(|| {
+        let trained = saved.open()?;
         let Input::Images(input) = &trained.input else {
             let what = "this network is for text; `dynamoe sample` generates from it";
-            return Err(Error::data(run, what).into());
+            return Err(Error::data(&saved.run, what).into());
         };
-        let (pixels, label) = match source {
-            Source::File { path, invert } => (read_png(path, invert, input)?, None),
-            Source::Index(index) => {
-                let images = data::load(&trained.config.dataset, data_dir)?.test;
+        let (pixels, label) = match (&image, index) {
+            (Some(path), _) => (read_png(path, invert, input)?, None),
+            (None, index) => {
+                let index = index.unwrap_or(0);
+                let images = data::load(&trained.config.dataset, machine.data.path())?.test;
                 let (features, count) = (images.features(), images.len());
                 if index >= count {
-                    return Err(Error::config(
-                        "index",
-                        format!("{index} is not below {count}, the size of the test split"),
-                    )
-                    .into());
+                    let what = format!("{index} is out of range; the test split has 0 to {}", count - 1);
+                    return Err(Error::config("index", what).into());
                 }
                 (images.pixels[index * features..][..features].to_vec(), Some(images.labels[index]))
             }
@@ -83,7 +77,8 @@ pub fn run(
             trained.model.forward(tape.constant(arr::from_vec(&[1, x.len()], x)), Phase::Eval)?;
         let probabilities = arr::data(&probabilities(&logits.value())).to_vec();
         if !probabilities.iter().all(|p| p.is_finite()) {
-            return Err(Error::data(run, "the network's probabilities are NaN: it is ruined").into());
+            let what = "the network's probabilities are not finite: training diverged";
+            return Err(Error::data(&saved.run, what).into());
         }
         // One token: an expert that served any token served this one.
         let ran = |counts: &Vec<u64>| (0..counts.len()).filter(|&e| counts[e] > 0).collect();
@@ -94,10 +89,7 @@ pub fn run(
             experts: dispatch.iter().map(|layer| ran(&layer.usage.counts)).collect(),
         })
     })?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&prediction)? + "\n"));
-    }
-    print(&describe(&prediction))
+    json.print(&prediction, describe)
 }
 
 fn describe(prediction: &Prediction) -> String {

@@ -1,14 +1,15 @@
 //! `dynamoe reproduce`: the papers' experiments, run where results are missing, and reported.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::run::{stop_on_ctrl_c, thread_count};
-use super::text::{print, table};
+use super::flags::{Json, Machine};
+use super::output::{print, table};
+use super::progress::stop_on_ctrl_c;
 use crate::lab::reproduce::cell::Scale;
 use crate::lab::reproduce::experiments::{self, Experiment};
 use crate::lab::reproduce::report::document::Block;
@@ -17,58 +18,60 @@ use crate::lab::reproduce::results::{Outcome, Store};
 use crate::lab::reproduce::run::{Event, Plan};
 use crate::lab::reproduce::seeds::Seeds;
 
-/// The flags.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// The seeds.
-    pub seeds: Option<Seeds>,
-    /// Only to see that everything runs.
-    pub quick: bool,
-    /// Folder of results and report.
-    pub out_dir: Option<&'a Path>,
-    /// How many cells train side by side.
-    pub threads: Option<usize>,
-    /// Where data sets are.
-    pub data_dir: Option<&'a Path>,
-    /// Print JSON.
-    pub json: bool,
-    /// The git revision of the program.
-    pub revision: Option<&'a str>,
+/// Run the papers' experiments and report which claims hold; finished networks are not trained again
+#[derive(clap::Args)]
+pub struct Args {
+    /// table2, table3, table4, table6, table7, routers, balance, fairness, theory; all of these; and those that take
+    /// hours: sizes, table5, table5-web, transformer
+    #[arg(required = true, value_name = "NAME")]
+    experiments: Vec<String>,
+    /// Seeds, such as 1..5 (both included) or 1,2,5 [default: 1..3; with --quick 1..2]
+    #[arg(long, value_name = "LIST")]
+    seeds: Option<Seeds>,
+    /// Tiny networks on the bundled digits, to check that everything runs
+    #[arg(long)]
+    quick: bool,
+    /// Folder of results and report [default: runs/reproduce, with --quick runs/reproduce-quick]
+    #[arg(long, value_name = "DIR")]
+    out_dir: Option<PathBuf>,
+    // Networks train side by side, one per thread.
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    json: Json,
 }
 
-/// Trains what has no result yet, writes the report, and prints its sections on these experiments.
-///
-/// # Errors
-/// Names that no experiment has, data that is missing, a full disk, Ctrl-C (after saving).
-pub fn run(names: &[String], options: Options) -> Result<()> {
-    let scale = if options.quick { Scale::Quick } else { Scale::Full };
-    let experiments = experiments::named(names, scale)?;
-    let (last, folder) = if options.quick { (2, "runs/reproduce-quick") } else { (3, "runs/reproduce") };
-    let seeds = options.seeds.map_or_else(|| (1..=last).collect(), |seeds| seeds.0);
-    let folder = options.out_dir.unwrap_or(Path::new(folder));
-    let workers = thread_count(options.threads)?;
+/// Trains what has no result yet, writes the report, and prints its sections on these experiments. Ctrl-C saves first.
+pub fn run(args: Args) -> Result<()> {
+    let Args { experiments, seeds, quick, out_dir, machine, json } = args;
+    let scale = if quick { Scale::Quick } else { Scale::Full };
+    let experiments = experiments::named(&experiments, scale)?;
+    let (last, folder) = if quick { (2, "runs/reproduce-quick") } else { (3, "runs/reproduce") };
+    let seeds = seeds.map_or_else(|| (1..=last).collect(), |seeds| seeds.0);
+    let folder = out_dir.as_deref().unwrap_or(Path::new(folder));
+    let workers = machine.threads.count()?;
     let mut store = Store::open(folder)?;
     let stop = stop_on_ctrl_c()?;
     let plan = Plan {
         experiments: &experiments,
         seeds: &seeds,
         folder,
-        data_dir: options.data_dir,
+        data_dir: machine.data.path(),
         workers,
-        revision: options.revision,
+        revision: super::revision(),
         stop: &stop,
     };
     let trained = watched(&plan, &mut store)?;
     report::write(folder, scale, &store)?;
     let sections: Vec<Section> = experiments.iter().filter_map(|e| Section::of(e, &store)).collect();
-    if options.json {
+    if json.json {
         let json = serde_json::json!({ "trained": trained, "experiments": sections });
         return print(&(serde_json::to_string_pretty(&json)? + "\n"));
     }
     print(&(sections.iter().map(text).collect::<String>() + &closing(trained, &experiments, folder)))
 }
 
-/// Trains with one progress bar over all cells, where there is a terminal.
+/// Trains with one progress bar over all cells, if standard error is a terminal.
 fn watched(plan: &Plan, store: &mut Store) -> Result<usize> {
     let bar = ProgressBar::new(0);
     if !std::io::stderr().is_terminal() {
@@ -83,7 +86,7 @@ fn watched(plan: &Plan, store: &mut Store) -> Result<usize> {
             _ = write!(out, "{:.0} steps/s", state.per_sec());
         },
     ));
-    // Cells found so far, and what each worker is at.
+    // Cells found so far, and the cell that each worker trains.
     let state = Mutex::new((0, vec![String::new(); plan.workers]));
     let show = |worker: usize, name: &str| {
         let mut state = state.lock().expect("no worker panicked");
@@ -131,7 +134,7 @@ fn closing(trained: usize, experiments: &[Experiment], folder: &Path) -> String 
     let cells: usize = experiments.iter().map(|e| e.cells.len()).sum();
     let folder = folder.display();
     format!(
-        "{trained} networks were trained now, for {cells} cells; results are in {folder}/results.jsonl\n\
+        "{trained} networks trained now, for {cells} cells; results are in {folder}/results.jsonl\n\
          the report is in {folder}/report.md and {folder}/report.html\n"
     )
 }

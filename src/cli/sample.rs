@@ -1,39 +1,63 @@
 //! `dynamoe sample`: text from a trained network, as it comes, and the experts of each token.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{on_threads, open};
-use super::text::print;
+use super::flags::{Json, Saved, Threads};
+use super::output::print;
 use crate::data::text::tokenizer::Tokenizer;
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::train::Input;
 use crate::train::generate::{Sampling, Step, Writer};
 
-/// The flags.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// What the text begins with.
-    pub prompt: Option<&'a str>,
-    /// How many tokens to write.
-    pub tokens: usize,
-    /// How to draw them.
-    pub sampling: Sampling,
-    /// Whether to keep keys and values.
-    pub cached: bool,
-    /// Whether to color tokens by their experts.
-    pub show: bool,
-    /// The file for the colored text.
-    pub html: Option<&'a Path>,
-    /// How many threads.
-    pub threads: Option<usize>,
-    /// Print JSON.
-    pub json: bool,
+/// Generate text from a trained network
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    saved: Saved,
+    /// Text to continue [default: the beginning of a document]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    tokens: usize,
+    /// Below 1 for likelier text, above 1 for more varied text; 0 takes the most likely token each time
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Sample from the K most likely tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Sample from the fewest most likely tokens that have this share of the probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    top_p: f64,
+    /// Seed of the sampling
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Recompute the whole text for each token: slow, and the same text
+    #[arg(long)]
+    no_cache: bool,
+    /// Color each token by the number of its experts
+    #[arg(long, value_name = "WHAT")]
+    show: Option<Show>,
+    /// Also write the colored text to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// What can be shown of each token.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Show {
+    /// The number of its experts
+    Experts,
 }
 
 /// What `--json` prints.
@@ -45,54 +69,54 @@ struct Sample {
     tokens_per_second: f64,
 }
 
-/// Writes text.
-///
-/// # Errors
-/// A run that is missing, damaged or for images; settings that cannot be; a full disk.
-pub fn run(run: &Path, checkpoint: &str, options: &Options) -> Result<()> {
-    options.sampling.check()?;
-    let (sample, tokenizer) = on_threads(options.threads, || {
-        let trained = open(run, checkpoint)?;
+/// Generates text and prints it as it comes.
+pub fn run(args: Args) -> Result<()> {
+    let Args { temperature, top_k, top_p, seed, .. } = args;
+    let sampling = Sampling { temperature, top_k, top_p, below: usize::MAX, seed };
+    sampling.check()?;
+    let (sample, tokenizer) = args.threads.run(|| {
+        let trained = args.saved.open()?;
         let Input::Text(input) = &trained.input else {
             let what = "this network is for images; `dynamoe predict` classifies one";
-            return Err(Error::data(run, what).into());
+            return Err(Error::data(&args.saved.run, what).into());
         };
         let tokenizer = input.tokenizer.clone();
-        let prompt = match options.prompt {
+        let prompt = match &args.prompt {
             Some(text) => known(&tokenizer, text)?,
             // A text begins after the end of another, or on a new line.
             None => tokenizer.end_of_text().map_or_else(|| tokenizer.encode("\n"), |end| vec![end]),
         };
-        let sampling = Sampling { below: tokenizer.readable(), ..options.sampling };
-        let begins = if options.prompt.is_some() { 0 } else { prompt.len() };
-        let mut writer = Writer::new(&trained.model, &prompt, trained.config.sequence, options.cached)?;
-        let (mut read, mut ids, mut stream) = (Vec::new(), prompt.clone(), Stream::new(&tokenizer, options));
+        let sampling = Sampling { below: tokenizer.readable(), ..sampling };
+        let begins = if args.prompt.is_some() { 0 } else { prompt.len() };
+        let mut writer = Writer::new(&trained.model, &prompt, trained.config.sequence, !args.no_cache)?;
+        let (mut read, mut ids, mut stream) =
+            (Vec::new(), prompt.clone(), Stream::new(&tokenizer, args.json.json || args.show.is_some()));
         stream.write(&prompt[begins..])?;
         let start = Instant::now();
-        for _ in 0..options.tokens {
+        for _ in 0..args.tokens {
             let id = writer.next(&sampling, &mut |step| read.push(step))?;
             stream.write(&[id])?;
             ids.push(id);
         }
-        let tokens_per_second = options.tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        let tokens_per_second = args.tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
         stream.end()?;
-        if options.json || options.show || options.html.is_some() {
+        if args.json.json || args.show.is_some() || args.html.is_some() {
             writer.finish(&mut |step| read.push(step))?;
         }
         let text = tokenizer.decode(&ids[begins..]);
         Ok((Sample { text, tokens: read.split_off(begins.min(read.len())), tokens_per_second }, tokenizer))
     })?;
-    if let Some(path) = options.html {
+    if let Some(path) = &args.html {
         files::write(path, html(&sample.tokens, &tokenizer).as_bytes())?;
     }
-    if options.json {
+    if args.json.json {
         return print(&(serde_json::to_string_pretty(&sample)? + "\n"));
     }
-    if options.show {
+    if args.show.is_some() {
         print(&colored(&sample.tokens, &tokenizer))?;
     }
     if std::io::stderr().is_terminal() {
-        eprintln!("{} tokens, {:.1} a second", options.tokens, sample.tokens_per_second);
+        eprintln!("{} tokens, {:.1} per second", args.tokens, sample.tokens_per_second);
     }
     Ok(())
 }
@@ -113,8 +137,8 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(tokenizer: &'a Tokenizer, options: &Options) -> Stream<'a> {
-        Stream { tokenizer, pending: Vec::new(), silent: options.json || options.show }
+    fn new(tokenizer: &'a Tokenizer, silent: bool) -> Stream<'a> {
+        Stream { tokenizer, pending: Vec::new(), silent }
     }
 
     fn write(&mut self, ids: &[u32]) -> Result<()> {

@@ -1,15 +1,14 @@
 //! `dynamoe schedule`: how many experts each schedule gives to each layer.
 
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Result, ensure};
-
-use super::text::print;
-use crate::engine::files;
+use super::flags::Svg;
+use super::output::print;
+use crate::engine::error::require;
 use crate::lab::plot::schedules;
 use crate::nn::schedule::Schedule;
 
-/// Columns of a terminal that are safe to use.
+/// Columns that every terminal has.
 const WIDTH: usize = 76;
 
 /// Lines of a bar chart.
@@ -18,39 +17,49 @@ const HEIGHT: usize = 4;
 /// An eighth of a line to all of it.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws every schedule for `layers` layers of `min` to `max` experts in the terminal, and as a picture in
-/// `svg`. `custom` is the list of the custom schedule.
-///
-/// # Errors
-/// Numbers that no network can have, or a file that cannot be written.
-pub fn run(
+/// Draw the schedules of experts over layers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Number of layers
+    #[arg(long, default_value_t = 4)]
     layers: usize,
+    /// Fewest experts of a layer
+    #[arg(long, default_value_t = 1)]
     min: usize,
+    /// Most experts of a layer
+    #[arg(long, default_value_t = 8)]
     max: usize,
-    custom: Option<&[usize]>,
-    svg: Option<&Path>,
-) -> Result<()> {
-    ensure!((1..=1000).contains(&layers), "layers: {layers} is impossible; it must be 1 to 1000");
-    ensure!((1..=4096).contains(&max), "experts_max: {max} is impossible; it must be 1 to 4096");
-    ensure!((1..=max).contains(&min), "experts_min: {min} is impossible; it must be 1 to {max}");
-    if let Some(list) = custom {
+    /// Also draw a custom schedule, such as 8,4,4,2
+    #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+    custom: Option<Vec<usize>>,
+    #[command(flatten)]
+    svg: Svg,
+}
+
+/// Draws every schedule in the terminal, and as a picture.
+pub fn run(args: Args) -> Result<()> {
+    let Args { layers, min, max, custom, svg } = args;
+    let whole = |key: &str, value: usize, most: usize| {
+        require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
+    };
+    whole("layers", layers, 1000)?;
+    whole("max", max, 4096)?;
+    whole("min", min, max)?;
+    if let Some(list) = &custom {
         let fits = list.len() == layers && list.iter().all(|e| (1..=4096).contains(e));
-        ensure!(fits, "experts: {list:?} must be {layers} numbers from 1 to 4096, one for each layer");
+        let need = format!("{layers} numbers from 1 to 4096, one for each layer");
+        require("custom", fits, &format!("{list:?}"), &need)?;
     }
+    let custom = custom.as_deref();
     let all = schedules(layers, min, max, custom);
     let layer_s = if layers == 1 { "layer" } else { "layers" };
     let head = format!("{layers} {layer_s}, {min} to {max} experts in each");
-    if let Some(path) = svg {
-        files::write(path, schedules::draw(&head, &all).as_bytes())?;
-    }
+    let wrote = svg.write(|| schedules::draw(&head, &all))?;
     let mut text = head + "\n\n" + &listing(&all);
     if custom.is_none() {
         text += "custom: give a list, one number for each layer, such as 8,4,4,2\n";
     }
-    if let Some(path) = svg {
-        text += &format!("wrote {}\n", path.display());
-    }
-    print(&text)
+    print(&(text + &wrote))
 }
 
 /// Name and experts of every schedule that is known.
@@ -104,6 +113,8 @@ fn bars(experts: &[usize], most: usize, width: usize, gap: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::lab::plot::is_well_formed;
 
@@ -125,20 +136,31 @@ mod tests {
         }
     }
 
+    fn draw(
+        layers: usize,
+        min: usize,
+        max: usize,
+        custom: Option<&[usize]>,
+        svg: Option<&Path>,
+    ) -> Result<()> {
+        let svg = Svg { path: svg.map(Path::to_path_buf) };
+        run(Args { layers, min, max, custom: custom.map(<[_]>::to_vec), svg })
+    }
+
     #[test]
-    fn impossible_numbers_are_refused_and_the_picture_is_written() {
-        assert!(run(0, 1, 8, None, None).is_err() && run(4, 9, 8, None, None).is_err());
-        assert!(run(4, 0, 8, None, None).is_err() && run(4, 1, 5000, None, None).is_err());
-        let error = run(4, 1, 8, Some(&[1, 2]), None).unwrap_err().to_string();
-        assert_eq!(error, "experts: [1, 2] must be 4 numbers from 1 to 4096, one for each layer");
+    fn numbers_out_of_range_are_refused_and_the_picture_is_written() {
+        assert!(draw(0, 1, 8, None, None).is_err() && draw(4, 9, 8, None, None).is_err());
+        assert!(draw(4, 0, 8, None, None).is_err() && draw(4, 1, 5000, None, None).is_err());
+        let error = draw(4, 1, 8, Some(&[1, 2]), None).unwrap_err().to_string();
+        assert!(error.contains("custom: [1, 2] is ") && error.contains("one for each layer"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("schedules.svg");
-        run(4, 1, 8, Some(&[2, 4, 4, 2]), Some(&path)).unwrap();
+        draw(4, 1, 8, Some(&[2, 4, 4, 2]), Some(&path)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(is_well_formed(&text) && text.contains("custom"));
         if let Ok(folder) = std::env::var("DYNAMOE_PLOTS") {
             for (name, layers, max) in [("four", 4, 8), ("deep", 60, 64)] {
-                run(layers, 1, max, None, Some(Path::new(&format!("{folder}/schedules-{name}.svg"))))
+                draw(layers, 1, max, None, Some(&Path::new(&folder).join(format!("schedules-{name}.svg"))))
                     .unwrap();
             }
         }

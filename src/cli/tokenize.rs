@@ -1,12 +1,13 @@
 //! `dynamoe tokenize`: the tokens of a text.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use super::text::{print, table};
+use super::flags::Json;
+use super::output::table;
 use crate::data::text::{self, Kind, Tokenizer};
 use crate::engine::error::Error;
 
@@ -19,7 +20,7 @@ struct Tokens {
     tokens: Vec<Token>,
     /// Of the text, in UTF-8.
     bytes: usize,
-    /// None of an empty text.
+    /// Absent for an empty text.
     bytes_per_token: Option<f64>,
 }
 
@@ -30,13 +31,25 @@ struct Token {
     piece: String,
 }
 
-/// Prints the tokens of `text`, else of the file's text, else of standard input's. The alphabet of [`Kind::Chars`] is
-/// that of the text itself.
-///
-/// # Errors
-/// A file or an input that cannot be read or is not UTF-8; anything but numbers where they are the tokens.
-pub fn run(text: Option<String>, file: Option<&Path>, tokenizer: Kind, json: bool) -> Result<()> {
-    let text = match (text, file) {
+/// Show the tokens of a text: ids and pieces
+#[derive(clap::Args)]
+pub struct Args {
+    /// The text [default: standard input]
+    text: Option<String>,
+    /// Read the text from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    file: Option<PathBuf>,
+    /// Which tokenizer
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    tokenizer: Kind,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Prints the tokens. The alphabet of [`Kind::Chars`] is that of the text itself.
+pub fn run(args: Args) -> Result<()> {
+    let Args { text, file, tokenizer, json } = args;
+    let text = match (text, file.as_deref()) {
         (Some(text), _) => text,
         (None, Some(path)) => text::read_text(path)?,
         (None, None) => std::io::read_to_string(std::io::stdin())
@@ -44,17 +57,17 @@ pub fn run(text: Option<String>, file: Option<&Path>, tokenizer: Kind, json: boo
     };
     let tokenizer = Tokenizer::new(tokenizer, std::slice::from_ref(&text));
     if let Some(piece) = tokenizer.unknown(&text) {
-        return Err(Error::config("text", format!("{piece:?} is no number")).into());
+        return Err(Error::config("text", format!("{piece:?} is not a number")).into());
     }
-    let tokens = tokens(&text, &tokenizer);
-    if json {
-        return print(&(serde_json::to_string_pretty(&tokens)? + "\n"));
-    }
+    json.print(&tokens(&text, &tokenizer), describe)
+}
+
+fn describe(tokens: &Tokens) -> String {
     let Tokens { tokens, bytes, bytes_per_token, .. } = tokens;
     let line = |token: &Token| vec![token.id.to_string(), format!("\"{}\"", token.piece)];
     let ratio = bytes_per_token.map(|ratio| format!("   bytes per token: {ratio:.2}")).unwrap_or_default();
     let lines = table(&tokens.iter().map(line).collect::<Vec<_>>());
-    print(&format!("{lines}tokens: {}   bytes: {bytes}{ratio}\n", tokens.len()))
+    format!("{lines}tokens: {}   bytes: {bytes}{ratio}\n", tokens.len())
 }
 
 fn tokens(text: &str, tokenizer: &Tokenizer) -> Tokens {
@@ -65,7 +78,7 @@ fn tokens(text: &str, tokenizer: &Tokenizer) -> Tokens {
     Tokens { tokenizer: tokenizer.name(), vocabulary: tokenizer.vocabulary(), tokens, bytes, bytes_per_token }
 }
 
-/// Bytes as they would stand in a string of Rust: what is text and can be printed is itself.
+/// Bytes as in a string literal of Rust: printable text as it is, the rest escaped.
 fn escaped(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {

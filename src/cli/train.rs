@@ -4,103 +4,68 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::run::{on_threads, steps_bar, stop_on_ctrl_c};
-use super::text::{grouped, layers, print};
+use super::flags::{Machine, Network, Training};
+use super::output::{grouped, layers, print};
+use super::progress::{steps_bar, stop_on_ctrl_c};
 use crate::data::Dataset;
-use crate::engine::error::Error;
 use crate::lab::plot;
-use crate::train::config::{Config, Layers, Network};
+use crate::train::config::{self, Config};
 use crate::train::learned;
 use crate::train::learner::steps_per_epoch;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
-use crate::train::run_folder::RunFolder;
-use crate::train::{Control, Input, Start, checkpoint, examples, train};
+use crate::train::run_folder::{LAST, RunFolder};
+use crate::train::{Control, Input, examples, train};
 
-/// The flags that `dynamoe train` and `dynamoe resume` share.
-#[derive(Debug)]
-pub struct How<'a> {
-    /// Where data sets are.
-    pub data_dir: Option<&'a Path>,
-    /// How many threads; all if not given.
-    pub threads: Option<usize>,
-    /// Print nothing.
-    pub quiet: bool,
-    /// Print the summary as JSON, and nothing else.
-    pub json: bool,
-    /// Where it begins, and what it keeps.
-    pub start: Start<'a>,
+/// Train a network (without flags: on the bundled digits)
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    network: Network,
+    /// Passes over the training set
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Stop after this many steps; 0 for no limit
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Folder of the run [default: a new one below runs/]
+    #[arg(long, value_name = "DIR")]
+    out_dir: Option<PathBuf>,
+    #[command(flatten)]
+    training: Training,
 }
 
-/// Trains the network of these settings in `out_dir`, or in a new folder below `runs/`, and reports on it.
-///
-/// # Errors
-/// Settings that cannot be, data that is missing, NaN in training, a full disk, Ctrl-C (after saving).
-pub fn run(layers: &Layers, out_dir: Option<&Path>, how: &How) -> Result<()> {
-    let config = Config::resolve(layers)?;
-    let (summary, path) = on_threads(how.threads, || {
-        let data = examples::load(&config, how.data_dir)?;
+/// Trains in `out_dir`, or in a new folder below `runs/`, and prints a report. Ctrl-C saves first.
+pub fn run(args: Args) -> Result<()> {
+    let Args { network, epochs, max_steps, machine, out_dir, training } = args;
+    let length = [epochs.map(|v| format!("epochs={v}")), max_steps.map(|v| format!("max_steps={v}"))];
+    let config = Config::resolve(&network.layers(length.into_iter().flatten()))?;
+    let (summary, path) = machine.threads.run(|| {
+        let data = examples::load(&config, machine.data.path())?;
         let config = learned::resolve(config, &data)?;
-        let folder = match out_dir {
+        let folder = match &out_dir {
             Some(path) => RunFolder::create(path, &config)?,
-            None => RunFolder::create_numbered(&default_folder(&config, layers.preset), &config)?,
+            None => RunFolder::create_numbered(&default_folder(&config, network.preset.as_deref()), &config)?,
         };
-        if how.talks() {
+        if training.is_verbose() {
             // Output that cannot be written must not end the training.
             print(&headline(&config, &data, folder.path())).ok();
         }
-        let summary = watched(&config, &data, &folder, how)?;
+        let summary = watch(&config, &data, &folder, LAST, &training)?;
         Ok((summary, folder.path().to_path_buf()))
     })?;
-    finish(&summary, &path, how)
-}
-
-/// Goes on with a run that was stopped.
-///
-/// # Errors
-/// A folder that holds no run or a finished one, and those of [`run`].
-pub fn resume(path: &Path, how: &How) -> Result<()> {
-    let (folder, config) = RunFolder::open(path)?;
-    let folder = folder.locked()?;
-    if folder.is_finished() {
-        return Err(Error::data(path, "this run is finished; see its summary.json").into());
-    }
-    if folder.has_checkpoint() {
-        let saved = checkpoint::load(&folder.checkpoint(how.start.checkpoint))?;
-        if saved.progress.data_digest.is_empty() {
-            return Err(Error::data(path, "an imported network has no training that could go on").into());
-        }
-    }
-    let summary = on_threads(how.threads, || {
-        let data = examples::load(&config, how.data_dir)?;
-        watched(&config, &data, &folder, how)
-    })?;
-    finish(&summary, path, how)
-}
-
-impl How<'_> {
-    /// Whether to print while it goes on.
-    fn talks(&self) -> bool {
-        !self.quiet && !self.json
-    }
-}
-
-/// Prints what came out, as the flags ask.
-fn finish(summary: &Summary, path: &Path, how: &How) -> Result<()> {
-    match (how.json, how.quiet) {
-        (true, _) => print(&(serde_json::to_string_pretty(summary)? + "\n")),
-        (false, true) => Ok(()),
-        (false, false) => print(&report(summary, path)),
-    }
+    finish(&summary, &path, &training)
 }
 
 /// `runs/DATASET-SIZE-seedN`.
 fn default_folder(config: &Config, preset: Option<&str>) -> PathBuf {
     let network = match config.model {
-        Network::Dynamoe => preset.unwrap_or("dynamoe"),
-        Network::Mlp => "mlp",
-        Network::Transformer => preset.unwrap_or("transformer"),
+        config::Network::Dynamoe => preset.unwrap_or("dynamoe"),
+        config::Network::Mlp => "mlp",
+        config::Network::Transformer => preset.unwrap_or("transformer"),
     };
-    // Of a text's path the last part says enough.
+    // The last part of a text's path is enough.
     let dataset = Path::new(&config.dataset).file_stem().unwrap_or_default().to_string_lossy();
     PathBuf::from("runs").join(format!("{dataset}-{network}-seed{}", config.seed))
 }
@@ -112,7 +77,7 @@ fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
     let examples = match data {
         Dataset::Images(_) => "images".into(),
         Dataset::Text(set) => format!(
-            "sequences, {} tokens to learn from, a vocabulary of {}",
+            "sequences, {} training tokens, a vocabulary of {}",
             grouped(set.train.predicted()),
             grouped(spec.classes)
         ),
@@ -129,21 +94,27 @@ fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
     )
 }
 
-/// Trains with a progress bar, a line for each epoch, and Ctrl-C.
-fn watched(config: &Config, data: &Dataset, folder: &RunFolder, how: &How) -> Result<Summary> {
-    let talk = how.talks();
+/// Trains from `checkpoint` on with a progress bar, a line for each epoch, and Ctrl-C.
+pub fn watch(
+    config: &Config,
+    data: &Dataset,
+    folder: &RunFolder,
+    checkpoint: &str,
+    training: &Training,
+) -> Result<Summary> {
+    let verbose = training.is_verbose();
     let stop = stop_on_ctrl_c()?;
-    let bar = steps_bar(0, talk);
+    let bar = steps_bar(0, verbose);
     let per_epoch = steps_per_epoch(config, data);
     let mut on_step = |step: &StepRecord, total: u64| {
         bar.set_length(total);
         let ends = step.step == total || step.step.is_multiple_of(per_epoch);
-        let then = if ends { ", evaluating" } else { "" };
-        bar.set_message(format!("epoch {}  loss {:.4}{then}", step.epoch, step.loss));
+        let next = if ends { ", evaluating" } else { "" };
+        bar.set_message(format!("epoch {}  loss {:.4}{next}", step.epoch, step.loss));
         bar.set_position(step.step);
     };
     let mut on_epoch = |epoch: &EpochRecord| {
-        if talk {
+        if verbose {
             let mut line = format!(
                 "epoch {:>3}  train loss {:.4}  accuracy {:6.2}%   test loss {:.4}  accuracy {:6.2}%",
                 epoch.epoch,
@@ -165,9 +136,18 @@ fn watched(config: &Config, data: &Dataset, folder: &RunFolder, how: &How) -> Re
         on_finish: &mut plot::run::write,
         stop: &stop,
     };
-    let result = train(config, data, folder, &how.start, &mut control);
+    let result = train(config, data, folder, &training.start(checkpoint), &mut control);
     bar.finish_and_clear();
     Ok(result?)
+}
+
+/// Prints the summary as the flags say.
+pub fn finish(summary: &Summary, path: &Path, training: &Training) -> Result<()> {
+    match (training.json, training.quiet) {
+        (true, _) => print(&(serde_json::to_string_pretty(summary)? + "\n")),
+        (false, true) => Ok(()),
+        (false, false) => print(&report(summary, path)),
+    }
 }
 
 fn report(summary: &Summary, path: &Path) -> String {
@@ -175,7 +155,7 @@ fn report(summary: &Summary, path: &Path) -> String {
     let (scores, things) = match last.perplexity {
         None => {
             let text = format!(
-                "test accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it after epoch {}",
+                "test accuracy {:.2}% (best {:.2}% in epoch {}), loss {:.4}; 95% of it reached in epoch {}",
                 100.0 * last.test_accuracy,
                 100.0 * best.test_accuracy,
                 best.epoch,
@@ -186,7 +166,7 @@ fn report(summary: &Summary, path: &Path) -> String {
         }
         Some(now) => {
             let text = format!(
-                "perplexity {now:.2} (best {:.2} in epoch {}), loss {:.4}, next token right {:.2}%",
+                "perplexity {now:.2} (best {:.2} in epoch {}), loss {:.4}, next-token accuracy {:.2}%",
                 perplexity(best.test_loss),
                 best.epoch,
                 last.test_loss,
@@ -197,7 +177,7 @@ fn report(summary: &Summary, path: &Path) -> String {
     };
     format!(
         "\n{scores}\n\
-         {:.1} s training, {:.1} s evaluating, {} {things}/s on {} threads\n\n{}\ndigest of the parameters {}\neverything is in {}\n",
+         {:.1} s training, {:.1} s evaluating, {} {things}/s on {} threads\n\n{}\ndigest of the parameters {}\nrun folder {}\n",
         summary.seconds.train,
         summary.seconds.eval,
         grouped(summary.samples_per_second as usize),

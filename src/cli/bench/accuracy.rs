@@ -3,12 +3,26 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::digits;
-use crate::cli::bench::sweep::{FUNCTIONS, Function, NORMS, Norm};
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
-use crate::engine::error::Error;
+use super::sweep::{FUNCTIONS, Function, NORMS, Norm};
+use crate::cli::flags::Threads;
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
+use crate::engine::error::require;
 use crate::engine::kernels::{par, simd};
+
+/// The errors of functions and norms in f32, in units in the last place
+#[derive(clap::Args)]
+pub struct Args {
+    /// Try every N-th number; 1 tries all, which takes minutes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    stride: u32,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,6 +43,8 @@ struct FunctionError {
     numbers: u64,
     /// The largest error.
     ulps: f64,
+    /// The documented bound of it.
+    bound: f64,
     /// Where it is first met.
     x: f32,
     got: f32,
@@ -43,19 +59,17 @@ struct NormError {
     spread: f32,
     elements: usize,
     ulps_of_largest: f64,
+    /// The documented bound of it.
+    bound: f64,
     ulps_of_element: f64,
 }
 
-/// Compares every `stride`-th f32, and random rows, with the same in f64 and prints the largest errors.
-///
-/// # Errors
-/// A stride of 0, an impossible number of threads.
-pub fn run(stride: u32, threads: Option<usize>, quick: bool, json: bool) -> Result<()> {
-    if stride == 0 {
-        return Err(Error::config("stride", "0 is impossible; it must be at least 1").into());
-    }
+/// Prints the largest errors against the same functions in f64.
+pub fn run(args: Args) -> Result<()> {
+    let Args { stride, threads, output: Output { json, quick } } = args;
+    require("stride", stride > 0, &stride, "1 or more")?;
     let (stride, rows) = if quick { (stride.max(1_000_003), 8) } else { (stride, 2_000) };
-    let report = on_threads(threads, || {
+    let report = threads.run(|| {
         Ok(Report {
             threads: par::threads(),
             profile: simd::name(),
@@ -64,15 +78,12 @@ pub fn run(stride: u32, threads: Option<usize>, quick: bool, json: bool) -> Resu
             norms: NORMS.iter().map(|norm| measure(norm, rows)).collect(),
         })
     })?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+    json.print(&report, describe)
 }
 
 fn sweep(function: &Function, stride: u32) -> FunctionError {
-    let Function { name, low, high, .. } = *function;
-    super::progress(&format!("trying {name}"));
+    let Function { name, low, high, bound, .. } = *function;
+    note(&format!("trying {name}"));
     let (numbers, worst) = function.sweep(stride);
     FunctionError {
         function: name,
@@ -80,6 +91,7 @@ fn sweep(function: &Function, stride: u32) -> FunctionError {
         high,
         numbers,
         ulps: worst.ulps,
+        bound,
         x: worst.x,
         got: worst.got,
         truth: worst.truth,
@@ -87,8 +99,8 @@ fn sweep(function: &Function, stride: u32) -> FunctionError {
 }
 
 fn measure(norm: &Norm, rows: usize) -> NormError {
-    let Norm { name, mean, spread, .. } = *norm;
-    super::progress(&format!("trying {name} on rows of mean {mean} and spread {spread}"));
+    let Norm { name, mean, spread, bound, .. } = *norm;
+    note(&format!("trying {name} on rows of mean {mean} and spread {spread}"));
     let error = norm.measure(rows);
     NormError {
         norm: name,
@@ -96,6 +108,7 @@ fn measure(norm: &Norm, rows: usize) -> NormError {
         spread,
         elements: error.elements,
         ulps_of_largest: error.of_largest,
+        bound,
         ulps_of_element: error.of_element,
     }
 }
@@ -107,12 +120,14 @@ fn describe(report: &Report) -> String {
             format!("{:?} to {:?}", f.low, f.high),
             grouped(f.numbers as usize),
             digits(f.ulps),
+            digits(f.bound),
             format!("{:?}", f.x),
             format!("{:?}", f.got),
             format!("{:.9e}", f.truth),
         ]
     });
-    let head = ["", "arguments", "tried", "ulp", "at", "there", "should be"].map(String::from).to_vec();
+    let head =
+        ["", "arguments", "tried", "ulp", "bound", "at", "result", "correct"].map(String::from).to_vec();
     let functions: Vec<_> = std::iter::once(head).chain(functions).collect();
     let norms = report.norms.iter().map(|n| {
         vec![
@@ -121,10 +136,11 @@ fn describe(report: &Report) -> String {
             format!("{:?}", n.spread),
             grouped(n.elements),
             digits(n.ulps_of_largest),
+            digits(n.bound),
             digits(n.ulps_of_element),
         ]
     });
-    let head = ["", "mean", "spread", "elements", "ulp of the row's largest", "ulp of the element"];
+    let head = ["", "mean", "spread", "elements", "ulp of the row's largest", "bound", "ulp of the element"];
     let norms: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(norms).collect();
     format!(
         "largest errors in f32, every f32 at stride {}, {}\n\n{}\n{}",

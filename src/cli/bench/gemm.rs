@@ -3,10 +3,12 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, US, digits, time};
 use super::peak;
-use crate::cli::run::on_threads;
-use crate::cli::text::{print, table};
+use crate::cli::output::table;
+use crate::cli::progress::note;
+use crate::cli::threads::run_on;
 use crate::engine::kernels::gemm::{self, Mat};
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::{par, simd};
@@ -44,6 +46,16 @@ const SHAPES: [Shape; 12] = [
     Shape { right_t: true, ..plain("expert, inputs' gradient", 48, 64, 128) },
 ];
 
+/// Matrix products against the processor's peak
+#[derive(clap::Args)]
+pub struct Args {
+    /// Threads
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -67,30 +79,25 @@ struct Product {
     share_of_peak: f64,
 }
 
-/// Measures products on `threads` threads and prints their speed.
-///
-/// # Errors
-/// An impossible number of threads.
-pub fn run(threads: usize, quick: bool, json: bool) -> Result<()> {
+/// Prints the speed of products.
+pub fn run(args: Args) -> Result<()> {
+    let Args { threads, output: Output { json, quick } } = args;
     let effort = Effort::POINT.or_quick(quick).of_short_work();
-    let report = on_threads(Some(threads), || {
+    let report = run_on(threads, || {
         let shapes = SHAPES.iter().filter(|shape| !quick || shape.m <= 256);
         let peak_before = peak::gflops(effort.peak());
         let mut products: Vec<Product> = shapes.map(|shape| measure(shape, effort)).collect::<Result<_>>()?;
-        // Sought before and after, in case the machine is busy with something else in between.
+        // Measured before and after, in case the machine is busy with something else in between.
         let peak_gflops = peak::gflops(effort.peak()).max(peak_before);
         products.iter_mut().for_each(|product| product.share_of_peak = product.gflops / peak_gflops);
         Ok(Report { threads: par::threads(), profile: simd::name(), peak_gflops, products })
     })?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+    json.print(&report, describe)
 }
 
 fn measure(shape: &Shape, effort: Effort) -> Result<Product> {
     let Shape { what, m, k, n, left_t, right_t } = *shape;
-    super::progress(&format!("measuring {m} x {k} x {n}"));
+    note(&format!("measuring {m} x {k} x {n}"));
     let numbers = |len, layer| {
         let mut numbers = vec![0.0f32; len];
         Stream::new(1, Purpose::Check, layer, 0).normal(&mut numbers, 1.0);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, MS, Times, digits, time};
 use super::peak;
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
+use crate::cli::flags::Threads;
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
 use crate::engine::arr::{self, Arr};
+use crate::engine::error::require;
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::{par, simd};
 use crate::engine::ops::fused::linear_cross_entropy::LinearCrossEntropy;
@@ -17,6 +20,24 @@ use crate::engine::tape::{Mode, Tape};
 
 /// How often to repeat what takes seconds.
 const EFFORT: Effort = Effort { warm_up: 1, least: 7, most: 30, seconds: 4.0 };
+
+/// The head over a vocabulary with its loss and gradients against the processor's peak
+#[derive(clap::Args)]
+pub struct Args {
+    /// Width of a token
+    #[arg(long, value_delimiter = ',', value_name = "WIDTHS", default_value = "64,128,256")]
+    width: Vec<usize>,
+    /// Tokens in a batch
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    tokens: usize,
+    /// Tokens in the vocabulary
+    #[arg(long, value_name = "N", default_value_t = 50257)]
+    vocabulary: usize,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -47,48 +68,33 @@ struct Speed {
     share_of_peak: f64,
 }
 
-/// Measures the loss of random tokens with and without its gradients, for each of `widths`, and prints it.
-///
-/// # Errors
-/// Impossible sizes or numbers of threads.
-pub fn run(
-    widths: &[usize],
-    tokens: usize,
-    vocabulary: usize,
-    threads: Option<usize>,
-    quick: bool,
-    json: bool,
-) -> Result<()> {
+/// Prints the speed of the loss of random tokens, with and without its gradients.
+pub fn run(args: Args) -> Result<()> {
+    let Args { width: widths, tokens, vocabulary, threads, output: Output { json, quick } } = args;
     let sizes = [("tokens", tokens), ("vocabulary", vocabulary)];
     for (key, value) in widths.iter().map(|&width| ("width", width)).chain(sizes) {
-        ensure!(
-            (1..=1 << 20).contains(&value),
-            "setting {key}: {value} is impossible; it must be 1 to 1048576"
-        );
+        require(key, (1..=1 << 20).contains(&value), &value, "1 to 1048576")?;
     }
     let widest = widths.iter().max().copied().unwrap_or(0);
     let what = "too large; width times tokens and times vocabulary must stay below 2^28";
     ensure!(widest * tokens.max(vocabulary) < 1 << 28, "setting width: {widest}: {what}");
     let effort = EFFORT.or_quick(quick);
-    let report = on_threads(threads, || {
+    let report = threads.run(|| {
         let before = peak::gflops(effort.peak());
         let mut widths: Vec<Width> =
             widths.iter().map(|&width| measure(width, tokens, vocabulary, effort)).collect::<Result<_>>()?;
-        // Sought before and after, in case the machine is busy with something else in between.
+        // Measured before and after, in case the machine is busy with something else in between.
         let peak_gflops = peak::gflops(effort.peak()).max(before);
         for speed in widths.iter_mut().flat_map(|width| [&mut width.train, &mut width.evaluate]) {
             speed.share_of_peak = speed.gflops / peak_gflops;
         }
         Ok(Report { threads: par::threads(), profile: simd::name(), peak_gflops, tokens, vocabulary, widths })
     })?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+    json.print(&report, describe)
 }
 
 fn measure(width: usize, tokens: usize, vocabulary: usize, effort: Effort) -> Result<Width> {
-    super::progress(&format!("measuring width {width}"));
+    note(&format!("measuring width {width}"));
     let numbers = |rows: usize, layer, scale| {
         let mut numbers = vec![0.0f32; rows * width];
         Stream::new(1, Purpose::Check, layer, 0).normal(&mut numbers, scale);
@@ -137,7 +143,7 @@ fn describe(report: &Report) -> String {
         [row(w.width, "forward and backward", &w.train), row(w.width, "forward alone", &w.evaluate)]
     });
     format!(
-        "{} tokens, {} words, {} threads, {}, peak {:.0} GFLOP/s\n\n{}",
+        "{} tokens, a vocabulary of {}, {} threads, {}, peak {:.0} GFLOP/s\n\n{}",
         grouped(report.tokens),
         grouped(report.vocabulary),
         report.threads,

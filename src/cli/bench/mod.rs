@@ -1,42 +1,59 @@
-//! `dynamoe bench`: how fast this machine trains, and how near that is to what it could do.
+//! `dynamoe bench`: how fast this machine trains, and how close that is to what it could do.
 //!
-//! Every figure is measured in the run that prints it, on made-up data, and needs no file.
+//! Every figure is measured in the run that prints it, on random data, and needs no file. Each kind of measurement is a
+//! file with its flags, as the verbs are; [`measure`] times work, [`network`] is the network that is measured, [`peak`]
+//! the processor's and the memory's best speed.
 
-use std::io::{ErrorKind, IsTerminal};
-use std::path::Path;
+mod accuracy;
+mod gemm;
+mod head;
+mod measure;
+mod memory;
+mod network;
+mod peak;
+mod roofline;
+mod routers;
+mod scaling;
+mod select;
+mod step;
+mod sweep;
+mod text;
+mod ulp;
 
 use anyhow::Result;
 
-use crate::engine::error::Error;
+use super::flags::Json;
 
-pub mod accuracy;
-pub mod gemm;
-pub mod head;
-pub mod measure;
-pub mod network;
-pub mod peak;
-pub mod roofline;
-pub mod routers;
-pub mod scaling;
-pub mod select;
-pub mod step;
-pub mod sweep;
-pub mod text;
-pub mod ulp;
-
-/// Says on standard error what is being measured, if somebody is there to read it.
-fn progress(what: &str) {
-    if std::io::stderr().is_terminal() {
-        eprintln!("{what} ...");
-    }
+verbs! {
+    Step = step,
+    Text = text,
+    Gemm = gemm,
+    Head = head,
+    Select = select,
+    Accuracy = accuracy,
+    Routers = routers,
+    Roofline = roofline,
+    Scaling = scaling,
 }
 
-/// Refuses a picture in a folder that is not there, before anything is measured for it.
-fn check_folder(svg: Option<&Path>) -> Result<()> {
-    let Some(path) = svg else { return Ok(()) };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(Error::io("write", path)(ErrorKind::NotFound.into()).into());
-    }
-    Ok(())
+/// Measure how fast this machine trains, and how close that is to what it could do
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every measurement can print.
+#[derive(clap::Args)]
+pub struct Output {
+    #[command(flatten)]
+    json: Json,
+    /// Measure almost nothing, only to check that it runs
+    #[arg(long, hide = true)]
+    quick: bool,
+}
+
+/// Runs one measurement.
+pub fn run(args: Args) -> Result<()> {
+    args.verb.run()
 }

@@ -1,9 +1,9 @@
-//! The network of the benchmarks and its made-up data.
+//! The network of the benchmarks and its random data.
 
 use anyhow::{Result, ensure};
 
 use crate::engine::arr::{self, Arr};
-use crate::engine::error::{Error, nearest};
+use crate::engine::error::{Error, nearest, require};
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::moe::Usage;
@@ -25,7 +25,7 @@ pub struct Shape<'a> {
     pub batch: usize,
     /// Numbers in an image.
     pub input: usize,
-    /// Classes to tell apart.
+    /// Classes.
     pub classes: usize,
     /// Experts of each layer; descending from 8 to 1 if not given.
     pub experts: Option<Vec<usize>>,
@@ -41,10 +41,10 @@ impl Shape<'_> {
         Shape { size, batch: 256, input: 784, classes: 10, experts: None, expert_hidden: None, norm: "post" }
     }
 
-    /// What the network is made of.
+    /// The network's specification.
     ///
     /// # Errors
-    /// A size that does not exist, and numbers that no network can have.
+    /// An unknown size, and values out of range.
     pub fn spec(&self) -> Result<Spec> {
         let Shape { size, batch, input, classes, .. } = *self;
         let sizes = || PRESETS.iter().map(|p| p.0);
@@ -56,10 +56,7 @@ impl Shape<'_> {
         for (key, value, most) in
             [("batch", batch, 1 << 20), ("input", input, 1 << 20), ("classes", classes, 1 << 20)]
         {
-            ensure!(
-                (1..=most).contains(&value),
-                "setting {key}: {value} is impossible; it must be 1 to {most}"
-            );
+            require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))?;
         }
         let mut set = vec![format!("norm={}", self.norm)];
         if let Some(experts) = &self.experts {
@@ -86,7 +83,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A fresh network, and `batch` images of random numbers in random classes.
+    /// An untrained network, and `batch` images of random numbers in random classes.
     pub fn new(spec: &Spec, batch: usize) -> Network {
         let mut model = Model::new(spec, &mut Init::new(SEED));
         let optimizer = Optimizer::new(Settings::ADAMW, &mut model);
@@ -101,7 +98,7 @@ impl Network {
     /// One training step: forward, backward, AdamW; no clipping.
     ///
     /// # Errors
-    /// A loss that is no number.
+    /// A loss that is not finite.
     pub fn step(&mut self) -> Result<()> {
         let Network { model, optimizer, images, classes, .. } = self;
         step(model, optimizer, images.clone(), classes.clone(), SEED, 1e-3, 0.0)?;
@@ -111,7 +108,7 @@ impl Network {
     /// A training step, and the mean number of experts that an image had in each layer.
     ///
     /// # Errors
-    /// A loss that is no number.
+    /// A loss that is not finite.
     pub fn step_k(&mut self) -> Result<Vec<f64>> {
         let Network { model, optimizer, images, classes, .. } = self;
         let result = step(model, optimizer, images.clone(), classes.clone(), SEED, 1e-3, 0.0)?;

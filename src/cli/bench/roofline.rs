@@ -1,19 +1,29 @@
 //! `dynamoe bench roofline`: the training step of every size against the least time it could take.
 
-use std::path::Path;
-
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, digits};
 use super::network::Shape;
-use super::step::{Allocations, Roofline, StepReport, measure};
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
-use crate::engine::files;
+use super::step::{Roofline, StepReport, measure};
+use crate::cli::flags::{Svg, Threads};
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
 use crate::lab::plot::frame::{Key, Words};
 use crate::lab::plot::{axis::Axis, color, lines};
 use crate::train::config::PRESETS;
+
+/// The training step of every size against the least time it could take
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    svg: Svg,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -21,35 +31,20 @@ struct Report {
     sizes: Vec<StepReport>,
 }
 
-/// Measures every size and prints a table; as a picture in `svg`.
-///
-/// # Errors
-/// An impossible number of threads, or a file that cannot be written.
-pub fn run(
-    threads: Option<usize>,
-    quick: bool,
-    json: bool,
-    svg: Option<&Path>,
-    allocations: Allocations,
-) -> Result<()> {
-    super::check_folder(svg)?;
+/// Measures every size and prints a table.
+pub fn run(args: Args) -> Result<()> {
+    let Args { threads, output: Output { json, quick }, svg } = args;
+    svg.check()?;
     let effort = Effort::FULL.or_quick(quick);
     let one = |size: &str| {
-        super::progress(&format!("measuring {size}"));
-        let shape = Shape { batch: if quick { 8 } else { 256 }, ..Shape::of_size(size) };
-        measure(&shape, effort, allocations)
+        note(&format!("measuring {size}"));
+        measure(&Shape { batch: if quick { 8 } else { 256 }, ..Shape::of_size(size) }, effort)
     };
     let sizes = if quick { &PRESETS[..2] } else { &PRESETS[..] };
-    let sizes = on_threads(threads, || sizes.iter().map(|preset| one(preset.0)).collect())?;
+    let sizes = threads.run(|| sizes.iter().map(|preset| one(preset.0)).collect())?;
     let report = Report { sizes };
-    if let Some(path) = svg {
-        files::write(path, draw(&report.sizes).as_bytes())?;
-    }
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    let wrote = svg.map_or(String::new(), |path| format!("wrote {}\n", path.display()));
-    print(&(describe(&report.sizes) + &wrote))
+    let wrote = svg.write(|| draw(&report.sizes))?;
+    json.print(&report, |report| describe(&report.sizes) + &wrote)
 }
 
 /// The bound that a report was measured against.

@@ -5,10 +5,12 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{MS, Times, digits};
 use super::network::Network;
-use crate::cli::run::on_threads;
-use crate::cli::text::{print, table};
+use crate::cli::flags::Threads;
+use crate::cli::output::table;
+use crate::cli::progress::note;
 use crate::engine::kernels::par;
 use crate::nn::router::Kind;
 use crate::train::config::{Config, Layers};
@@ -17,6 +19,15 @@ use crate::train::config::{Config, Layers};
 const SHAPE: (usize, usize, usize) = (256, 784, 10);
 /// What the others are compared with.
 const REFERENCE: Kind = Kind::TopK;
+
+/// A training step with every router against plain top-2
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -32,7 +43,7 @@ struct RouterReport {
     name: &'static str,
     /// Settings that bring it near two experts per image.
     settings: Vec<String>,
-    /// Mean number of experts per image that a training step of the fresh network gave, in each layer.
+    /// Mean number of experts per image in the first training step, for each layer.
     mean_k: Vec<f64>,
     train_step_ms: Times,
     /// Median over the turns of its time over top-2's in the same turn.
@@ -51,16 +62,11 @@ fn near_two(kind: Kind) -> Vec<String> {
 }
 
 /// Measures and prints.
-///
-/// # Errors
-/// An impossible number of threads.
-pub fn run(threads: Option<usize>, quick: bool, json: bool) -> Result<()> {
-    super::progress("measuring every router");
-    let report = on_threads(threads, || measure(if quick { 2 } else { 60 }))?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+pub fn run(args: Args) -> Result<()> {
+    let Args { threads, output: Output { json, quick } } = args;
+    note("measuring every router");
+    let report = threads.run(|| measure(if quick { 2 } else { 60 }))?;
+    json.print(&report, describe)
 }
 
 fn measure(turns: usize) -> Result<Report> {

@@ -1,16 +1,16 @@
 //! `dynamoe bench scaling`: how the time of a step grows with tokens, experts and threads.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, MS, digits, time};
 use super::network::{Network, Shape};
 use super::step::train_flops;
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
-use crate::engine::files;
+use crate::cli::flags::Svg;
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
+use crate::cli::threads;
 use crate::engine::kernels::simd;
 use crate::lab::plot::frame::{Key, Words};
 use crate::lab::plot::{axis::Axis, color, lines};
@@ -23,6 +23,18 @@ const EXPERTS: [usize; 5] = [1, 4, 16, 64, 256];
 
 /// Layers of the network Small.
 const LAYERS: usize = 4;
+
+/// How the time of a step grows with tokens, experts and threads
+#[derive(clap::Args)]
+pub struct Args {
+    /// Thread counts [default: 1, 2, 4 and so on up to one per core]
+    #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+    threads_list: Option<Vec<usize>>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    svg: Svg,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -86,26 +98,24 @@ fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     (variance > 0.0).then(|| covariance / variance)
 }
 
-/// Measures the three series and prints them; as a picture in `svg`. Over tokens and experts the network runs
-/// on as many threads as the largest of `threads_list` (1, 2, 4 and so on up to all if not given).
-///
-/// # Errors
-/// Impossible numbers of threads, or a file that cannot be written.
-pub fn run(threads_list: Option<Vec<usize>>, quick: bool, json: bool, svg: Option<&Path>) -> Result<()> {
-    super::check_folder(svg)?;
+/// Measures the three series and prints them. Over tokens and experts the network runs on the largest of the thread
+/// counts.
+pub fn run(args: Args) -> Result<()> {
+    let Args { threads_list, output: Output { json, quick }, svg } = args;
+    svg.check()?;
     let mut counts = threads_list.unwrap_or_else(default_threads);
     counts.sort_unstable();
     counts.dedup();
-    ensure!(!counts.is_empty(), "setting threads-list: give at least one number of threads, such as 1,2");
+    ensure!(!counts.is_empty(), "setting threads-list: give at least one thread count, such as 1,2");
     let most = counts[counts.len() - 1];
-    // Every count is tried before the first long measurement.
+    // Every count is checked before the first long measurement.
     for &count in &counts {
-        on_threads(Some(count), || Ok(()))?;
+        threads::run_on(count, || Ok(()))?;
     }
     let effort = Effort::POINT.or_quick(quick);
     let few = |all: &[usize]| if quick { all[..2].to_vec() } else { all.to_vec() };
     let small = || Shape::of_size("small");
-    let (tokens, experts) = on_threads(Some(most), || {
+    let (tokens, experts) = threads::run_on(most, || {
         let tokens = few(&TOKENS).into_iter().map(|batch| point(batch, &Shape { batch, ..small() }, effort));
         let tokens = tokens.collect::<Result<_>>()?;
         let of = |e| Shape { experts: Some(vec![e; LAYERS]), batch: if quick { 8 } else { 256 }, ..small() };
@@ -114,7 +124,7 @@ pub fn run(threads_list: Option<Vec<usize>>, quick: bool, json: bool, svg: Optio
     })?;
     let on = |count| {
         let shape = Shape { batch: if quick { 8 } else { 256 }, ..small() };
-        on_threads(Some(count), || point(count, &shape, effort))
+        threads::run_on(count, || point(count, &shape, effort))
     };
     let over_threads = counts.iter().map(|&count| on(count)).collect::<Result<_>>()?;
     let report = Report {
@@ -125,19 +135,13 @@ pub fn run(threads_list: Option<Vec<usize>>, quick: bool, json: bool, svg: Optio
         experts: Series::of(experts),
         over_threads: Series::of(over_threads),
     };
-    if let Some(path) = svg {
-        files::write(path, draw(&report).as_bytes())?;
-    }
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    let wrote = svg.map_or(String::new(), |path| format!("wrote {}\n", path.display()));
-    print(&(describe(&report) + &wrote))
+    let wrote = svg.write(|| draw(&report))?;
+    json.print(&report, |report| describe(report) + &wrote)
 }
 
 /// 1, 2, 4 and so on, and the number of cores.
 fn default_threads() -> Vec<usize> {
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let all = threads::cores();
     let doubles = std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n < all);
     doubles.chain([all]).collect()
 }
@@ -146,7 +150,7 @@ fn default_threads() -> Vec<usize> {
 fn point(value: usize, shape: &Shape, effort: Effort) -> Result<Point> {
     let spec = shape.spec()?;
     let experts = spec.experts.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    super::progress(&format!("measuring {} tokens, experts {experts}", shape.batch));
+    note(&format!("measuring {} tokens, experts {experts}", shape.batch));
     let mut network = Network::new(&spec, shape.batch);
     let ms = time(effort, MS, || network.step())?.median;
     let flops = train_flops(&spec, shape.batch);

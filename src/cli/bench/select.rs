@@ -3,9 +3,11 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, US, digits, time};
-use crate::cli::run::on_threads;
-use crate::cli::text::{print, table};
+use crate::cli::output::table;
+use crate::cli::progress::note;
+use crate::cli::threads::run_on;
 use crate::engine::kernels::gate::{self, Gates};
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::{math, select, simd};
@@ -16,8 +18,15 @@ const EXPERTS: [usize; 4] = [8, 16, 64, 256];
 /// The percentile.
 const TAU: f64 = 0.7;
 
-/// Gates in a batch: so many that the processor cannot learn by heart how their comparisons end.
+/// Gates in a batch: too many for the branch predictor to memorize.
 const GATES: usize = 1 << 18;
+
+/// The choice of experts against a plain sort
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -47,23 +56,18 @@ struct Pair {
     ratio: f64,
 }
 
-/// Measures selection alone, and gating and selection, on one thread and prints tokens per second.
-///
-/// # Errors
-/// When the two ways choose different experts.
-pub fn run(quick: bool, json: bool) -> Result<()> {
+/// Prints tokens per second of selection alone, and of softmax and selection, on one thread. It is an error if kernel
+/// and plain sort choose differently.
+pub fn run(args: Args) -> Result<()> {
+    let Output { json, quick } = args.output;
     let effort = Effort::POINT.or_quick(quick);
-    let layers =
-        on_threads(Some(1), || EXPERTS.into_iter().map(|e| measure(e, effort)).collect::<Result<_>>())?;
+    let layers = run_on(1, || EXPERTS.into_iter().map(|e| measure(e, effort)).collect::<Result<_>>())?;
     let report = Report { threads: 1, profile: simd::name(), tau: TAU, layers };
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+    json.print(&report, describe)
 }
 
 fn measure(experts: usize, effort: Effort) -> Result<Layer> {
-    super::progress(&format!("measuring {experts} experts"));
+    note(&format!("measuring {experts} experts"));
     let k = select::token_scope_k(experts, TAU);
     let tokens = (GATES / experts).max(1);
     let mut logits = vec![0.0f32; tokens * experts];

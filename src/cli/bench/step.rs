@@ -3,17 +3,47 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, MS, Times, US, digits, time};
+use super::memory::{allocations, peak_rss_mb};
 use super::network::{Network, Shape};
 use super::peak;
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
+use crate::cli::flags::Threads;
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
 use crate::engine::kernels::{par, simd};
 use crate::nn::spec::{Norm, Spec};
 use crate::train::config::Config;
 
-/// Counts the allocations of this process so far.
-pub type Allocations = fn() -> usize;
+/// A training step and inference of one network
+#[derive(clap::Args)]
+pub struct Args {
+    /// Size: tiny, small, medium, large
+    #[arg(long, value_name = "NAME", default_value = "small")]
+    size: String,
+    /// Images in a batch
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    batch: usize,
+    /// Numbers in an image
+    #[arg(long, value_name = "N", default_value_t = 784)]
+    input: usize,
+    /// Classes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    classes: usize,
+    /// Experts of each layer, such as 8,6,3,1 [default: descending from 8 to 1]
+    #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+    experts: Option<Vec<usize>>,
+    /// Hidden width of an expert [default: half the network's width]
+    #[arg(long, value_name = "N")]
+    expert_hidden: Option<usize>,
+    /// Layer normalization: final, post, pre
+    #[arg(long, value_name = "WHERE", default_value = "post")]
+    norm: String,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What a measurement of one network found; what `--json` prints.
 #[derive(Debug, Serialize)]
@@ -44,7 +74,7 @@ pub struct StepReport {
     pub eval_batch_ms: Times,
     /// Inference for one image.
     pub eval_one_us: Times,
-    /// A digest of parameters, optimizer and running numbers, as runs record them.
+    /// A digest of the state, as runs record it.
     pub digest_ms: Times,
     /// Multiply-adds in registers on these threads, measured; one counts as two operations.
     pub peak_gflops: f64,
@@ -58,11 +88,12 @@ pub struct StepReport {
     pub active_flops: u64,
     /// Operations of a training step's products.
     pub train_flops: u64,
-    /// Calls of the allocator per step, new and resized blocks.
-    pub allocations_per_step: f64,
-    /// Loops per step that were shared out among threads.
+    /// Calls of the allocator per step, new and resized blocks; absent unless the program was built with the feature
+    /// `count-allocations`.
+    pub allocations_per_step: Option<f64>,
+    /// Loops per step that were distributed over threads.
     pub parallel_regions_per_step: f64,
-    /// The most memory the process held until inference was measured; absent where the system does not tell.
+    /// Peak memory of the process before inference was measured; absent where the system does not report it.
     pub peak_rss_mb: Option<f64>,
 }
 
@@ -102,7 +133,7 @@ impl Roofline {
 }
 
 /// Operations of a training step's products: the forward pass, and as many for each of the two gradients
-/// (parameters and inputs), but the gradient of the images themselves, which nobody needs.
+/// (parameters and inputs), but the gradient of the images themselves, which is not required.
 pub fn train_flops(spec: &Spec, batch: usize) -> f64 {
     batch as f64 * (3.0 * spec.nominal_flops() - 2.0 * (spec.inputs * spec.width) as f64)
 }
@@ -114,9 +145,9 @@ const COUNTED: u32 = 4;
 ///
 /// # Errors
 /// A network that cannot be.
-pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Result<StepReport> {
+pub fn measure(shape: &Shape, effort: Effort) -> Result<StepReport> {
     let spec = shape.spec()?;
-    // The peak is sought before and after, in case the machine is busy with something else in between.
+    // The peak is measured before and after, in case the machine is busy with something else in between.
     let peak_before = peak::gflops(effort.peak());
     let mut network = Network::new(&spec, shape.batch);
     let train_step_ms = time(effort, MS, || network.step())?;
@@ -125,7 +156,8 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
         network.step()?;
     }
     let per_step = |count: u64| count as f64 / f64::from(COUNTED);
-    let allocations_per_step = per_step((allocations() - before.0) as u64);
+    let allocations_per_step =
+        allocations().zip(before.0).map(|(now, before)| per_step((now - before) as u64));
     let parallel_regions_per_step = per_step(par::regions() - before.1);
     let eval_batch_ms = time(effort, MS, || network.evaluate())?;
     let eval_one_us = time(effort.of_short_work(), US, || network.evaluate_one())?;
@@ -164,31 +196,14 @@ pub fn measure(shape: &Shape, effort: Effort, allocations: Allocations) -> Resul
     })
 }
 
-/// The most memory that this process has held, in millions of bytes.
-pub(super) fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
-}
-
 /// Measures one network and prints what was found.
-///
-/// # Errors
-/// A network or a number of threads that cannot be.
-pub fn run(
-    shape: &Shape,
-    threads: Option<usize>,
-    quick: bool,
-    json: bool,
-    allocations: Allocations,
-) -> Result<()> {
-    super::progress(&format!("measuring {}", shape.size));
-    let report = on_threads(threads, || measure(shape, Effort::FULL.or_quick(quick), allocations))?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+pub fn run(args: Args) -> Result<()> {
+    let Args { size, batch, input, classes, experts, expert_hidden, norm, threads, output } = args;
+    let Output { json, quick } = output;
+    let shape = Shape { size: &size, batch, input, classes, experts, expert_hidden, norm: &norm };
+    note(&format!("measuring {size}"));
+    let report = threads.run(|| measure(&shape, Effort::FULL.or_quick(quick)))?;
+    json.print(&report, describe)
 }
 
 fn describe(r: &StepReport) -> String {
@@ -204,11 +219,15 @@ fn describe(r: &StepReport) -> String {
     let every = Config::default().digest_every;
     let digest_share = 100.0 * r.digest_ms.median / (every as f64 * r.train_step_ms.median);
     let memory = r.peak_rss_mb.map_or(String::new(), |mb| format!("; {mb:.0} MB at most"));
+    let allocations = r.allocations_per_step.map_or_else(
+        || "allocations not counted (build with --features count-allocations)".into(),
+        |count| format!("{count:.0} allocations"),
+    );
     format!(
         "{}: experts {:?}, {} parameters, batch {}, {} threads, {}\n\n{times}\n\
          roofline {} ms: {:.3e} operations at {:.0} GFLOP/s, {:.3e} bytes at {:.0} GB/s\n\
          the training step reaches {:.0}% of it\n\
-         {:.0} allocations and {:.0} parallel regions per step{memory}\n\
+         {allocations} and {:.0} parallel regions per step{memory}\n\
          one digest every {every} steps takes {digest_share:.2}% of the time\n",
         r.size,
         r.experts,
@@ -222,7 +241,6 @@ fn describe(r: &StepReport) -> String {
         (peak::STREAM_BYTES * r.parameters) as f64,
         r.stream_gb_s,
         100.0 * r.roofline_fraction,
-        r.allocations_per_step,
         r.parallel_regions_per_step,
     )
 }

@@ -5,10 +5,12 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Output;
 use super::measure::{Effort, MS, Times, digits, time};
-use super::step::peak_rss_mb;
-use crate::cli::run::on_threads;
-use crate::cli::text::{grouped, print, table};
+use super::memory::peak_rss_mb;
+use crate::cli::flags::{Network, Threads};
+use crate::cli::output::{grouped, table};
+use crate::cli::progress::note;
 use crate::data::text::tokenizer::{self, Tokenizer};
 use crate::engine::error::Error;
 use crate::engine::kernels::par;
@@ -16,11 +18,22 @@ use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::simd;
 use crate::nn::optim::Optimizer;
 use crate::nn::{Feed, Init, Model, Tokens};
-use crate::train::config::{Config, Layers};
+use crate::train::config::Config;
 use crate::train::generate::{Sampling, Writer};
 use crate::train::step;
 
-/// What was found; what `--json` prints.
+/// A training step and generation of a network for text
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct TextReport {
     /// Sequences in a batch.
@@ -39,7 +52,7 @@ struct TextReport {
     train_tokens_per_second: f64,
     /// The most memory the process held until then.
     train_peak_rss_mb: Option<f64>,
-    /// One token after another, with the cache, the network as it was made.
+    /// Token by token, with the cache, from the untrained network.
     generated_tokens_per_second: f64,
     /// Operations of a forward pass per token by the rule's own number of experts.
     active_flops: f64,
@@ -47,32 +60,27 @@ struct TextReport {
     generated_flops: f64,
 }
 
-/// Tokens to generate: so many that the cache grows to a fair length.
+/// Tokens to generate: enough for a cache of realistic length.
 const GENERATED: usize = 200;
 
 /// Steps are long: few of them.
 const STEPS: Effort = Effort { warm_up: 2, least: 7, most: 30, seconds: 4.0 };
 
 /// Measures and prints.
-///
-/// # Errors
-/// Settings that cannot be, or that are for images.
-pub fn run(layers: &Layers, threads: Option<usize>, quick: bool, json: bool) -> Result<()> {
-    let config = Config::resolve(layers)?;
+pub fn run(args: Args) -> Result<()> {
+    let Args { network, threads, output: Output { json, quick } } = args;
+    let config = Config::resolve(&network.layers([]))?;
     if config.spec(1, 1).text.is_none() {
         let what = format!("{} is images; use `dynamoe bench step`, or --dataset guide", config.dataset);
         return Err(Error::config("dataset", what).into());
     }
-    super::progress("measuring");
-    let report = on_threads(threads, || measure(&config, quick))?;
-    if json {
-        return print(&(serde_json::to_string_pretty(&report)? + "\n"));
-    }
-    print(&describe(&report))
+    note("measuring");
+    let report = threads.run(|| measure(&config, quick))?;
+    json.print(&report, describe)
 }
 
 fn measure(config: &Config, quick: bool) -> Result<TextReport> {
-    // Of characters there are as many as a text has; some.
+    // The number of characters depends on the text: a typical one.
     let vocabulary = match config.tokenizer {
         tokenizer::Kind::Gpt2 | tokenizer::Kind::Bytes => Tokenizer::new(config.tokenizer, &[]).vocabulary(),
         tokenizer::Kind::Chars | tokenizer::Kind::Numbers => 100,
@@ -135,7 +143,7 @@ fn describe(r: &TextReport) -> String {
         "experts {:?}, {} parameters, {} tokens in the vocabulary, router: {}\n\
          {} sequences of {} tokens, {} threads, {}\n\n{}\n\
          training: {} tokens/s{memory}\n\
-         generation, one token after another: {} tokens/s\n\
+         generation, token by token: {} tokens/s\n\
          operations per token: {:.3e} by the rule, {:.3e} as generated\n",
         r.experts,
         grouped(r.parameters),

@@ -1,12 +1,12 @@
-//! `dynamoe analyse`: which experts a trained network uses, for which images or tokens, and how many.
+//! `dynamoe analyze`: which experts a trained network uses, for which images or tokens, and how many.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::run::{on_threads, open};
-use super::text::{self, grouped, print, table};
+use super::flags::{Json, Machine, Saved};
+use super::output::{self, grouped, print, table};
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::lab::analysis::gradient_variance::{self, Comparison};
@@ -23,8 +23,22 @@ use crate::train::learned::diversity::{self, Diversity};
 use crate::train::metrics::{LayerRecord, mean_active};
 use crate::train::{Examples, Input};
 
-/// The folder in a run's folder that the pictures and the numbers go to.
+/// The folder inside the run's folder for pictures and numbers.
 const FOLDER: &str = "analysis";
+
+/// Show which experts a trained network uses, for what, and how many
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    saved: Saved,
+    /// Text: compare the experts of these texts, lists by kind in TOML [default: bundled ones]
+    #[arg(long, value_name = "FILE")]
+    kinds: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    json: Json,
+}
 
 /// What `--json` prints, and what `analysis.json` holds.
 #[derive(Serialize)]
@@ -44,32 +58,24 @@ struct Report {
     kinds: Vec<Kind>,
     /// The layers' scores by diversity and attention.
     scores: Vec<f64>,
-    /// Experts that a learned schedule would give to each layer, as many in all as this network has.
+    /// Experts that a learned schedule would give to each layer, with this network's total.
     recommended_experts: Vec<usize>,
 }
 
-/// Looks at the run's network on its test images or on the first thousands of its test tokens, prints what it found and writes pictures into the run's folder.
-///
-/// # Errors
-/// A run or data set that is missing or damaged, a full disk.
-pub fn run(
-    run: &Path,
-    checkpoint: &str,
-    kinds: Option<&Path>,
-    data_dir: Option<&Path>,
-    threads: Option<usize>,
-    json: bool,
-) -> Result<()> {
-    let report = on_threads(threads, || {
-        let trained = open(run, checkpoint)?;
-        let kinds = match (&trained.input, kinds) {
+/// Analyzes the run's network on its test images, or on the first thousands of its test tokens; prints what it found and
+/// writes pictures into the run's folder.
+pub fn run(args: Args) -> Result<()> {
+    let Args { saved, kinds, machine, json } = args;
+    let report = machine.threads.run(|| {
+        let trained = saved.open()?;
+        let kinds = match (&trained.input, kinds.as_deref()) {
             (Input::Images(_), Some(_)) => {
                 return Err(Error::config("kinds", "is for networks for text; this one is for images").into());
             }
             (Input::Images(_), None) => None,
             (Input::Text(text), path) => Some((&text.tokenizer, kinds::read(path)?)),
         };
-        let data = trained.data(None, data_dir)?;
+        let data = trained.data(None, machine.data.path())?;
         let standardize = trained.input.standardize()?;
         let [train, test] = [Examples::train(&data, &standardize), Examples::test(&data, &standardize)];
         let (_, records) = evaluate(&trained.model, test)?;
@@ -86,7 +92,7 @@ pub fn run(
         };
         let spec = trained.model.spec();
         let Config { experts_min, experts_max, .. } = trained.config;
-        // A list of one's own may go beyond the bounds of the schedules.
+        // A custom list may exceed the bounds of the schedules.
         let min = spec.experts.iter().fold(experts_min, |least, &e| least.min(e));
         let max = spec.experts.iter().fold(experts_max, |most, &e| most.max(e));
         let budget = spec.experts.iter().sum();
@@ -104,7 +110,7 @@ pub fn run(
             scores,
         })
     })?;
-    let folder = run.join(FOLDER);
+    let folder = saved.run.join(FOLDER);
     files::create_dir(&folder)?;
     for (name, svg) in plots::all(&report.usage) {
         files::write(&folder.join(name), svg.as_bytes())?;
@@ -114,7 +120,7 @@ pub fn run(
     }
     let text = serde_json::to_string_pretty(&report)? + "\n";
     files::write(&folder.join("analysis.json"), text.as_bytes())?;
-    if json {
+    if json.json {
         return print(&text);
     }
     print(&format!("{}\npictures and numbers are in {}\n", describe(&report), folder.display()))
@@ -130,11 +136,13 @@ fn describe(report: &Report) -> String {
         100.0 * usage.accuracy,
         grouped(*parameters),
         grouped(*active_flops_per_token as usize),
-        text::layers(&records),
+        output::layers(&records),
         k_shares(&records),
         patterns(usage),
         usage.difficulty.as_ref().map_or_else(
-            || format!("All {things} get the same number of experts: there is nothing that could go with how hard one is.\n"),
+            || format!(
+                "All {things} get the same number of experts: nothing to correlate with their difficulty.\n"
+            ),
             |found| difficulty(found, &usage.class_names, things)
         ),
         gradient_variance.as_ref().map_or(String::new(), variance),
@@ -142,7 +150,7 @@ fn describe(report: &Report) -> String {
     )
 }
 
-/// Which share of the images got how many experts, by layer.
+/// The share of tokens with each number of experts, by layer.
 fn k_shares(records: &[LayerRecord]) -> String {
     let line = |(l, record): (usize, &LayerRecord)| {
         let some = record.k_share.iter().enumerate().filter(|(_, share)| **share > 0.0);
@@ -152,17 +160,18 @@ fn k_shares(records: &[LayerRecord]) -> String {
     records.iter().enumerate().map(line).collect()
 }
 
-/// Sets of experts reached against those there are, and what a class tells about them.
+/// Distinct sets of active experts against those possible, and the mutual information of class and set.
 fn patterns(usage: &Usage) -> String {
     let head =
-        ["layer", "sets reached", "up to the largest k", "with the mean k", "class tells"].map(String::from);
+        ["layer", "distinct sets", "possible up to max k", "possible at mean k", "information with class"]
+            .map(String::from);
     let whole = |count: f64| if count < 1e15 { grouped(count as usize) } else { format!("{count:.1e}") };
     let rows = usage.layers.iter().enumerate().map(|(l, layer)| {
         vec![
             (l + 1).to_string(),
             grouped(layer.patterns),
-            format!("of {}", whole(layer.dynamic_patterns)),
-            format!("of {}", whole(layer.fixed_patterns)),
+            whole(layer.dynamic_patterns),
+            whole(layer.fixed_patterns),
             format!("{:.2} bits", layer.class_information_bits),
         ]
     });
@@ -175,7 +184,7 @@ fn difficulty(difficulty: &Difficulty, names: &[String], things: &str) -> String
     let verdict = match with_loss {
         Some(c) if c.low > 0.0 => format!("harder {things} get more experts"),
         Some(c) if c.high < 0.0 => format!("harder {things} get fewer experts"),
-        _ => format!("the number of experts does not go with how hard {things} are"),
+        _ => format!("no significant relation between the number of experts and how hard {things} are"),
     };
     let class = |(name, group): (&String, &Group)| {
         vec![name.clone(), group.images.to_string(), format!("{:.4}", group.loss), format!("{:.2}", group.k)]
@@ -192,14 +201,14 @@ fn difficulty(difficulty: &Difficulty, names: &[String], things: &str) -> String
     )
 }
 
-/// The signals of each layer's diversity and attention, and what comes of them.
+/// The signals of each layer's diversity and attention, and the allocation of experts they recommend.
 fn diverse(report: &Report) -> String {
     let Report { diversity, attention, kinds, scores, recommended_experts, .. } = report;
     let mut text = signals(diversity);
     if !attention.is_empty() {
         text += &format!("\n{}", attended(attention, scores));
     }
-    text += &format!("as many experts shared out by these signals: {recommended_experts:?}\n");
+    text += &format!("expert allocation recommended by these signals: {recommended_experts:?}\n");
     if !kinds.is_empty() {
         text += &format!("\n{}", by_kind(kinds));
     }
@@ -263,7 +272,7 @@ fn variance(comparison: &Comparison) -> String {
     let verdict = match (*low > 1.0, *high < 1.0) {
         (true, _) => "larger",
         (_, true) => "smaller",
-        _ => "not told apart",
+        _ => "no significant difference",
     };
     format!(
         "\nvariance of the gates' gradients over {micro_batches} micro-batches, with {list} experts on average against \

@@ -13,12 +13,12 @@ use dynamoe::nn::experts::Experts;
 use dynamoe::nn::linear::Linear;
 use dynamoe::nn::norm::LayerNorm;
 use dynamoe::nn::param::number;
-use dynamoe::nn::router::{Layer, Router, percentile::Percentile};
+use dynamoe::nn::router::{Layer, Settings};
 use dynamoe::nn::{Init, Phase};
 use dynamoe::{Mode, Tape, Var, arr};
 
 mod common;
-use common::{BATCH, ROUTER, normal};
+use common::{BATCH, normal};
 
 const WIDTH: usize = 128;
 const HIDDEN: usize = 64;
@@ -55,8 +55,8 @@ fn ops(c: &mut Criterion) {
     number(&mut norm);
     both(c, "layer_norm", WIDTH, |x| norm.forward(x).expect("shapes fit"));
 
-    let mut router = Percentile::new(&ROUTER, Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
-    number(&mut router);
+    let mut router = Settings::default().router(Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
+    number(router.as_mut());
     let phase = Phase::Train { seed: Some(1), step: 0 };
     both(c, "router and gate", WIDTH, |x| router.route(x, phase).expect("shapes fit").gates);
 
@@ -64,7 +64,7 @@ fn ops(c: &mut Criterion) {
     number(&mut experts);
     let gates = normal(BATCH * EXPERTS, 1);
     let mut mask = vec![false; gates.len()];
-    select::top_k(&gates, EXPERTS, select::token_scope_k(EXPERTS, ROUTER.tau), &mut mask);
+    select::top_k(&gates, EXPERTS, select::token_scope_k(EXPERTS, 0.7), &mut mask);
     let routes = Arc::new(Routes::new(&mask, EXPERTS));
     let gates = arr::from_vec(&[BATCH, EXPERTS], gates);
     both(c, "experts", WIDTH, |x| {

@@ -12,7 +12,7 @@ use dynamoe::engine::gradcheck::random;
 use dynamoe::engine::kernels::routes::Routes;
 use dynamoe::nn::experts::Form;
 use dynamoe::nn::moe::{Dispatch, Moe};
-use dynamoe::nn::router::Settings;
+use dynamoe::nn::router::{Layer, percentile};
 use dynamoe::nn::{Init, Phase, param};
 use dynamoe::{Mode, Result, Tape};
 
@@ -26,8 +26,10 @@ fn difference(a: &Arr<f64>, b: &Arr<f64>) -> f64 {
 }
 
 fn main() -> Result<()> {
-    let settings = Settings { tau: 0.8, temperature: 0.1, noise: 0.0, ..Settings::DEFAULT };
-    let mut layer = Moe::<f64>::routed(WIDTH, 16, EXPERTS, 0, &settings, Form::Relu, &mut Init::new(1));
+    let settings =
+        percentile::Settings { tau: 0.8, temperature: 0.1, noise: 0.0, ..Default::default() }.into();
+    let place = Layer { number: 0, width: WIDTH, experts: EXPERTS };
+    let mut layer = Moe::<f64>::routed(place, 16, Form::Relu, &settings, &mut Init::new(1));
     param::number(&mut layer);
     let tokens = random(&[TOKENS, WIDTH], 1);
 

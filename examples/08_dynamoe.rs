@@ -11,9 +11,9 @@ use dynamoe::data::{self, ImageSet, Standardize};
 use dynamoe::engine::kernels::par;
 use dynamoe::engine::kernels::random::{Purpose, Stream};
 use dynamoe::nn::optim::Optimizer;
-use dynamoe::nn::router::{Settings, percentile::Scope};
+use dynamoe::nn::router::percentile::Scope;
 use dynamoe::nn::{Init, Model};
-use dynamoe::train::config::Config;
+use dynamoe::train::config::{Config, FlatRouter};
 use dynamoe::train::evaluate::evaluate;
 use dynamoe::train::examples::{gather, labels};
 use dynamoe::train::{Examples, State, step};
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         width: 32,
         experts_max: 8,
         experts_min: 4,
-        routing: Settings { scope: Scope::Batch, ..Settings::DEFAULT },
+        routing: FlatRouter { scope: Scope::Batch, ..FlatRouter::default() },
         lr: 5e-3,
         batch: 32,
         epochs: 5,

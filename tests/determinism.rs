@@ -4,7 +4,7 @@ use dynamoe::engine::arr::{self, Arr};
 use dynamoe::engine::kernels::random::{Purpose, Stream};
 use dynamoe::engine::kernels::{par, simd};
 use dynamoe::nn::optim::{self, Optimizer};
-use dynamoe::nn::router::{Kind, Settings, percentile::Scope};
+use dynamoe::nn::router::{Settings, percentile};
 use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Init, Model};
 use dynamoe::train::{State, step};
@@ -52,9 +52,14 @@ fn run(router: Settings, norm: Norm, threads: usize) -> (Vec<f64>, String) {
 const TOKEN_SCOPE: &str = "efa7e4391b1cdfbc";
 const BATCH_SCOPE: &str = "314b79fe49c04049";
 
+/// The percentile over a whole batch.
+fn batch_scope() -> Settings {
+    percentile::Settings { percentile_scope: percentile::Scope::Batch, ..Default::default() }.into()
+}
+
 #[test]
 fn token_scope_gives_one_digest_at_every_thread_count() {
-    let run = |threads| run(Settings::DEFAULT, Norm::Final, threads);
+    let run = |threads| run(Settings::default(), Norm::Final, threads);
     let one = run(1);
     assert!(one.0[10] < one.0[0], "it learns: {:?}", one.0);
     for threads in [2, 3, 8] {
@@ -65,7 +70,7 @@ fn token_scope_gives_one_digest_at_every_thread_count() {
 
 #[test]
 fn batch_scope_gives_one_digest_at_every_thread_count() {
-    let run = |threads| run(Settings { scope: Scope::Batch, ..Settings::DEFAULT }, Norm::Post, threads);
+    let run = |threads| run(batch_scope(), Norm::Post, threads);
     let one = run(1);
     for threads in [2, 3, 8] {
         assert_eq!(run(threads), one, "{threads} threads");
@@ -76,9 +81,8 @@ fn batch_scope_gives_one_digest_at_every_thread_count() {
 #[test]
 fn every_level_gives_these_digests() {
     simd::on_every_level(|level| {
-        assert_eq!(&run(Settings::DEFAULT, Norm::Final, 2).1[..16], TOKEN_SCOPE, "{level}");
-        let batch = Settings { scope: Scope::Batch, ..Settings::DEFAULT };
-        assert_eq!(&run(batch, Norm::Post, 2).1[..16], BATCH_SCOPE, "{level}");
+        assert_eq!(&run(Settings::default(), Norm::Final, 2).1[..16], TOKEN_SCOPE, "{level}");
+        assert_eq!(&run(batch_scope(), Norm::Post, 2).1[..16], BATCH_SCOPE, "{level}");
     });
 }
 
@@ -97,12 +101,12 @@ fn the_levels_are_those_of_this_processor() {
 
 #[test]
 fn every_router_learns_and_gives_one_digest_at_every_thread_count() {
-    for &kind in Kind::ALL {
-        let run = |threads| run(Settings { kind, ..Settings::DEFAULT }, Norm::Final, threads);
+    for router in Settings::all() {
+        let run = |threads| run(router, Norm::Final, threads);
         let one = run(1);
-        assert!(one.0[10] < one.0[0], "{kind:?} learns: {:?}", one.0);
+        assert!(one.0[10] < one.0[0], "{router:?} learns: {:?}", one.0);
         for threads in [2, 8] {
-            assert_eq!(run(threads), one, "{kind:?}, {threads} threads");
+            assert_eq!(run(threads), one, "{router:?}, {threads} threads");
         }
     }
 }

@@ -13,7 +13,7 @@ use dynamoe::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::nn::optim::rate::{Rate, RateSchedule};
 use dynamoe::nn::optim::{self, Optimizer};
 use dynamoe::nn::param::{Init, for_each_param};
-use dynamoe::nn::router::Settings;
+use dynamoe::nn::router::percentile;
 use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::nn::{Model, Phase};
 use dynamoe::{Mode, Tape, train};
@@ -96,7 +96,7 @@ impl Golden {
     /// The network of a case with PyTorch's initial parameters.
     fn model<F: Elem>(&self, case: &Case) -> Model<F> {
         let &Golden { inputs, classes, width, hidden, tau, temperature, .. } = self;
-        let settings = Settings { tau, temperature, noise: 0.0, ..Settings::DEFAULT };
+        let settings = percentile::Settings { tau, temperature, noise: 0.0, ..Default::default() }.into();
         let router = case.routed.then_some(settings);
         let (experts, norm) = (case.experts.clone(), case.norm);
         let spec = Spec { inputs, classes, width, hidden, experts, router, norm, text: None };

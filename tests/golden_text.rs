@@ -8,7 +8,7 @@ use dynamoe::engine::kernels::elem::Elem;
 use dynamoe::engine::tape::Gradient;
 use dynamoe::nn::optim;
 use dynamoe::nn::param::for_each_param;
-use dynamoe::nn::router::Settings;
+use dynamoe::nn::router::percentile;
 use dynamoe::nn::spec::{Attention, Norm, Spec, Text};
 use dynamoe::nn::{Feed, Init, Model, Phase, Tokens};
 use dynamoe::{Mode, Tape};
@@ -49,7 +49,7 @@ fn largest_difference<F: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
         width: 8,
         hidden: 6,
         experts: vec![4, 1],
-        router: Some(Settings { tau: 0.4, ..Settings::DEFAULT }),
+        router: Some(percentile::Settings { tau: 0.4, ..Default::default() }.into()),
         norm: if attention.is_some() { Norm::Pre } else { Norm::Final },
         text: Some(Text { tied: false, attention }),
     };

@@ -7,7 +7,6 @@ use std::time::Duration;
 use criterion::Criterion;
 use dynamoe::engine::kernels::par;
 use dynamoe::engine::kernels::random::{Purpose, Stream};
-use dynamoe::nn::router::Settings;
 use dynamoe::nn::schedule::Schedule;
 use dynamoe::nn::spec::{Norm, Spec};
 use dynamoe::train::config::PRESETS;
@@ -34,9 +33,6 @@ pub fn normal(len: usize, layer: u64) -> Vec<f32> {
     numbers
 }
 
-/// How DynaMoE routes.
-pub const ROUTER: Settings = Settings::DEFAULT;
-
 /// The network of a size, for MNIST's images.
 pub fn spec(size: &str) -> Spec {
     let &(_, layers, width) = PRESETS.iter().find(|preset| preset.0 == size).expect("a preset's name");
@@ -46,7 +42,7 @@ pub fn spec(size: &str) -> Spec {
         width,
         hidden: width / 2,
         experts: Schedule::Descending.experts(layers, 1, 8),
-        router: Some(ROUTER),
+        router: Some(Default::default()),
         norm: Norm::Post,
         text: None,
     }

@@ -11,36 +11,14 @@ pub mod moe;
 pub mod norm;
 pub mod optim;
 pub mod param;
+pub mod phase;
 pub mod router;
 pub mod schedule;
 pub mod spec;
-
-use crate::engine::kernels::random::{Purpose, Stream};
+pub mod usage;
 
 pub use feed::{Feed, Tokens};
 pub use model::Model;
 pub use param::{Init, Item, Module, Param, Visitor};
-
-/// What a forward pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Training: whatever is random is addressed by seed and step.
-    Train {
-        /// The run's seed; without one nothing is random.
-        seed: Option<u64>,
-        /// The optimizer step, counted from 0.
-        step: u64,
-    },
-    /// Evaluation: no noise, running thresholds.
-    Eval,
-}
-
-impl Phase {
-    /// The random numbers for a purpose in layer number `layer`, if there are any.
-    pub fn stream(self, purpose: Purpose, layer: usize) -> Option<Stream> {
-        match self {
-            Phase::Train { seed, step } => Some(Stream::new(seed?, purpose, layer as u64, step)),
-            Phase::Eval => None,
-        }
-    }
-}
+pub use phase::Phase;
+pub use usage::Usage;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use super::attention::{Cache, SelfAttention};
 use super::embedding::Embedding;
+use super::experts::Form;
 use super::feed::{Feed, Tokens};
 use super::head::{Head, Loss, Vocabulary};
 use super::linear::Linear;
-use super::moe::{Dispatch, Moe, Usage};
+use super::moe::{Dispatch, Moe};
 use super::norm::{self, LayerNorm, RmsNorm};
 use super::param::{self, Init, Module, Param, Visitor};
+use super::phase::Phase;
+use super::router::Layer;
 use super::spec::{Attention, Norm, Spec, Text};
-use super::{Phase, experts::Form};
+use super::usage::Usage;
 use crate::engine::arr::Arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
@@ -67,7 +70,9 @@ impl<F: Elem> Model<F> {
                 }
             }));
             layers.push(match &spec.router {
-                Some(settings) => Moe::routed(d, h, experts, l, settings, form, init),
+                Some(settings) => {
+                    Moe::routed(Layer { number: l, width: d, experts }, h, form, settings, init)
+                }
                 None => Moe::dense(d, h, form, init),
             });
         }
@@ -311,25 +316,24 @@ mod tests {
     use crate::engine::arr;
     use crate::engine::gradcheck::{gradcheck, random};
     use crate::engine::tape::Mode;
-    use crate::nn::router::{Kind, Settings, percentile::Scope};
+    use crate::nn::router::{Settings, percentile, percentile::Scope};
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
-        let router = Some(Settings { scope, ..Settings::DEFAULT });
+        let router = Some(percentile::Settings { percentile_scope: scope, ..Default::default() }.into());
         Spec { inputs: 6, classes: 3, width: 8, hidden: 4, experts: vec![5, 3, 1], router, norm, text: None }
     }
 
     #[test]
     fn the_formula_counts_every_parameter() {
         let norms = [Norm::Final, Norm::Post, Norm::Pre];
-        for (norm, &kind) in norms.into_iter().flat_map(|n| Kind::ALL.iter().map(move |k| (n, k))) {
-            let router = Some(Settings { kind, ..Settings::DEFAULT });
-            let spec = Spec { router, ..spec(Scope::Token, norm) };
+        for (norm, router) in norms.into_iter().flat_map(|n| Settings::all().map(move |router| (n, router))) {
+            let spec = Spec { router: Some(router), ..spec(Scope::Token, norm) };
             for spec in [spec.clone(), spec.dense_match(|s| s.parameters() as f64)] {
                 let mut count = 0;
                 param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| {
                     count += p.value.len()
                 });
-                assert_eq!(count, spec.parameters(), "{kind:?}");
+                assert_eq!(count, spec.parameters(), "{router:?}");
             }
         }
     }

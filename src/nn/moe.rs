@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::Phase;
 use super::experts::{AnyExperts, Form};
 use super::param::{Init, Module, Visitor};
+use super::phase::Phase;
 use super::router::{Layer, Losses, Router, Routing, Settings};
+use super::usage::Usage;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
@@ -22,24 +21,6 @@ pub struct Moe<F: Elem> {
     pub experts: AnyExperts<F>,
 }
 
-/// How a layer used its experts, added up over tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Usage {
-    /// Tokens seen.
-    pub tokens: u64,
-    /// Tokens that each expert served.
-    pub counts: Vec<u64>,
-    /// How many tokens had k experts, at index k.
-    pub k_counts: Vec<u64>,
-    /// Assignments that were wanted and found no room.
-    pub dropped: u64,
-    /// Sum over tokens of the entropy of the router's probabilities, in bits; only in evaluation.
-    pub entropy_bits: f64,
-    /// The threshold of the last training batch, where one number decided for all tokens.
-    #[serde(skip)]
-    pub threshold: Option<f64>,
-}
-
 /// What a layer did with a batch of tokens.
 pub struct Dispatch<'t, F: Elem> {
     /// Counts.
@@ -52,48 +33,11 @@ pub struct Dispatch<'t, F: Elem> {
     pub losses: Losses<'t, F>,
 }
 
-impl Usage {
-    fn new(routes: &Routes) -> Usage {
-        let mut k_counts = vec![0; routes.experts() + 1];
-        (0..routes.token_count()).for_each(|t| k_counts[routes.k(t)] += 1);
-        Usage {
-            tokens: routes.token_count() as u64,
-            counts: routes.counts().map(|c| c as u64).collect(),
-            k_counts,
-            dropped: 0,
-            entropy_bits: 0.0,
-            threshold: None,
-        }
-    }
-
-    /// Adds another batch.
-    pub fn add(&mut self, other: &Usage) {
-        let sum = |a: &mut Vec<u64>, b: &[u64]| {
-            a.resize(b.len(), 0);
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        };
-        self.tokens += other.tokens;
-        sum(&mut self.counts, &other.counts);
-        sum(&mut self.k_counts, &other.k_counts);
-        self.dropped += other.dropped;
-        self.entropy_bits += other.entropy_bits;
-        self.threshold = other.threshold.or(self.threshold);
-    }
-}
-
 impl<F: Elem> Moe<F> {
-    /// A routed layer, number `layer` of its model, with `experts` experts.
-    pub fn routed(
-        width: usize,
-        hidden: usize,
-        experts: usize,
-        layer: usize,
-        settings: &Settings,
-        form: Form,
-        init: &mut Init,
-    ) -> Moe<F> {
-        let router = Some(settings.router(Layer { number: layer, width, experts }, init));
-        Moe { router, experts: AnyExperts::new(form, experts, width, hidden, init) }
+    /// A routed layer, with experts of hidden width `hidden`.
+    pub fn routed(layer: Layer, hidden: usize, form: Form, router: &Settings, init: &mut Init) -> Moe<F> {
+        let router = Some(router.router(layer, init));
+        Moe { router, experts: AnyExperts::new(form, layer.experts, layer.width, hidden, init) }
     }
 
     /// A dense layer.

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_papers_small_network() {
-        let router = Some(Settings::DEFAULT);
+        let router = Some(Settings::default());
         let small = Spec {
             inputs: 784,
             classes: 10,

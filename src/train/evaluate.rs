@@ -6,7 +6,7 @@ use super::examples::Examples;
 use super::metrics::{LayerRecord, Scores, perplexity};
 use crate::engine::error::Result;
 use crate::engine::tape::{Mode, Tape};
-use crate::nn::moe::Usage;
+use crate::nn::usage::Usage;
 use crate::nn::{Model, Phase};
 
 /// Scores of `model` on all `examples`, and how each layer used its experts.

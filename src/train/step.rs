@@ -6,9 +6,10 @@ use crate::engine::kernels::{elem::Elem, reduce};
 use crate::engine::tape::{Gradient, Mode, Tape, Var};
 use crate::engine::watch::{Part, Seen, Watch};
 use crate::nn::head::Loss;
-use crate::nn::moe::{Dispatch, Usage};
+use crate::nn::moe::Dispatch;
 use crate::nn::optim::{self, Optimizer};
 use crate::nn::param::for_each_param;
+use crate::nn::usage::Usage;
 use crate::nn::{Feed, Model, Phase};
 
 /// What one step found.

@@ -12,13 +12,13 @@ use crate::cli::flags::Threads;
 use crate::cli::output::table;
 use crate::cli::progress::note;
 use crate::engine::kernels::par;
-use crate::nn::router::Kind;
+use crate::nn::router::{NAMES, Settings};
 use crate::train::config::{Config, Layers};
 
 /// Images in a batch, numbers in an image, classes: MNIST's.
 const SHAPE: (usize, usize, usize) = (256, 784, 10);
 /// What the others are compared with.
-const REFERENCE: Kind = Kind::TopK;
+const REFERENCE: &str = "top-k";
 
 /// A training step with every router against plain top-2
 #[derive(clap::Args)]
@@ -50,17 +50,6 @@ struct RouterReport {
     ratio: f64,
 }
 
-/// Settings under which a router gives an image two experts, or near to two.
-fn near_two(kind: Kind) -> Vec<String> {
-    let mut set = vec![format!("router={}", kind.name()), "k=2".into()];
-    match kind {
-        Kind::Percentile => set.push("tau=0.75".into()),
-        Kind::TopP => set.push("mass=0.25".into()),
-        _ => (),
-    }
-    set
-}
-
 /// Measures and prints.
 pub fn run(args: Args) -> Result<()> {
     let Args { threads, output: Output { json, quick } } = args;
@@ -71,8 +60,9 @@ pub fn run(args: Args) -> Result<()> {
 
 fn measure(turns: usize) -> Result<Report> {
     let (batch, inputs, classes) = SHAPE;
-    let network = |&kind: &Kind| -> Result<(Vec<String>, Network)> {
-        let settings = near_two(kind);
+    let network = |&name: &&str| -> Result<(Vec<String>, Network)> {
+        let mut settings = vec![format!("router={name}")];
+        settings.extend(Settings::named(name)?.near_two().iter().map(|text| text.to_string()));
         let config = Config::resolve(&Layers {
             preset: Some("small"),
             set: settings.clone(),
@@ -81,7 +71,7 @@ fn measure(turns: usize) -> Result<Report> {
         })?;
         Ok((settings, Network::new(&config.spec(inputs, classes), batch)))
     };
-    let mut all: Vec<_> = Kind::ALL.iter().map(network).collect::<Result<_>>()?;
+    let mut all: Vec<_> = NAMES.iter().map(network).collect::<Result<_>>()?;
     let mean_k: Vec<Vec<f64>> = all.iter_mut().map(|(_, network)| network.step_k()).collect::<Result<_>>()?;
     // A turn of each before the first that counts.
     let mut seconds = vec![Vec::with_capacity(turns); all.len()];
@@ -94,13 +84,13 @@ fn measure(turns: usize) -> Result<Report> {
             }
         }
     }
-    let reference = Kind::ALL.iter().position(|&kind| kind == REFERENCE).expect("top-k is a router");
+    let reference = NAMES.iter().position(|&name| name == REFERENCE).expect("top-k is a router");
     let reference = seconds[reference].clone();
-    let routers = Kind::ALL.iter().zip(all).zip(seconds).zip(mean_k);
-    let routers = routers.map(|(((kind, (settings, _)), seconds), mean_k)| {
+    let routers = NAMES.iter().zip(all).zip(seconds).zip(mean_k);
+    let routers = routers.map(|(((name, (settings, _)), seconds), mean_k)| {
         let ratios = seconds.iter().zip(&reference).map(|(own, reference)| own / reference).collect();
         RouterReport {
-            name: kind.name(),
+            name,
             settings,
             mean_k,
             ratio: Times::of(ratios, 1.0).median,

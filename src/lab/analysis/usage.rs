@@ -144,14 +144,14 @@ fn information_bits(counts: &[Vec<u64>]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::moe;
+    use crate::nn::usage as nn_usage;
 
     fn token(class: usize, loss: f64, experts: &[u16]) -> Token {
         Token { class, loss, margin: -loss, experts: vec![experts.to_vec()] }
     }
 
     fn usage(tokens: &[Token]) -> Usage {
-        let mut counts = moe::Usage { tokens: tokens.len() as u64, ..moe::Usage::default() };
+        let mut counts = nn_usage::Usage { tokens: tokens.len() as u64, ..nn_usage::Usage::default() };
         (counts.counts, counts.k_counts) = (vec![0; 3], vec![0; 4]);
         for token in tokens {
             token.experts[0].iter().for_each(|&e| counts.counts[usize::from(e)] += 1);

@@ -1,15 +1,34 @@
-//! All experts for every token, weighed by a softmax: what routing saves is measured against this.
+//! All experts for every token, weighted by a softmax: the reference for what routing saves.
 //!
 //! `y = sum_i softmax(W x + b)_i E_i(x)`. (Jacobs et al., Adaptive Mixtures of Local Experts, 1991.)
 
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::engine::error::Result;
-use crate::engine::kernels::elem::Elem;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+use super::prelude::*;
+
+settings! {}
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = Dense<F>;
+
+    const ABOUT: About =
+        About { chooses: "all", source: "Jacobs et al. 1991, Adaptive Mixtures of Local Experts" };
+
+    fn rule(&self) -> Rule {
+        Rule::of_each_token("dense: all experts, weighted by a softmax".into())
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, layer.experts as f64)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> Dense<F> {
+        Dense { gate: Linear::new(layer.width, layer.experts, init), weights }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { tied: [6; 3], ..Expect::default() }
+    }
+}
 
 /// A router that leaves no expert out.
 #[derive(Clone, Debug)]
@@ -20,19 +39,6 @@ pub struct Dense<F> {
 }
 
 impl<F: Elem> Router<F> for Dense<F> {
-    fn rule(_: &Settings) -> Rule {
-        Rule::of_each_token("dense: all experts, weighed by a softmax".into())
-    }
-
-    fn cost(_: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, layer.experts as f64)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Dense<F> {
-        let gate = Linear::new(layer.width, layer.experts, init);
-        Dense { gate, weights: Weights::new(settings, Weights::default()) }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let gates = logits.softmax();

@@ -9,15 +9,46 @@
 //! too. It is not causal and not meant for generating text, and for a single token it means little.
 
 use super::capacity::capacity;
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings, keep};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::elem::Elem;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+use super::gates::keep;
+use super::prelude::*;
+
+settings! {
+    /// Mean number of experts per token, 2 unless set.
+    capacity_factor: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or a number above 0" if is_above_0(capacity_factor.or(1.0));
+}
+
+/// Mean number of experts per token unless set.
+const FACTOR: f64 = 2.0;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = ExpertChoice<F>;
+
+    const ABOUT: About =
+        About { chooses: "each expert takes its best tokens", source: "Zhou et al., Expert Choice Routing" };
+
+    fn rule(&self) -> Rule {
+        let factor = self.capacity_factor.or(FACTOR);
+        let line = format!("expert choice: each expert takes its {factor} T/E best tokens of a batch of T");
+        Rule { line, varies: true, training: Sees::All, inference: Sees::All }
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, self.capacity_factor.or(FACTOR).min(layer.experts as f64))
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> ExpertChoice<F> {
+        ExpertChoice {
+            gate: Linear::new(layer.width, layer.experts, init),
+            capacity_factor: self.capacity_factor.or(FACTOR),
+            weights,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { at_least_one: false, sum: Sum::AtMostOne, tied: [6, 0, 0], ..Expect::default() }
+    }
+}
 
 /// An expert-choice router.
 #[derive(Clone, Debug)]
@@ -28,28 +59,7 @@ pub struct ExpertChoice<F> {
     weights: Weights,
 }
 
-/// Mean number of experts per token unless set.
-const FACTOR: f64 = 2.0;
-
 impl<F: Elem> Router<F> for ExpertChoice<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let factor = settings.capacity_factor.or(FACTOR);
-        let line = format!("expert choice: each expert takes its {factor} T/E best tokens of a batch of T");
-        Rule { line, varies: true, training: Sees::All, inference: Sees::All }
-    }
-
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, settings.capacity_factor.or(FACTOR).min(layer.experts as f64))
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> ExpertChoice<F> {
-        ExpertChoice {
-            gate: Linear::new(layer.width, layer.experts, init),
-            capacity_factor: settings.capacity_factor.or(FACTOR),
-            weights: Weights::new(settings, Weights::default()),
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let p = logits.softmax();

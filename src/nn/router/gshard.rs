@@ -10,18 +10,51 @@
 //! Since second choices come after all first ones, a token's result depends on later tokens too.
 
 use super::capacity::{Room, capacity};
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings, keep};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::elem::Elem;
-use crate::engine::kernels::random::Purpose;
-use crate::engine::kernels::select;
+use super::gates::keep;
+use super::prelude::*;
 use crate::engine::ops::softmax::probabilities;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+
+settings! {
+    /// Room in each expert as a multiple of tokens over experts; 2 unless set.
+    capacity_factor: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or a number above 0" if is_above_0(capacity_factor.or(1.0));
+}
+
+/// Capacity factor unless set.
+const FACTOR: f64 = 2.0;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = GShard<F>;
+
+    const ABOUT: About = About {
+        chooses: "the two largest, the second by chance, while there is room",
+        source: "Lepikhin et al., GShard",
+    };
+    const LOSSES: Option<Weights> = Some(Weights { balance: 0.01, ..Weights::NONE });
+
+    fn rule(&self) -> Rule {
+        let factor = self.capacity_factor.or(FACTOR);
+        let line = format!("gshard: two experts, the second by chance in training, capacity factor {factor}");
+        Rule { line, varies: true, training: Sees::All, inference: Sees::All }
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, layer.experts.min(2) as f64)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> GShard<F> {
+        GShard {
+            gate: Linear::new(layer.width, layer.experts, init),
+            capacity_factor: self.capacity_factor.or(FACTOR),
+            layer: layer.number,
+            weights,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { at_least_one: false, sum: Sum::AtMostOne, tied: [2, 0, 0], ..Expect::default() }
+    }
+}
 
 /// A GShard router.
 #[derive(Clone, Debug)]
@@ -33,30 +66,7 @@ pub struct GShard<F> {
     weights: Weights,
 }
 
-/// Capacity factor unless set.
-const FACTOR: f64 = 2.0;
-
 impl<F: Elem> Router<F> for GShard<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let factor = settings.capacity_factor.or(FACTOR);
-        let line = format!("gshard: two experts, the second by chance in training, capacity factor {factor}");
-        Rule { line, varies: true, training: Sees::All, inference: Sees::All }
-    }
-
-    fn cost(_: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, layer.experts.min(2) as f64)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> GShard<F> {
-        let own = Weights { balance: 0.01, ..Weights::default() };
-        GShard {
-            gate: Linear::new(layer.width, layer.experts, init),
-            capacity_factor: settings.capacity_factor.or(FACTOR),
-            layer: layer.number,
-            weights: Weights::new(settings, own),
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let value = logits.value();

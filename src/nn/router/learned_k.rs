@@ -15,18 +15,81 @@
 //! `anneal_steps` steps theta falls from 2 to 0.5 and lambda from 0.01 to 0, in straight lines. (Zhang, Sharma
 //! and Sato, Sparse MoE Transformers with Dynamic Routing; how it is trained is ours.)
 
-use super::losses::{Losses, Weights};
-use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, straight_through};
-use crate::engine::arr::{self, Arr};
-use crate::engine::error::Result;
-use crate::engine::kernels::random::Purpose;
-use crate::engine::kernels::{elem::Elem, select};
+use super::gates::{keep, ranks, straight_through};
+use super::losses::Losses;
+use super::prelude::*;
+use crate::engine::arr::Arr;
 use crate::engine::ops::softmax::probabilities;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
 use crate::nn::norm::LayerNorm;
-use crate::nn::param::{Init, Module, Visitor};
+
+settings! {
+    /// Mean number of experts per token to aim at.
+    target_k: f64 = 2.58, "1 or more" if target_k.is_finite() && target_k >= 1.0;
+    /// Steps over which it turns from trying all counts to deciding.
+    anneal_steps: u64 = 1000, "a whole number, 0 or more";
+    /// Factor on the count loss and the variety loss; 0 switches them off.
+    own_losses: f64 = 1.0, "0 or more" if is_0_or_more(own_losses);
+}
+
+/// Width of z.
+const HIDDEN: usize = 256;
+/// How many experts a token may get.
+const COUNTS: [usize; 4] = [2, 4, 6, 8];
+/// Experts that join together.
+const PAIR: usize = 2;
+const TEMPERATURES: (f64, f64) = (2.0, 0.5);
+const COUNT_WEIGHT: f64 = 0.1;
+const VARIETY_WEIGHT: f64 = 0.01;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = LearnedK<F>;
+
+    const ABOUT: About = About {
+        chooses: "a network of its own picks 2, 4, 6 or 8",
+        source: "Zhang, Sharma and Sato, Sparse MoE Transformers",
+    };
+    const LOSSES: Option<Weights> = Some(Weights { balance: 0.01, z: 1e-3, ..Weights::NONE });
+
+    fn rule(&self) -> Rule {
+        let line = format!("learned k: a network of its own picks 2, 4, 6 or 8, aiming at {}", self.target_k);
+        Rule { varies: true, ..Rule::of_each_token(line) }
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        let Layer { width: d, experts: e, .. } = layer;
+        let heads = e + COUNTS.len();
+        Cost {
+            k: self.target_k.max(counts(e)[0] as f64).min(e as f64),
+            parameters: 2 * d + (d + 1) * HIDDEN + (HIDDEN + 1) * heads,
+            flops: 2.0 * (d * HIDDEN + HIDDEN * heads) as f64,
+        }
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> LearnedK<F> {
+        LearnedK {
+            norm: LayerNorm::new(layer.width),
+            hidden: Linear::new(layer.width, HIDDEN, init),
+            gate: Linear::new(HIDDEN, layer.experts, init),
+            count: Linear::new(HIDDEN, COUNTS.len(), init),
+            // A mean of more experts than there are is out of reach.
+            target: self.target_k.min(layer.experts as f64),
+            anneal_steps: self.anneal_steps,
+            layer: layer.number,
+            weights,
+            own: self.own_losses,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect {
+            losses: &["count", "variety"],
+            runs_unused: true,
+            straight_through: true,
+            ..Expect::default()
+        }
+    }
+}
 
 /// A router that learns how many.
 #[derive(Clone, Debug)]
@@ -46,16 +109,6 @@ pub struct LearnedK<F> {
     /// Times this: the weights of the count loss and of the variety loss.
     own: f64,
 }
-
-/// Width of z.
-const HIDDEN: usize = 256;
-/// How many experts a token may get.
-const COUNTS: [usize; 4] = [2, 4, 6, 8];
-/// Experts that join together.
-const PAIR: usize = 2;
-const TEMPERATURES: (f64, f64) = (2.0, 0.5);
-const COUNT_WEIGHT: f64 = 0.1;
-const VARIETY_WEIGHT: f64 = 0.01;
 
 /// What the choice is made from.
 struct Heads<'t, F: Elem> {
@@ -93,37 +146,6 @@ fn counts(experts: usize) -> [usize; COUNTS.len()] {
 }
 
 impl<F: Elem> Router<F> for LearnedK<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let line =
-            format!("learned k: a network of its own picks 2, 4, 6 or 8, aiming at {}", settings.target_k);
-        Rule { varies: true, ..Rule::of_each_token(line) }
-    }
-
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        let Layer { width: d, experts: e, .. } = layer;
-        let heads = e + COUNTS.len();
-        Cost {
-            k: settings.target_k.max(counts(e)[0] as f64).min(e as f64),
-            parameters: 2 * d + (d + 1) * HIDDEN + (HIDDEN + 1) * heads,
-            flops: 2.0 * (d * HIDDEN + HIDDEN * heads) as f64,
-        }
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LearnedK<F> {
-        LearnedK {
-            norm: LayerNorm::new(layer.width),
-            hidden: Linear::new(layer.width, HIDDEN, init),
-            gate: Linear::new(HIDDEN, layer.experts, init),
-            count: Linear::new(HIDDEN, COUNTS.len(), init),
-            // A mean of more experts than there are is out of reach.
-            target: settings.target_k.min(layer.experts as f64),
-            anneal_steps: settings.anneal_steps,
-            layer: layer.number,
-            weights: Weights::new(settings, Weights { balance: 0.01, z: 1e-3, entropy: 0.0 }),
-            own: settings.own_losses,
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let heads = self.heads(x)?;
         let choice = self.choose(&heads, phase);
@@ -210,18 +232,6 @@ fn draw<'t, F: Elem>(counts: Var<'t, F>, noise: &Arr<F>, temperature: f64) -> Va
     counts.log_softmax().add(counts.tape().constant(noise.clone())).scale(1.0 / temperature).softmax()
 }
 
-/// Each expert's rank in its row, the largest first, of equal ones the first.
-fn ranks<F: Elem>(logits: &[F], experts: usize) -> Vec<usize> {
-    let (mut ranks, mut order) = (vec![0; logits.len()], Vec::new());
-    for (row, ranks) in logits.chunks_exact(experts).zip(ranks.chunks_exact_mut(experts)) {
-        order.clear();
-        order.extend(0..experts);
-        order.sort_by(|&a, &b| row[b].f64().total_cmp(&row[a].f64()).then(a.cmp(&b)));
-        order.iter().enumerate().for_each(|(rank, &expert)| ranks[expert] = rank);
-    }
-    ranks
-}
-
 /// The weights of the experts that run.
 fn weigh<'t, F: Elem>(heads: &Heads<'t, F>, choice: &Choice<F>) -> Var<'t, F> {
     let Some(Drawn { noise, temperature, soft, hard, pairs }) = &choice.drawn else {
@@ -251,8 +261,7 @@ impl<F: Elem> Module<F> for LearnedK<F> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
-    use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
+    use super::super::tests::{assert_gradients, pair, with_losses};
     use super::*;
     use crate::engine::gradcheck::random;
     use crate::engine::kernels::routes::Routes;
@@ -265,7 +274,7 @@ mod tests {
             (3, Phase::Train { seed: Some(1), step: 700 }),
             (1, Phase::Train { seed: Some(1), step: 0 }),
         ] {
-            let pair = Pair::<LearnedK<f64>>::random(&all_losses(Kind::LearnedK), experts);
+            let pair = pair(Settings::default(), experts);
             let x = random(&[6, 4], 1);
             let tape = Tape::new(Mode::Infer);
             let choice = pair.router.choose(&pair.router.heads(tape.constant(x.clone())).unwrap(), phase);
@@ -281,7 +290,7 @@ mod tests {
     #[test]
     fn pairs_of_experts_join_in_the_order_of_their_probabilities() {
         let layer = Layer { number: 0, width: 4, experts: 12 };
-        let mut router = LearnedK::<f64>::new(&Settings::DEFAULT, layer, &mut Init::new(1));
+        let mut router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
         crate::nn::param::number(&mut router);
         let tape = Tape::new(Mode::Infer);
         for phase in [Phase::Eval, Phase::Train { seed: Some(1), step: 0 }] {
@@ -308,7 +317,7 @@ mod tests {
     fn counts_are_those_of_the_layer_and_annealing_ends() {
         assert_eq!([1, 3, 7, 20].map(counts), [[1; 4], [2, 3, 3, 3], [2, 4, 6, 7], [2, 4, 6, 8]]);
         let layer = Layer { number: 0, width: 4, experts: 3 };
-        let router = LearnedK::<f64>::new(&Settings::DEFAULT, layer, &mut Init::new(1));
+        let router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
         assert_eq!([0, 500, 1000, 5000].map(|step| router.annealed(step)), [0.0, 0.5, 1.0, 1.0]);
     }
 }

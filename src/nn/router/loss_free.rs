@@ -5,16 +5,51 @@
 //! `c_i += 0.001 sign(mean count - count_i)`. (Wang et al., Auxiliary-Loss-Free Load Balancing Strategy for
 //! Mixture-of-Experts, section 3.)
 
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Settings, keep, log_sigmoid, normalized};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::{elem::Elem, select};
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::moe::Usage;
-use crate::nn::param::{Init, Module, Visitor};
+use super::gates::{keep, log_sigmoid, normalized};
+use super::prelude::*;
+
+settings! {
+    /// Experts per token, 2 unless set. A layer with fewer uses all it has.
+    k: OrAuto<usize> = OrAuto::AUTO, "\"auto\", or 1 to 4096" if (1..=4096).contains(&k.or(1));
+}
+
+/// Experts per token unless set.
+const K: usize = 2;
+/// How far a bias moves after a batch.
+const RATE: f64 = 0.001;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = LossFree<F>;
+
+    const ABOUT: About = About {
+        chooses: "the `k` largest scores plus biases",
+        source: "Wang et al., Auxiliary-Loss-Free Load Balancing",
+    };
+    const NEAR_TWO: &'static [&'static str] = &["k=2"];
+
+    fn rule(&self) -> Rule {
+        let k = self.k.or(K);
+        Rule::of_each_token(format!("loss-free balancing, k {k} (the same for every token)"))
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, self.k.or(K).min(layer.experts) as f64)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> LossFree<F> {
+        LossFree {
+            gate: Linear::new(layer.width, layer.experts, init),
+            biases: vec![0.0; layer.experts],
+            k: self.k.or(K).min(layer.experts),
+            weights,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { sum: Sum::AtMostK, ..Expect::default() }
+    }
+}
 
 /// A loss-free router.
 #[derive(Clone, Debug)]
@@ -27,30 +62,7 @@ pub struct LossFree<F> {
     weights: Weights,
 }
 
-/// Experts per token unless set.
-const K: usize = 2;
-/// How far a bias moves after a batch.
-const RATE: f64 = 0.001;
-
 impl<F: Elem> Router<F> for LossFree<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let k = settings.k.or(K);
-        Rule::of_each_token(format!("loss-free balancing, k {k} (the same for every token)"))
-    }
-
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> LossFree<F> {
-        LossFree {
-            gate: Linear::new(layer.width, layer.experts, init),
-            biases: vec![0.0; layer.experts],
-            k: settings.k.or(K).min(layer.experts),
-            weights: Weights::new(settings, Weights::default()),
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let scores = logits.sigmoid();
@@ -88,7 +100,7 @@ mod tests {
     #[test]
     fn biases_move_against_the_use_by_one_step() {
         let layer = Layer { number: 0, width: 4, experts: 3 };
-        let mut router = LossFree::<f64>::new(&Settings::DEFAULT, layer, &mut Init::new(1));
+        let mut router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
         router.absorb(&Usage { counts: vec![9, 0, 3], ..Usage::default() });
         router.absorb(&Usage { counts: vec![4, 4, 4], ..Usage::default() });
         assert_eq!(router.biases, [-RATE, RATE, RATE]);

@@ -1,4 +1,4 @@
-//! The losses that any router can have beside the task's.
+//! The auxiliary losses that every router can have.
 //!
 //! With scores `u_ti` (a softmax router's `e^logit`, a sigmoid router's sigmoid), `P_ti = u_ti / sum_j u_tj`,
 //! T tokens and E experts:
@@ -9,11 +9,31 @@
 //! - entropy: the mean over tokens of `-sum_i P_ti ln P_ti`: it makes routers decide. (Huang et al., as the
 //!   dynamic loss.)
 
-use super::settings::Settings;
-use crate::engine::arr;
+use super::settings::{OrAuto, is_0_or_more, settings};
+use crate::engine::arr::{self, Arr};
 use crate::engine::kernels::elem::Elem;
 use crate::engine::tape::Var;
-use crate::nn::Phase;
+use crate::nn::phase::Phase;
+
+settings! {
+    /// Weight of the loss for an even use of the experts.
+    balance_loss: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or 0 (off) or more" if is_0_or_more(balance_loss.or(0.0));
+    /// Weight of the loss for small logits.
+    z_loss: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or 0 (off) or more" if is_0_or_more(z_loss.or(0.0));
+    /// Weight of the loss for decided routers.
+    entropy_loss: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or 0 (off) or more" if is_0_or_more(entropy_loss.or(0.0));
+}
+
+impl Settings {
+    /// The weights; where a setting is automatic, the router's `own`.
+    pub fn weights(&self, own: Weights) -> Weights {
+        Weights {
+            balance: self.balance_loss.or(own.balance),
+            z: self.z_loss.or(own.z),
+            entropy: self.entropy_loss.or(own.entropy),
+        }
+    }
+}
 
 /// Losses by name, each one number, already weighted.
 pub type Losses<'t, F> = Vec<(&'static str, Var<'t, F>)>;
@@ -30,36 +50,36 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// What the settings say; where they say "auto", what the router has of its `own`.
-    pub fn new(settings: &Settings, own: Weights) -> Weights {
-        Weights {
-            balance: settings.balance_loss.or(own.balance),
-            z: settings.z_loss.or(own.z),
-            entropy: settings.entropy_loss.or(own.entropy),
-        }
-    }
+    /// No losses.
+    pub const NONE: Weights = Weights { balance: 0.0, z: 0.0, entropy: 0.0 };
 
     /// The losses of a training batch, from the logarithms of the scores (T, E) and the choice before any
-    /// limit on room; none at inference and where there are no tokens.
+    /// limit of capacity; none at inference and for empty batches.
     pub fn losses<'t, F: Elem>(
         &self,
         log_scores: impl FnOnce() -> Var<'t, F>,
         chosen: &[bool],
         phase: Phase,
     ) -> Losses<'t, F> {
-        let mut losses = Vec::new();
-        if phase == Phase::Eval || *self == Weights::default() || chosen.is_empty() {
-            return losses;
+        if phase == Phase::Eval || *self == Weights::NONE || chosen.is_empty() {
+            return Vec::new();
         }
         let log_scores = log_scores();
-        let experts = log_scores.shape()[1];
+        self.losses_of_shares(log_scores, &shares(chosen, log_scores.shape()[1]))
+    }
+
+    /// The same losses from the logarithms of the scores (T, E) and the share of tokens of each expert (E).
+    pub fn losses_of_shares<'t, F: Elem>(&self, log_scores: Var<'t, F>, shares: &[f64]) -> Losses<'t, F> {
+        let mut losses = Vec::new();
+        let experts = shares.len();
         if self.balance > 0.0 {
-            let shares = log_scores.tape().constant(shares(chosen, experts));
-            let balance = log_scores.softmax().mean_axes(&[0]).mul(shares).sum();
+            let shares: Arr<F> =
+                arr::from_vec(&[experts], shares.iter().map(|&share| F::of(share)).collect());
+            let balance = log_scores.softmax().mean_axes(&[0]).mul(log_scores.tape().constant(shares)).sum();
             losses.push(("balance", balance.scale(self.balance * experts as f64)));
         }
         if self.z > 0.0 {
-            // In every column of a row stands the logarithm of the row's sum.
+            // The difference is the logarithm of the row's sum, equal in every column.
             let log_sums = log_scores.sub(log_scores.log_softmax()).slice(1, 0..1);
             losses.push(("z", log_sums.powi(2).mean().scale(self.z)));
         }
@@ -72,11 +92,11 @@ impl Weights {
 }
 
 /// The share of tokens that choose each expert.
-fn shares<F: Elem>(chosen: &[bool], experts: usize) -> arr::Arr<F> {
+pub fn shares(chosen: &[bool], experts: usize) -> Vec<f64> {
     let mut counts = vec![0u32; experts];
     for row in chosen.chunks_exact(experts) {
         counts.iter_mut().zip(row).for_each(|(count, &chosen)| *count += u32::from(chosen));
     }
     let tokens = (chosen.len() / experts) as f64;
-    arr::from_vec(&[experts], counts.into_iter().map(|c| F::of(f64::from(c) / tokens)).collect())
+    counts.into_iter().map(|count| f64::from(count) / tokens).collect()
 }

@@ -12,17 +12,56 @@
 //!
 //! (Shazeer et al., Outrageously Large Neural Networks, sections 2.1 and 4, appendix A.)
 
-use super::losses::{Losses, Weights};
-use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::random::Purpose;
-use crate::engine::kernels::{elem::Elem, select};
+use super::gates::for_each_order;
+use super::losses::Losses;
+use super::prelude::*;
 use crate::engine::ops::softmax::probabilities;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+
+settings! {
+    /// Experts per token, 4 unless set. A layer with fewer uses all it has.
+    k: OrAuto<usize> = OrAuto::AUTO, "\"auto\", or 1 to 4096" if (1..=4096).contains(&k.or(1));
+    /// Factor on the importance loss and the load loss; 0 switches them off.
+    own_losses: f64 = 1.0, "0 or more" if is_0_or_more(own_losses);
+}
+
+/// Experts per token unless set.
+const K: usize = 4;
+/// Weight of each of the two losses.
+const WEIGHT: f64 = 0.1;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = NoisyTopK<F>;
+
+    const ABOUT: About =
+        About { chooses: "the `k` largest logits with learned noise", source: "Shazeer et al. 2017" };
+    const NEAR_TWO: &'static [&'static str] = &["k=2"];
+
+    fn rule(&self) -> Rule {
+        Rule::of_each_token(format!("noisy top-k, k {} (the same for every token)", self.k.or(K)))
+    }
+
+    /// With the noise of training.
+    fn cost(&self, layer: Layer) -> Cost {
+        let Cost { k, parameters, flops } = Cost::linear(layer, self.k.or(K).min(layer.experts) as f64);
+        Cost { k, parameters: 2 * parameters, flops: 2.0 * flops }
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, _: &mut Init) -> NoisyTopK<F> {
+        NoisyTopK {
+            gate: Linear::zeros(layer.width, layer.experts),
+            noise: Linear::zeros(layer.width, layer.experts),
+            k: self.k.or(K).min(layer.experts),
+            layer: layer.number,
+            weights,
+            own_weight: WEIGHT * self.own_losses,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { tied: [4; 3], losses: &["importance", "load"], ..Expect::default() }
+    }
+}
 
 /// A noisy top-k router.
 #[derive(Clone, Debug)]
@@ -38,33 +77,7 @@ pub struct NoisyTopK<F> {
     own_weight: f64,
 }
 
-/// Experts per token unless set.
-const K: usize = 4;
-/// Weight of each of the two losses.
-const WEIGHT: f64 = 0.1;
-
 impl<F: Elem> Router<F> for NoisyTopK<F> {
-    fn rule(settings: &Settings) -> Rule {
-        Rule::of_each_token(format!("noisy top-k, k {} (the same for every token)", settings.k.or(K)))
-    }
-
-    /// With the noise of training.
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        let Cost { k, parameters, flops } = Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64);
-        Cost { k, parameters: 2 * parameters, flops: 2.0 * flops }
-    }
-
-    fn new(settings: &Settings, layer: Layer, _: &mut Init) -> NoisyTopK<F> {
-        NoisyTopK {
-            gate: Linear::zeros(layer.width, layer.experts),
-            noise: Linear::zeros(layer.width, layer.experts),
-            k: settings.k.or(K).min(layer.experts),
-            layer: layer.number,
-            weights: Weights::new(settings, Weights::default()),
-            own_weight: WEIGHT * settings.own_losses,
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let clean = self.gate.forward(x)?;
         let mut spread = None;
@@ -125,16 +138,12 @@ fn variation<F: Elem>(x: Var<'_, F>) -> Var<'_, F> {
 /// For each element of `h` (T, `experts`) the place of the k-th largest of the others in its row.
 fn limits<F: Elem>(h: &[F], experts: usize, k: usize) -> Vec<u32> {
     let mut limits = vec![0; h.len()];
-    let mut order = Vec::new();
-    for (r, (row, limits)) in h.chunks_exact(experts).zip(limits.chunks_exact_mut(experts)).enumerate() {
-        order.clear();
-        order.extend(0..experts);
-        order.sort_by(|&a, &b| row[b].f64().total_cmp(&row[a].f64()).then(a.cmp(&b)));
+    for_each_order(h, experts, |r, order| {
         for (rank, &i) in order.iter().enumerate() {
             let limit = if rank < k { order[k] } else { order[k - 1] };
-            limits[i] = (r * experts + limit) as u32;
+            limits[r * experts + i] = (r * experts + limit) as u32;
         }
-    }
+    });
     limits
 }
 

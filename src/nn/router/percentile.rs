@@ -7,18 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Sees, Settings};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::random::Purpose;
-use crate::engine::kernels::{elem::Elem, gate, routes::Routes, select};
+use super::prelude::*;
+use crate::engine::kernels::{gate, routes::Routes};
 use crate::engine::ops::fused::gate::Gate;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::moe::Usage;
-use crate::nn::param::{Init, Module, Visitor};
 
 /// Over which gates the percentile is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +22,61 @@ pub enum Scope {
     /// of the training thresholds takes its place, so that a token's result does not depend on its
     /// neighbors; before any training the choice is that of the token scope.
     Batch,
+}
+
+settings! {
+    /// Over which gates the percentile is taken: the token's own, or all of the batch.
+    percentile_scope: Scope = Scope::Token, "\"token\" or \"batch\"";
+    /// The percentile above which experts are active.
+    tau: f64 = 0.7, "from 0 to 1" if (0.0..=1.0).contains(&tau);
+    /// Temperature of the weights over the active experts.
+    temperature: f64 = 0.5, "above 0" if is_above_0(temperature);
+    /// Standard deviation of the noise on the gates in training.
+    noise: f64 = 0.1, "0 or more" if is_0_or_more(noise);
+}
+
+/// Weight of the past in the running threshold.
+const MOMENTUM: f64 = 0.9;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = Percentile<F>;
+
+    const ABOUT: About =
+        About { chooses: "experts above the `tau` percentile of the gates", source: "Gülmez, DynaMoE" };
+    const NEAR_TWO: &'static [&'static str] = &["tau=0.75"];
+
+    fn rule(&self) -> Rule {
+        let tau = self.tau;
+        match self.percentile_scope {
+            Scope::Token => {
+                let line = format!("percentile, token scope, tau {tau} (the same k for every token)");
+                Rule::of_each_token(line)
+            }
+            Scope::Batch => {
+                let line = format!("percentile, batch scope, tau {tau}");
+                Rule { line, varies: true, training: Sees::All, inference: Sees::Itself }
+            }
+        }
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        let k = match self.percentile_scope {
+            Scope::Token => select::token_scope_k(layer.experts, self.tau) as f64,
+            Scope::Batch => ((1.0 - self.tau) * layer.experts as f64).max(1.0),
+        };
+        Cost::linear(layer, k)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> Percentile<F> {
+        Percentile {
+            gate: Linear::new(layer.width, layer.experts, init),
+            threshold: f64::NAN,
+            fixed: None,
+            settings: *self,
+            layer: layer.number,
+            weights,
+        }
+    }
 }
 
 /// A percentile router.
@@ -48,50 +94,14 @@ pub struct Percentile<F> {
     weights: Weights,
 }
 
-/// Weight of the past in the running threshold.
-const MOMENTUM: f64 = 0.9;
-
 impl<F: Elem> Router<F> for Percentile<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let tau = settings.tau;
-        match settings.scope {
-            Scope::Token => {
-                let line = format!("percentile, token scope, tau {tau} (the same k for every token)");
-                Rule::of_each_token(line)
-            }
-            Scope::Batch => {
-                let line = format!("percentile, batch scope, tau {tau}");
-                Rule { line, varies: true, training: Sees::All, inference: Sees::Itself }
-            }
-        }
-    }
-
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        let k = match settings.scope {
-            Scope::Token => select::token_scope_k(layer.experts, settings.tau) as f64,
-            Scope::Batch => ((1.0 - settings.tau) * layer.experts as f64).max(1.0),
-        };
-        Cost::linear(layer, k)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Percentile<F> {
-        Percentile {
-            gate: Linear::new(layer.width, layer.experts, init),
-            threshold: f64::NAN,
-            fixed: None,
-            settings: *settings,
-            layer: layer.number,
-            weights: Weights::new(settings, Weights::default()),
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let (value, tau) = (logits.value(), self.settings.tau);
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
         let running = phase == Phase::Eval && !self.threshold.is_nan();
         // At inference before any training, and where there are no tokens, there is no threshold.
-        let by_threshold = self.settings.scope == Scope::Batch
+        let by_threshold = self.settings.percentile_scope == Scope::Batch
             && (running || phase != Phase::Eval)
             && !value.is_empty()
             && self.fixed.is_none();
@@ -152,7 +162,7 @@ impl<F: Elem> Module<F> for Percentile<F> {
     fn visit(&mut self, v: &mut Visitor<'_, F>) {
         let Percentile { gate, threshold, fixed: _, settings, layer: _, weights: _ } = self;
         v.child("gate", gate);
-        if settings.scope == Scope::Batch {
+        if settings.percentile_scope == Scope::Batch {
             v.state("threshold", threshold);
         }
     }

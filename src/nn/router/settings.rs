@@ -1,55 +1,44 @@
-//! The settings of all routers: one flat list, of which each router reads what it needs.
+//! How settings are declared, read and written: the `settings!` macro, and `"auto"`.
+
+use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
-use super::percentile::Scope;
-use crate::engine::error::{Result, require};
+use crate::engine::error::Result;
 
-/// How experts are chosen and weighed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// Which router.
-    #[serde(rename = "router")]
-    pub kind: Kind,
-    /// percentile: over which gates the percentile is taken.
-    #[serde(rename = "percentile_scope")]
-    pub scope: Scope,
-    /// percentile: the percentile above which experts are active, 0 to 1.
-    pub tau: f64,
-    /// percentile: temperature of the weights over the active experts.
-    pub temperature: f64,
-    /// percentile: standard deviation of the noise on the gates in training.
-    pub noise: f64,
-    /// top-k, loss-free (2 unless set), noisy-top-k (4): experts per token. A layer with fewer uses all it has.
-    pub k: OrAuto<usize>,
-    /// top-p: the probability that the chosen experts must reach together, above 0 to 1.
-    pub mass: f64,
-    /// switch (1.25 in training and 2 at inference unless set), gshard (2): room in each expert, as a multiple of
-    /// tokens over experts; expert-choice (2): mean number of experts per token.
-    pub capacity_factor: OrAuto<f64>,
-    /// learned-k: mean number of experts per token to aim at.
-    pub target_k: f64,
-    /// learned-k: steps over which it turns from trying all counts to deciding.
-    pub anneal_steps: u64,
-    /// Factor on the losses that only this router has (noisy-top-k, learned-k, top-any); 0 switches them off.
-    pub own_losses: f64,
-    /// Weight of the loss for an even use of experts, see [`super::losses`]; any router but single.
-    pub balance_loss: OrAuto<f64>,
-    /// Weight of the loss for small logits; any router but single.
-    pub z_loss: OrAuto<f64>,
-    /// Weight of the loss for decided routers; any router but single.
-    pub entropy_loss: OrAuto<f64>,
+/// One setting, for help and documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name in TOML.
+    pub name: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// The valid values, in words.
+    pub valid: &'static str,
+}
+
+/// Settings that can be read and written by name; implemented by `settings!`.
+pub trait Keys: Copy + Default {
+    /// All settings, in the order of the documentation.
+    const KEYS: &'static [Key];
+
+    /// Sets one setting; false if there is none of that name.
+    ///
+    /// # Errors
+    /// A value of the wrong type or out of range.
+    fn set(&mut self, key: &str, value: &toml::Value) -> Result<bool>;
+
+    /// Names and values, in the order of [`Keys::KEYS`].
+    fn values(&self) -> Vec<(&'static str, toml::Value)>;
 }
 
 /// A setting, or `"auto"` for the value that the router's source gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected \"auto\" or a number, without fraction where it counts something")]
 pub enum OrAuto<T> {
-    /// The router's own.
+    /// The router's own value.
     Auto(Auto),
-    /// This.
+    /// This value.
     Set(T),
 }
 
@@ -74,55 +63,81 @@ impl<T: Copy> OrAuto<T> {
     }
 }
 
-impl Settings {
-    /// The first paper's: percentile, token scope.
-    pub const DEFAULT: Settings = Settings {
-        kind: Kind::Percentile,
-        scope: Scope::Token,
-        tau: 0.7,
-        temperature: 0.5,
-        noise: 0.1,
-        k: OrAuto::AUTO,
-        mass: 0.4,
-        capacity_factor: OrAuto::AUTO,
-        target_k: 2.58,
-        anneal_steps: 1000,
-        own_losses: 1.0,
-        balance_loss: OrAuto::AUTO,
-        z_loss: OrAuto::AUTO,
-        entropy_loss: OrAuto::AUTO,
-    };
-
-    /// Refuses settings that cannot be, whichever router is chosen.
-    ///
-    /// # Errors
-    /// The setting's name and what it may be.
-    pub fn check(&self) -> Result<()> {
-        require("tau", (0.0..=1.0).contains(&self.tau), &self.tau, "from 0 to 1")?;
-        require("mass", self.mass > 0.0 && self.mass <= 1.0, &self.mass, "above 0, to 1")?;
-        let positive = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v > 0.0, &v, need);
-        positive("temperature", self.temperature, "above 0")?;
-        positive("capacity_factor", self.capacity_factor.or(1.0), "\"auto\", or above 0")?;
-        require("target_k", self.target_k.is_finite() && self.target_k >= 1.0, &self.target_k, "1 or more")?;
-        let k = self.k.or(1);
-        require("k", (1..=4096).contains(&k), &k, "\"auto\", or 1 to 4096")?;
-        let weights = [
-            ("balance_loss", self.balance_loss),
-            ("z_loss", self.z_loss),
-            ("entropy_loss", self.entropy_loss),
-        ];
-        let not_negative = |key: &str, v: f64, need: &str| require(key, v.is_finite() && v >= 0.0, &v, need);
-        not_negative("noise", self.noise, "0 or more")?;
-        not_negative("own_losses", self.own_losses, "0 or more")?;
-        for (key, weight) in weights {
-            not_negative(key, weight.or(0.0), "\"auto\", or 0 (off) or more")?;
+impl<T: Display> Display for OrAuto<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OrAuto::Auto(_) => f.write_str("auto"),
+            OrAuto::Set(value) => value.fmt(f),
         }
-        Ok(())
     }
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings::DEFAULT
-    }
+/// Whether a value is finite and above 0.
+pub fn is_above_0(value: f64) -> bool {
+    value.is_finite() && value > 0.0
 }
+
+/// Whether a value is finite and 0 or more.
+pub fn is_0_or_more(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+/// Declares the struct `Settings` of a router: documentation, name, type and default of each setting, the valid
+/// values in words and the condition that a value must meet.
+///
+/// ```text
+/// settings! {
+///     /// The probability that the chosen experts must reach together.
+///     mass: f64 = 0.4, "above 0, at most 1" if mass > 0.0 && mass <= 1.0;
+/// }
+/// ```
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr, $valid:literal $(if $ok:expr)?;)*) => {
+        /// The settings of this router.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $key: $type,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Settings {
+                Settings { $($key: $default),* }
+            }
+        }
+
+        impl $crate::nn::router::settings::Keys for Settings {
+            const KEYS: &'static [$crate::nn::router::settings::Key] = &[$(
+                $crate::nn::router::settings::Key {
+                    name: stringify!($key),
+                    doc: concat!($($doc),+).trim_ascii(),
+                    valid: $valid,
+                }
+            ),*];
+
+            #[allow(unused_variables, reason = "a router may have no settings")]
+            fn set(&mut self, key: &str, value: &toml::Value) -> $crate::engine::error::Result<bool> {
+                match key {
+                    $(stringify!($key) => {
+                        let read = value.clone().try_into::<$type>().ok();
+                        match read.filter(|&$key| true $(&& $ok)?) {
+                            Some(valid) => self.$key = valid,
+                            None => $crate::engine::error::require(key, false, value, $valid)?,
+                        }
+                    })*
+                    _ => return Ok(false),
+                }
+                #[allow(unreachable_code, reason = "a router may have no settings")]
+                Ok(true)
+            }
+
+            fn values(&self) -> Vec<(&'static str, toml::Value)> {
+                vec![$((
+                    stringify!($key),
+                    toml::Value::try_from(self.$key).expect("a setting is a TOML value"),
+                )),*]
+            }
+        }
+    };
+}
+
+pub(crate) use settings;

@@ -8,16 +8,52 @@
 //! A token's result depends on the tokens before it and on how many there are, at inference too.
 
 use super::capacity::{Room, capacity};
-use super::losses::Weights;
-use super::{Cost, Layer, OrAuto, Router, Routing, Rule, Sees, Settings, keep};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::random::Purpose;
-use crate::engine::kernels::{elem::Elem, select};
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+use super::gates::keep;
+use super::prelude::*;
+
+settings! {
+    /// Room in each expert as a multiple of tokens over experts; 1.25 in training and 2 at inference unless set.
+    capacity_factor: OrAuto<f64> = OrAuto::AUTO, "\"auto\", or a number above 0" if is_above_0(capacity_factor.or(1.0));
+}
+
+/// Capacity factors in training and at inference unless set.
+const FACTORS: (f64, f64) = (1.25, 2.0);
+/// A token's numbers are multiplied by 1 give or take up to this much.
+const JITTER: f64 = 0.01;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = Switch<F>;
+
+    const ABOUT: About = About {
+        chooses: "the largest probability, while there is room",
+        source: "Fedus et al., Switch Transformers",
+    };
+    const LOSSES: Option<Weights> = Some(Weights { balance: 0.01, ..Weights::NONE });
+
+    fn rule(&self) -> Rule {
+        let (train, eval) = (self.capacity_factor.or(FACTORS.0), self.capacity_factor.or(FACTORS.1));
+        let line = format!("switch: one expert, capacity factor {train} in training, {eval} at inference");
+        Rule { line, varies: true, training: Sees::Earlier, inference: Sees::Earlier }
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, 1.0)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> Switch<F> {
+        Switch {
+            gate: Linear::new(layer.width, layer.experts, init),
+            capacity_factor: self.capacity_factor,
+            layer: layer.number,
+            weights,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { at_least_one: false, sum: Sum::AtMostOne, tied: [1, 0, 0], ..Expect::default() }
+    }
+}
 
 /// A switch router.
 #[derive(Clone, Debug)]
@@ -29,32 +65,7 @@ pub struct Switch<F> {
     weights: Weights,
 }
 
-/// Capacity factors in training and at inference unless set.
-const FACTORS: (f64, f64) = (1.25, 2.0);
-/// A token's numbers are multiplied by 1 give or take up to this much.
-const JITTER: f64 = 0.01;
-
 impl<F: Elem> Router<F> for Switch<F> {
-    fn rule(settings: &Settings) -> Rule {
-        let (train, eval) = (settings.capacity_factor.or(FACTORS.0), settings.capacity_factor.or(FACTORS.1));
-        let line = format!("switch: one expert, capacity factor {train} in training, {eval} at inference");
-        Rule { line, varies: true, training: Sees::Earlier, inference: Sees::Earlier }
-    }
-
-    fn cost(_: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, 1.0)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> Switch<F> {
-        let own = Weights { balance: 0.01, ..Weights::default() };
-        Switch {
-            gate: Linear::new(layer.width, layer.experts, init),
-            capacity_factor: settings.capacity_factor,
-            layer: layer.number,
-            weights: Weights::new(settings, own),
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let factor = self.capacity_factor.or(if phase == Phase::Eval { FACTORS.1 } else { FACTORS.0 });
         let seen = phase.stream(Purpose::Jitter, self.layer).map_or(x, |stream| {

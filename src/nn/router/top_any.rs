@@ -9,14 +9,61 @@
 //! norms of `w_i`, keeps them short. (Guo et al., Dynamic Mixture of Experts: An Auto-Tuning Approach for
 //! Efficient Transformer Models, section 3. That lambda is 2 and both losses have weight 1 is ours.)
 
-use super::losses::{Losses, Weights};
-use super::{Cost, Layer, Router, Routing, Rule, Settings, log_sigmoid, normalized, ones, straight_through};
-use crate::engine::arr::{self, Arr};
-use crate::engine::error::Result;
-use crate::engine::kernels::{elem::Elem, select};
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::param::{Init, Module, Param, Visitor};
+use super::gates::{log_sigmoid, normalized, ones, straight_through};
+use super::losses::Losses;
+use super::prelude::*;
+use crate::engine::arr::Arr;
+use crate::nn::param::Param;
+
+settings! {
+    /// Factor on the diversity loss and the simplicity loss; 0 switches them off.
+    own_losses: f64 = 1.0, "0 or more" if is_0_or_more(own_losses);
+}
+
+/// lambda.
+const SCALE: f64 = 2.0;
+/// Under roots, for tokens and directions of zeros.
+const TINY: f64 = 1e-12;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = TopAny<F>;
+
+    const ABOUT: About = About {
+        chooses: "experts whose similarity exceeds their own threshold",
+        source: "Guo et al., Dynamic Mixture of Experts",
+    };
+
+    fn rule(&self) -> Rule {
+        let line = "top-any: experts above their own learned thresholds, at least one".into();
+        Rule { varies: true, ..Rule::of_each_token(line) }
+    }
+
+    /// At first, about half of the experts lie on a token's side.
+    fn cost(&self, layer: Layer) -> Cost {
+        let Layer { width: d, experts: e, .. } = layer;
+        let flops = 2.0 * (d * e + d) as f64;
+        Cost { k: (e as f64 / 2.0).max(1.0), parameters: (d + 1) * e, flops }
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> TopAny<F> {
+        TopAny {
+            directions: Param::uniform(&[layer.width, layer.experts], layer.width, init),
+            thresholds: Param::full(&[layer.experts], 0.0),
+            weights,
+            own_weight: self.own_losses,
+        }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect {
+            tied: [1; 3],
+            losses: &["diversity", "simplicity"],
+            straight_through: true,
+            ..Expect::default()
+        }
+    }
+}
 
 /// A top-any router.
 #[derive(Clone, Debug)]
@@ -29,11 +76,6 @@ pub struct TopAny<F> {
     /// Of the diversity loss and of the simplicity loss.
     own_weight: f64,
 }
-
-/// lambda.
-const SCALE: f64 = 2.0;
-/// Under roots, for tokens and directions of zeros.
-const TINY: f64 = 1e-12;
 
 /// Which experts are active.
 struct Choice<F> {
@@ -55,27 +97,6 @@ struct Scores<'t, F: Elem> {
 }
 
 impl<F: Elem> Router<F> for TopAny<F> {
-    fn rule(_: &Settings) -> Rule {
-        let line = "top-any: experts above their own learned thresholds, at least one".into();
-        Rule { varies: true, ..Rule::of_each_token(line) }
-    }
-
-    /// At first, about half of the experts lie on a token's side.
-    fn cost(_: &Settings, layer: Layer) -> Cost {
-        let Layer { width: d, experts: e, .. } = layer;
-        let flops = 2.0 * (d * e + d) as f64;
-        Cost { k: (e as f64 / 2.0).max(1.0), parameters: (d + 1) * e, flops }
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopAny<F> {
-        TopAny {
-            directions: Param::uniform(&[layer.width, layer.experts], layer.width, init),
-            thresholds: Param::full(&[layer.experts], 0.0),
-            weights: Weights::new(settings, Weights::default()),
-            own_weight: settings.own_losses,
-        }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let scores = self.scores(x);
         let choice = choose(&scores);
@@ -148,8 +169,7 @@ impl<F: Elem> Module<F> for TopAny<F> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Pair, all_losses, assert_gradients, with_losses};
-    use super::super::{Kind, Phase};
+    use super::super::tests::{assert_gradients, pair, with_losses};
     use super::*;
     use crate::engine::gradcheck::random;
     use crate::engine::kernels::routes::Routes;
@@ -159,7 +179,7 @@ mod tests {
     fn gradients_with_the_choice_held_still_are_those_of_differences() {
         let phase = Phase::Train { seed: Some(1), step: 0 };
         for experts in [5, 1] {
-            let pair = Pair::<TopAny<f64>>::random(&all_losses(Kind::TopAny), experts);
+            let pair = pair(Settings::default(), experts);
             let x = random(&[6, 4], 1);
             let tape = Tape::new(Mode::Infer);
             let choice = choose(&pair.router.scores(tape.constant(x.clone())));
@@ -175,7 +195,7 @@ mod tests {
     #[test]
     fn active_experts_count_equally_and_without_any_the_most_alike_serves() {
         let layer = Layer { number: 0, width: 2, experts: 3 };
-        let mut router = TopAny::<f64>::new(&Settings::DEFAULT, layer, &mut crate::nn::Init::new(1));
+        let mut router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
         crate::nn::param::number(&mut router);
         // Directions east, north and north-east.
         router.directions.value = arr::from_vec(&[2, 3], vec![1.0, 0.0, 2.0, 0.0, 1.0, 2.0]);

@@ -1,18 +1,39 @@
-//! Plain top-k routing: the k experts with the largest logits, weighed by a softmax over these.
+//! Plain top-k routing: the k experts with the largest logits, weighted by a softmax over these.
 //!
 //! `S` = the k largest of `l = W x + b`; `y = sum over S of softmax_S(l)_i E_i(x)`. (Shazeer et al.,
 //! Outrageously Large Neural Networks, section 2.1, without its noise.)
 
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Settings};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::{elem::Elem, select};
+use super::prelude::*;
 use crate::engine::ops::softmax::probabilities;
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+
+settings! {
+    /// Experts per token, 2 unless set. A layer with fewer uses all it has.
+    k: OrAuto<usize> = OrAuto::AUTO, "\"auto\", or 1 to 4096" if (1..=4096).contains(&k.or(1));
+}
+
+/// Experts per token unless set.
+const K: usize = 2;
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = TopK<F>;
+
+    const ABOUT: About =
+        About { chooses: "the `k` largest logits", source: "Shazeer et al. 2017, without noise" };
+    const NEAR_TWO: &'static [&'static str] = &["k=2"];
+
+    fn rule(&self) -> Rule {
+        Rule::of_each_token(format!("top-k, k {} (the same for every token)", self.k.or(K)))
+    }
+
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, self.k.or(K).min(layer.experts) as f64)
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> TopK<F> {
+        let gate = Linear::new(layer.width, layer.experts, init);
+        TopK { gate, k: self.k.or(K).min(layer.experts), weights }
+    }
+}
 
 /// A top-k router.
 #[derive(Clone, Debug)]
@@ -23,24 +44,7 @@ pub struct TopK<F> {
     weights: Weights,
 }
 
-/// Experts per token unless set.
-const K: usize = 2;
-
 impl<F: Elem> Router<F> for TopK<F> {
-    fn rule(settings: &Settings) -> Rule {
-        Rule::of_each_token(format!("top-k, k {} (the same for every token)", settings.k.or(K)))
-    }
-
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, settings.k.or(K).min(layer.experts) as f64)
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopK<F> {
-        let gate = Linear::new(layer.width, layer.experts, init);
-        let weights = Weights::new(settings, Weights::default());
-        TopK { gate, k: settings.k.or(K).min(layer.experts), weights }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let value = logits.value();

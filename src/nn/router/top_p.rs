@@ -5,15 +5,43 @@
 //! expert, an unsure one many. Balance loss 1e-2, entropy loss ("dynamic", so that it does not take them all)
 //! 1e-4. (Huang et al., Harder Tasks Need More Experts: More Dynamic Routing in MoE Models, its dynamic routing.)
 
-use super::losses::Weights;
-use super::{Cost, Layer, Router, Routing, Rule, Settings, keep};
-use crate::engine::arr;
-use crate::engine::error::Result;
-use crate::engine::kernels::{elem::Elem, select};
-use crate::engine::tape::Var;
-use crate::nn::Phase;
-use crate::nn::linear::Linear;
-use crate::nn::param::{Init, Module, Visitor};
+use super::gates::keep;
+use super::prelude::*;
+
+settings! {
+    /// The probability that the chosen experts must reach together.
+    mass: f64 = 0.4, "above 0, at most 1" if mass > 0.0 && mass <= 1.0;
+}
+
+impl RouterSettings for Settings {
+    type Router<F: Elem> = TopP<F>;
+
+    const ABOUT: About = About {
+        chooses: "the fewest that reach a probability of `mass`",
+        source: "Huang et al., Harder Tasks Need More Experts",
+    };
+    const LOSSES: Option<Weights> = Some(Weights { balance: 1e-2, entropy: 1e-4, ..Weights::NONE });
+    const NEAR_TWO: &'static [&'static str] = &["mass=0.25"];
+
+    fn rule(&self) -> Rule {
+        Rule { varies: true, ..Rule::of_each_token(format!("top-p, mass {}", self.mass)) }
+    }
+
+    /// The most that it can be: k where all probabilities are equal.
+    fn cost(&self, layer: Layer) -> Cost {
+        Cost::linear(layer, (self.mass * layer.experts as f64 - 1e-9).ceil().max(1.0))
+    }
+
+    fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> TopP<F> {
+        let gate = Linear::new(layer.width, layer.experts, init);
+        TopP { gate, mass: self.mass, fixed: None, weights }
+    }
+
+    #[cfg(test)]
+    fn expect(&self) -> Expect {
+        Expect { sum: Sum::AtMostOne, tied: [3; 3], ..Expect::default() }
+    }
+}
 
 /// A top-p router.
 #[derive(Clone, Debug)]
@@ -27,21 +55,6 @@ pub struct TopP<F> {
 }
 
 impl<F: Elem> Router<F> for TopP<F> {
-    fn rule(settings: &Settings) -> Rule {
-        Rule { varies: true, ..Rule::of_each_token(format!("top-p, mass {}", settings.mass)) }
-    }
-
-    /// The most that it can be: k where all probabilities are equal.
-    fn cost(settings: &Settings, layer: Layer) -> Cost {
-        Cost::linear(layer, (settings.mass * layer.experts as f64 - 1e-9).ceil().max(1.0))
-    }
-
-    fn new(settings: &Settings, layer: Layer, init: &mut Init) -> TopP<F> {
-        let own = Weights { balance: 1e-2, entropy: 1e-4, ..Weights::default() };
-        let gate = Linear::new(layer.width, layer.experts, init);
-        TopP { gate, mass: settings.mass, fixed: None, weights: Weights::new(settings, own) }
-    }
-
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let logits = self.gate.forward(x)?;
         let p = logits.softmax();

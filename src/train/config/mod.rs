@@ -1,5 +1,6 @@
 //! A run's settings: one flat list of keys, what they mean, and which cannot be.
 
+mod flat_router;
 mod sources;
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,11 @@ use crate::engine::error::{Error, Result, require};
 use crate::engine::kernels::attention::Heads;
 use crate::nn::optim::rate::RateSchedule;
 use crate::nn::optim::{self, Kind};
-use crate::nn::router::{self, Sees};
+use crate::nn::router::Sees;
 use crate::nn::schedule::Schedule;
 use crate::nn::spec::{Attention, Norm, Spec, Text};
 
+pub use flat_router::FlatRouter;
 pub use sources::{Layers, PRESETS, TRANSFORMERS};
 
 /// Which network.
@@ -84,7 +86,7 @@ pub struct Config {
     pub tie: bool,
     /// How experts are chosen.
     #[serde(flatten)]
-    pub routing: router::Settings,
+    pub routing: FlatRouter,
     /// The optimizer.
     pub optimizer: Kind,
     /// The learning rate.
@@ -136,7 +138,7 @@ impl Default for Config {
             sequence: 128,
             pack: false,
             tie: false,
-            routing: router::Settings::DEFAULT,
+            routing: FlatRouter::default(),
             optimizer: Kind::AdamW,
             lr: 1e-3,
             lr_schedule: RateSchedule::Cosine,
@@ -228,7 +230,7 @@ impl Config {
         let dense = self.model == Network::Mlp;
         refuse("match_by", self.match_by != default.match_by && !dense, "is for model = \"mlp\"")?;
         refuse("norm", transformer && self.norm != Norm::Pre, "a Transformer has norm = \"pre\"")?;
-        let rule = self.routing.rule();
+        let rule = self.routing.settings()?.rule();
         let ahead = is_text && self.model != Network::Mlp && rule.inference == Sees::All;
         let why = format!("does not do for text: it looks ahead ({})", rule.looks_across());
         refuse("router", ahead, &why)?;
@@ -268,12 +270,13 @@ impl Config {
             Schedule::Learned if !self.experts.is_empty() => self.experts.clone(),
             schedule => schedule.experts(self.layers, self.experts_min, self.experts_max),
         };
-        let experts = experts.into_iter().map(|scheduled| self.routing.experts(scheduled)).collect();
+        let routing = self.routing.settings().expect("checked settings");
+        let experts = experts.into_iter().map(|scheduled| routing.experts(scheduled)).collect();
         let Config { width, norm, tie, rope_theta: theta, rms_eps: epsilon, sequence, .. } = *self;
         let attention = Attention { heads: self.heads(), theta, epsilon, sequence };
         let attention = (self.model == Network::Transformer).then_some(attention);
         let text = data::is_text(&self.dataset).then_some(Text { tied: tie, attention });
-        let (hidden, router) = (self.hidden(), Some(self.routing));
+        let (hidden, router) = (self.hidden(), Some(routing));
         let spec = Spec { inputs, classes, width, hidden, experts, router, norm, text };
         match (self.model, self.match_by) {
             (Network::Dynamoe | Network::Transformer, _) => spec,

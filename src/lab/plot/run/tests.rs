@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lab::plot::is_well_formed;
-use crate::nn::moe::Usage;
+use crate::nn::usage::Usage;
 use crate::train::metrics::LayerRecord;
 
 /// A layer in which a token has about `active` experts and the first serve most.

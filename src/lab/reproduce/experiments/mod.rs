@@ -11,7 +11,7 @@ use super::quantity::Quantity;
 use super::report::document::Block;
 use super::view::View;
 use crate::engine::error::{Error, Result, nearest};
-use crate::nn::router::Kind;
+use crate::nn::router;
 use crate::nn::schedule::Schedule;
 
 /// What is trained, what is shown of it, and what is claimed of it.
@@ -115,7 +115,7 @@ fn readings(scale: Scale) -> Vec<Cell> {
         small(scale, "percentile (token): the literal rule", "mnist", &[]),
         small(scale, "percentile (batch)", "mnist", &["percentile_scope=batch"]),
     ];
-    if Kind::ALL.iter().any(|kind| kind.name() == "top-p") {
+    if router::NAMES.contains(&"top-p") {
         cells.push(small(scale, "top-p, mass 0.7", "mnist", &["router=top-p", "mass=0.7"]));
     }
     cells

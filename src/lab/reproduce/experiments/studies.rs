@@ -9,22 +9,22 @@ use crate::lab::reproduce::quantity::Quantity::{
     Accuracy, ActiveFlops, BestAccuracy, Dropped, MeanActive, Parameters, TrainSeconds, UsageEntropy,
 };
 use crate::lab::reproduce::report::more;
-use crate::nn::router::Kind;
+use crate::nn::router;
 use crate::nn::schedule::Schedule;
 
 /// Every router with its default settings, the percentile in both scopes: label, settings.
 fn every_router() -> Vec<(String, Vec<String>)> {
-    let of = |&kind: &Kind| {
-        let router = format!("router={}", kind.name());
-        match kind {
-            Kind::Percentile => vec![
+    let of = |&name: &&str| {
+        let router = format!("router={name}");
+        match name {
+            "percentile" => vec![
                 ("percentile (token)".into(), vec![router.clone()]),
                 ("percentile (batch)".into(), vec![router, "percentile_scope=batch".into()]),
             ],
-            _ => vec![(kind.name().into(), vec![router])],
+            _ => vec![(name.into(), vec![router])],
         }
     };
-    Kind::ALL.iter().flat_map(of).collect()
+    router::NAMES.iter().flat_map(of).collect()
 }
 
 /// The label of plain top-2 among the routers.
@@ -72,9 +72,6 @@ pub fn routers(scale: Scale) -> Experiment {
     }
 }
 
-/// The routers whose own losses hold a balance loss of weight 0.01.
-const BALANCED: [Kind; 4] = [Kind::Switch, Kind::GShard, Kind::TopP, Kind::LearnedK];
-
 /// Every router with and without balance losses.
 pub fn balance(scale: Scale) -> Experiment {
     let (mut cells, mut claims) = (Vec::new(), Vec::new());
@@ -83,15 +80,17 @@ pub fn balance(scale: Scale) -> Experiment {
             let settings = settings.iter().map(String::as_str).chain(more.iter().copied());
             small(scale, format!("{label}, {with}"), "mnist", &settings.collect::<Vec<_>>())
         };
-        let mut these = match cell("", &[]).config.routing.kind {
+        let routing = cell("", &[]).config.routing.settings().expect("a router's defaults");
+        let published = routing.published_losses().unwrap_or_default();
+        let mut these = match routing.name() {
             // One expert, or all of them: nothing to balance.
-            Kind::Single | Kind::Dense => continue,
-            Kind::NoisyTopK => vec![
+            "single" | "dense" => continue,
+            "noisy-top-k" => vec![
                 cell("no balance loss", &["own_losses=0"]),
                 cell("balance 0.01", &["own_losses=0", "balance_loss=0.01"]),
                 cell("importance and load", &[]),
             ],
-            kind if BALANCED.contains(&kind) => {
+            _ if published.balance == 0.01 => {
                 vec![cell("no balance loss", &["balance_loss=0"]), cell("balance 0.01", &[])]
             }
             _ => vec![cell("no balance loss", &[]), cell("balance 0.01", &["balance_loss=0.01"])],

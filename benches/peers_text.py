@@ -172,10 +172,11 @@ def torch_figures(size, threads):
 
 def our_figures(program, size, threads):
     """Of `dynamoe bench text`."""
-    _, _, _, batch, sequence = SIZES[size]
+    _, _, vocabulary, batch, sequence = SIZES[size]
     preset = "transformer-10m" if size == "transformer" else size
-    settings = [f"batch={batch}", f"sequence={sequence}", "clip_norm=0"]
-    command = [program, "bench", "text", "--preset", preset, "--dataset", "guide", "--threads", str(threads), "--json"]
+    tokenizer = {50257: "gpt2", 256: "bytes"}[vocabulary]
+    settings = [f"batch={batch}", f"sequence={sequence}", f"tokenizer={tokenizer}", "clip_norm=0"]
+    command = [program, "bench", "text", "--preset", preset, "--dataset", "tinyshakespeare", "--threads", str(threads), "--json"]
     command += [part for setting in settings for part in ("--set", setting)]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return {

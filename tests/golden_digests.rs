@@ -46,7 +46,7 @@ impl Run {
             false => data::load(&dataset, None).unwrap().into(),
             true => {
                 let path = folder().join(dataset);
-                data::text::load(path.to_str().unwrap(), tokenizer, sequence, pack, None).unwrap().into()
+                data::load_text(path.to_str().unwrap(), tokenizer, sequence, pack, None).unwrap().into()
             }
         }
     }

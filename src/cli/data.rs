@@ -6,8 +6,7 @@ use anyhow::{Result, bail};
 
 use super::flags::DataDir;
 use super::output::{print, table};
-use crate::data::text::Named;
-use crate::data::{self, FileReport, Place};
+use crate::data::{self, CATALOG, FileReport, Location, catalog};
 
 /// List, fetch and verify the data sets
 #[derive(clap::Args)]
@@ -22,7 +21,7 @@ enum DataVerb {
     List(DataDir),
     /// Download a data set from its publisher
     Fetch {
-        /// mnist, fashion-mnist, cifar-10 or recycling-the-web
+        /// A data set of `dynamoe data list`
         name: String,
         #[command(flatten)]
         dir: DataDir,
@@ -48,16 +47,9 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Downloads the files of a set and says for each whether it is new. `quiet` hides the progress bar and
-/// the lines.
-///
-/// # Errors
-/// Those of [`data::fetch()`] and [`Named::fetch`].
+/// Downloads the files of a set and prints for each whether it is new. `quiet` hides the progress bar and the lines.
 fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
-    let fetched = match Named::of(name) {
-        Some(text) => text.fetch(data_dir, !quiet)?,
-        None => data::fetch(name, data_dir, !quiet)?,
-    };
+    let fetched = data::fetch(name, data_dir, !quiet)?;
     if quiet {
         return Ok(());
     }
@@ -76,19 +68,14 @@ fn fetch(name: &str, data_dir: Option<&Path>, quiet: bool) -> Result<()> {
 /// # Errors
 /// Those of [`data::verify()`], and one line when any file is missing or corrupt.
 fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
-    let images = data::list(data_dir).into_iter().map(|set| (set.entry.name, set.place));
-    let texts = Named::ALL.into_iter().map(|text| (text.name(), text.place(data_dir)));
-    let here = images.chain(texts).filter(|(_, place)| *place != Place::Missing);
+    let here = CATALOG.iter().filter(|entry| data::locate(entry, data_dir) != Location::Missing);
     let names = match name {
         Some(name) => vec![name],
-        None => here.map(|(name, _)| name).collect(),
+        None => here.map(|entry| entry.name).collect(),
     };
     let mut bad = 0;
     for name in names {
-        let reports = match Named::of(name) {
-            Some(text) => text.verify(data_dir)?,
-            None => data::verify(name, data_dir)?,
-        };
+        let reports = data::verify(name, data_dir)?;
         bad += reports.iter().filter(|report| report.state.is_bad()).count();
         let line = |report: &FileReport| {
             vec![name.to_string(), report.path.display().to_string(), report.state.to_string()]
@@ -97,39 +84,23 @@ fn verify(name: Option<&str>, data_dir: Option<&Path>) -> Result<()> {
     }
     match (bad, name) {
         (0, _) => Ok(()),
-        (_, Some(name)) => bail!("{name}: {bad} missing or corrupt; {}", way(name)),
+        (_, Some(name)) => bail!("{name}: {bad} missing or corrupt; {}", catalog::entry(name)?.remedy()),
         (_, None) => bail!("{bad} missing or corrupt; run `dynamoe data fetch` for those sets"),
     }
 }
 
-/// What to do about missing or corrupt files of a set.
-fn way(name: &str) -> String {
-    let fetch = || format!("run `dynamoe data fetch {name}`");
-    Named::of(name).and_then(Named::by_hand).map_or_else(fetch, String::from)
-}
-
-/// A table of the images, with counts, classes and shape, and one of the texts; and where each is.
+/// A table of the data sets: what each contains, and where it is.
 fn listing(data_dir: Option<&Path>) -> String {
-    let place = |name: &str, place: Place| match place {
-        Place::Bundled => "bundled".to_string(),
-        Place::Folder(folder) => folder.display().to_string(),
-        Place::Missing => format!("not here: {}", way(name)),
-    };
-    let head = ["images", "train", "test", "classes", "shape", "where"].map(String::from).to_vec();
-    let lines = data::list(data_dir).into_iter().map(|set| {
-        let data::Listing { entry, place: at } = set;
-        let [height, width, channels] = entry.shape;
-        let shape = format!("{height}x{width}x{channels}");
-        let counts = [entry.train, entry.test, entry.classes].map(|count| count.to_string());
-        [&[entry.name.to_string()], &counts[..], &[shape, place(entry.name, at)]].concat()
+    let head = ["data set", "contents", "where"].map(String::from).to_vec();
+    let lines = CATALOG.iter().map(|entry| {
+        let place = match data::locate(entry, data_dir) {
+            Location::Bundled => "bundled".to_string(),
+            Location::Folder(folder) => folder.display().to_string(),
+            Location::Missing => format!("missing: {}", entry.remedy()),
+        };
+        vec![entry.name.to_string(), entry.describe(), place]
     });
-    let images = table(&std::iter::once(head).chain(lines).collect::<Vec<_>>());
-    let head = ["texts", "about", "where"].map(String::from).to_vec();
-    let lines = Named::ALL.into_iter().map(|text| {
-        let place = place(text.name(), text.place(data_dir));
-        vec![text.name().to_string(), text.about(data_dir), place]
-    });
-    images + "\n" + &table(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
+    table(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -137,32 +108,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_tells_what_to_do_about_missing_sets() {
+    fn the_list_says_what_to_do_about_missing_sets() {
         let folder = tempfile::tempdir().unwrap();
         let text = listing(Some(folder.path()));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "images         train  test   classes  shape    where");
-        assert_eq!(lines[1], "digits         1442   355    10       8x8x1    bundled");
-        assert_eq!(
-            lines[4],
-            "cifar-10       50000  10000  10       32x32x3  not here: run `dynamoe data fetch cifar-10`"
-        );
-        assert!(lines[7].starts_with("guide ") && lines[7].ends_with("bundled"), "{text}");
-        assert!(lines[8].contains("learns from wiki.test.tokens, is tested on wiki.valid.tokens"), "{text}");
-        assert!(lines[8].ends_with("not here: put its files into that folder of the data folder"), "{text}");
-        assert!(lines[9].ends_with("not here: run `dynamoe data fetch recycling-the-web`"), "{text}");
-        assert_eq!(lines.len(), 10);
+        let digits = "handwritten digits: 1442 training and 355 test images, 8x8x1, 10 classes";
+        assert!(lines[1].starts_with("digits ") && lines[1].contains(digits), "{text}");
+        assert!(lines[4].ends_with("missing: run `dynamoe data fetch cifar-10`"), "{text}");
+        assert!(lines[5].starts_with("tinyshakespeare ") && lines[5].ends_with("bundled"), "{text}");
+        assert!(lines[6].contains("missing: it cannot be fetched: put"), "{text}");
+        assert_eq!(lines.len(), 1 + CATALOG.len());
     }
 
     #[test]
-    fn verify_fails_when_the_asked_set_is_missing() {
+    fn verify_fails_when_the_requested_set_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         verify(None, Some(folder.path())).unwrap();
-        let line = verify(Some("mnist"), Some(folder.path())).unwrap_err().to_string();
-        assert_eq!(line, "mnist: 4 missing or corrupt; run `dynamoe data fetch mnist`");
+        verify(Some("tinyshakespeare"), Some(folder.path())).unwrap();
         assert!(verify(Some("nothing"), Some(folder.path())).is_err());
-        verify(Some("guide"), Some(folder.path())).unwrap();
-        let line = verify(Some("wikitext-2"), Some(folder.path())).unwrap_err().to_string();
-        assert!(line.starts_with("wikitext-2: 2 missing or corrupt; put its files"), "{line}");
+        for (name, told) in [
+            ("mnist", "mnist: 4 missing or corrupt; run `dynamoe data fetch mnist`"),
+            ("wikitext-2", "wikitext-2: 2 missing or corrupt; it cannot be fetched: put"),
+        ] {
+            let line = verify(Some(name), Some(folder.path())).unwrap_err().to_string();
+            assert!(line.starts_with(told), "{line}");
+        }
     }
 }

@@ -162,9 +162,7 @@ pub struct Network {
     /// What to train for [default: what the data set is for]
     #[arg(long, value_name = "TASK")]
     task: Option<Task>,
-    /// digits, mnist, fashion-mnist, cifar-10; guide, wikitext-2, recycling-the-web; or the path of a text file, of a
-    /// .jsonl file or of a folder of them
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = dataset_help())]
     dataset: Option<String>,
     /// Read settings from a TOML file
     #[arg(long, value_name = "FILE")]
@@ -188,4 +186,10 @@ impl Network {
         let text = self.task.map(|task| task == Task::Lm);
         Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set, text }
     }
+}
+
+/// The help of `--dataset`.
+fn dataset_help() -> String {
+    let names = crate::data::catalog::names();
+    format!("{names}; or the path of a text file, of a .jsonl file or of a folder of them")
 }

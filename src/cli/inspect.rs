@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::flags::Json;
 use super::output::{grouped, table};
-use crate::data::text::{Kind, Tokenizer};
+use crate::data::entry::Contents;
+use crate::data::text::{Tokenizer, TokenizerKind};
 use crate::data::{self, catalog};
 use crate::engine::error::{Error, nearest};
 use crate::engine::kernels::attention::Heads;
@@ -90,11 +91,15 @@ fn input(target: &Path) -> Result<Option<Input>> {
 fn sizes(config: &Config) -> Result<(usize, usize)> {
     if !data::is_text(&config.dataset) {
         let entry = catalog::entry(&config.dataset)?;
-        return Ok((entry.shape.iter().product(), entry.classes));
+        if let Contents::Images { shape, classes, .. } = entry.contents {
+            return Ok((shape.iter().product(), classes));
+        }
     }
     Ok(match config.tokenizer {
         // The vocabulary depends on the text.
-        Kind::Chars | Kind::Numbers => (0, Input::of(&examples::load(config, None)?).classes()),
+        TokenizerKind::Chars | TokenizerKind::Numbers => {
+            (0, Input::of(&examples::load(config, None)?).classes())
+        }
         kind => (0, Tokenizer::new(kind, &[]).vocabulary()),
     })
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::flags::Json;
 use super::output::table;
-use crate::data::text::{self, Kind, Tokenizer};
+use crate::data::text::files::read_text;
+use crate::data::text::{Tokenizer, TokenizerKind};
 use crate::engine::error::Error;
 
 /// What `--json` prints.
@@ -41,17 +42,17 @@ pub struct Args {
     file: Option<PathBuf>,
     /// Which tokenizer
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    tokenizer: Kind,
+    tokenizer: TokenizerKind,
     #[command(flatten)]
     json: Json,
 }
 
-/// Prints the tokens. The alphabet of [`Kind::Chars`] is that of the text itself.
+/// Prints the tokens. The alphabet of [`TokenizerKind::Chars`] is that of the text itself.
 pub fn run(args: Args) -> Result<()> {
     let Args { text, file, tokenizer, json } = args;
     let text = match (text, file.as_deref()) {
         (Some(text), _) => text,
-        (None, Some(path)) => text::read_text(path)?,
+        (None, Some(path)) => read_text(path)?,
         (None, None) => std::io::read_to_string(std::io::stdin())
             .map_err(|error| anyhow!("cannot read standard input: {error}"))?,
     };
@@ -111,10 +112,10 @@ mod tests {
     #[test]
     fn a_text_is_counted() {
         let of = |text: &str, kind| tokens(text, &Tokenizer::new(kind, &[text.to_string()]));
-        let counted = of("Hello world", Kind::Gpt2);
+        let counted = of("Hello world", TokenizerKind::Gpt2);
         assert_eq!((counted.tokens.len(), counted.bytes, counted.bytes_per_token), (2, 11, Some(5.5)));
-        let counted = of("ää", Kind::Chars);
+        let counted = of("ää", TokenizerKind::Chars);
         assert_eq!((counted.vocabulary, counted.tokens.len(), counted.bytes), (2, 2, 4));
-        assert_eq!(of("", Kind::Bytes).bytes_per_token, None);
+        assert_eq!(of("", TokenizerKind::Bytes).bytes_per_token, None);
     }
 }

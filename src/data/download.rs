@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
-use crate::data::catalog::Published;
-use crate::data::reader;
+use super::entry::DataFile;
+use super::reader;
 use crate::engine::{Error, Result};
 
 /// How long to wait for a connection or for the next bytes.
@@ -40,7 +40,7 @@ pub fn progress_bar(name: &'static str, counts: &str, visible: bool) -> Progress
 /// Downloads one file to `FILE.part`, checks its sum, and renames it; the path it then has.
 pub fn download(
     agent: &Agent,
-    file: &Published,
+    file: &DataFile,
     base_url: &str,
     folder: &Path,
     bar: &ProgressBar,
@@ -66,15 +66,17 @@ pub fn download(
     }
 
     let mut download = Download { agent, url, part, part_path, bar };
+    let published = file.md5.unwrap_or_default();
     let mut sum = download.sum()?;
-    if sum != file.md5 {
+    if sum != published {
         download.receive()?;
         sum = download.sum()?;
     }
-    if sum != file.md5 {
+    if sum != published {
         fs::remove_file(&download.part_path).map_err(Error::io("remove", &download.part_path))?;
-        let what =
-            format!("MD5 is {sum}, but the publisher's is {}; the file was removed, try again", file.md5);
+        let what = format!(
+            "the MD5 sum is {sum}, but the publisher's is {published}; the file was removed, try again"
+        );
         return Err(download.fail(what));
     }
     download.part.sync_all().map_err(Error::io("write", &download.part_path))?;

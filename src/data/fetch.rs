@@ -1,49 +1,62 @@
-//! Fetches data sets from their publishers: what is not there already.
+//! Fetches data sets from their publishers, as far as they are missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ureq::Agent;
 
-use crate::data::catalog::{self, Entry};
-use crate::data::data_dir;
-use crate::data::download::{config, download, progress_bar};
-use crate::data::verify::is_published;
-use crate::engine::{Error, Result};
+use super::download::{config, download, progress_bar};
+use super::entry::{DataFile, Entry, Source};
+use super::table_service::Table;
+use super::verify::is_published;
+use super::{catalog, data_dir};
+use crate::engine::{Error, Result, files};
 
 /// A file that [`fetch`] made sure of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where it lies.
+    /// Where it is.
     pub path: PathBuf,
-    /// Whether it was downloaded now, or was already there with the right sum.
+    /// Whether it was downloaded now; else it was already there.
     pub downloaded: bool,
 }
 
-/// Downloads the files of the set `name` into its folder under `data_dir` (see [`data_dir`]), over TLS. A
-/// file already there with the publisher's bytes is kept. `progress` shows a bar per file when stderr is a
-/// terminal. The bundled digits need nothing.
+/// Downloads the files of the set `name` into its folder under `data_dir` (see [`data_dir`]), over TLS. A file that is
+/// already there with the published bytes is kept. `progress` shows a bar per file when stderr is a terminal. A bundled
+/// set needs nothing.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown name; [`Error::Download`] when the publisher or the network fails, or
-/// the bytes are not the known ones; [`Error::Io`] when the disk does. What arrived before a break stays in
-/// `FILE.part`, from which the next call resumes.
+/// [`Error::Config`] for an unknown name; [`Error::Download`] when the publisher or the network fails, or the bytes are
+/// not the known ones; [`Error::Io`] when the disk does; [`Error::Data`] for missing files that this program cannot
+/// fetch. After an interruption the bytes that arrived stay in `FILE.part`, from which the next call resumes.
 pub fn fetch(name: &str, data_dir: Option<&Path>, progress: bool) -> Result<Vec<Fetched>> {
     let entry = catalog::entry(name)?;
     let agent = Agent::new_with_config(config().https_only(true).build());
-    fetch_entry(&agent, entry, entry.base_url, &self::data_dir(data_dir).join(entry.name), progress)
+    let folder = self::data_dir(data_dir).join(name);
+    match entry.source {
+        Source::Bundled(_) => Ok(Vec::new()),
+        Source::Url(address) => fetch_files(&agent, entry.layouts[0], address, &folder, progress),
+        Source::Table(address) => {
+            fetch_table(&agent, entry, address, &std::thread::sleep, &folder, progress).map(|file| vec![file])
+        }
+        Source::ByHand(_) => {
+            let here = |path| Fetched { path, downloaded: false };
+            Ok(entry.paths(&folder)?.into_iter().map(here).collect())
+        }
+    }
 }
 
-/// Fetches all files of `entry` from `base_url` into `folder`.
-fn fetch_entry(
+/// Fetches `files` from `address` into `folder`.
+fn fetch_files(
     agent: &Agent,
-    entry: &Entry,
-    base_url: &str,
+    files: &[DataFile],
+    address: &str,
     folder: &Path,
     progress: bool,
 ) -> Result<Vec<Fetched>> {
-    let mut fetched = Vec::with_capacity(entry.files.len());
-    for file in entry.files {
+    let mut fetched = Vec::with_capacity(files.len());
+    for file in files {
         if let Some(path) = file.find(folder)
             && is_published(file, &path)?
         {
@@ -52,36 +65,52 @@ fn fetch_entry(
         }
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let bar = progress_bar(file.name, "{bytes}/{total_bytes} {bytes_per_sec}", progress);
-        let path = download(agent, file, base_url, folder, &bar);
+        let path = download(agent, file, address, folder, &bar);
         bar.finish_and_clear();
         fetched.push(Fetched { path: path?, downloaded: true });
     }
     Ok(fetched)
 }
 
+/// Fetches the texts of the table at `address` into the one file of `entry`: a JSON object with the field `text` a line.
+fn fetch_table(
+    agent: &Agent,
+    entry: &Entry,
+    address: &str,
+    wait: &dyn Fn(Duration),
+    folder: &Path,
+    progress: bool,
+) -> Result<Fetched> {
+    let file = &entry.layouts[0][0];
+    let path = folder.join(file.name);
+    if path.is_file() && (file.check)(&path).is_ok() {
+        return Ok(Fetched { path, downloaded: false });
+    }
+    let bar = progress_bar(entry.name, "{pos}/{len} texts", progress);
+    let texts = Table { agent, address, wait, bar: &bar }.texts();
+    bar.finish_and_clear();
+    let line = |text: String| serde_json::json!({ "text": text }).to_string() + "\n";
+    let lines: String = texts?.into_iter().map(line).collect();
+    files::create_dir(folder)?;
+    files::write(&path, lines.as_bytes())?;
+    Ok(Fetched { path, downloaded: true })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::catalog::{Format, Published};
+    use crate::data::entry::Contents;
     use crate::data::reader;
+    use crate::data::table_service::tests::{Answer, Service, agent};
     use std::fs::File;
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::sync::mpsc::{Receiver, channel};
 
     const CONTENT: &[u8] = b"hello world";
-    static FILES: [Published; 1] =
-        [Published { name: "hello.txt", md5: "5eb63bbbe01eeed093cb22bb8f5acdc3", raw_md5: None }];
-    static ENTRY: Entry = Entry {
-        name: "hello",
-        format: Format::Idx,
-        classes: 1,
-        shape: [1, 1, 1],
-        train: 1,
-        test: 1,
-        base_url: "",
-        files: &FILES,
-    };
+    const MD5: &str = "5eb63bbbe01eeed093cb22bb8f5acdc3";
+    static FILES: [DataFile; 1] =
+        [DataFile { name: "hello.txt", md5: Some(MD5), raw_md5: None, check: |_| Ok(()) }];
 
     /// A request as the server saw it: the path and the Range header.
     type Seen = (String, Option<String>);
@@ -133,8 +162,7 @@ mod tests {
     }
 
     fn get(base: &str, folder: &Path) -> Result<Vec<Fetched>> {
-        let agent = Agent::new_with_config(config().proxy(None).build());
-        fetch_entry(&agent, &ENTRY, base, folder, false)
+        fetch_files(&agent(), &FILES, base, folder, false)
     }
 
     /// The folder's files and their bytes, by name.
@@ -240,7 +268,7 @@ mod tests {
         let (base, _seen) = serve(|_| response("200 OK", "", b"hello there"));
         let line = get(&base, folder.path()).unwrap_err().to_string();
         let sum = reader::md5(&b"hello there"[..]).unwrap();
-        assert!(line.contains(&format!("MD5 is {sum}, but the publisher's is {}", FILES[0].md5)), "{line}");
+        assert!(line.contains(&format!("the MD5 sum is {sum}, but the publisher's is {MD5}")), "{line}");
         assert_eq!(files(folder.path()), []);
     }
 
@@ -287,14 +315,69 @@ mod tests {
         let agent = Agent::new_with_config(config().https_only(true).proxy(None).build());
         let folder = tempfile::tempdir().unwrap();
         let (base, seen) = serve(proper);
-        assert!(fetch_entry(&agent, &ENTRY, &base, folder.path(), false).is_err());
+        assert!(fetch_files(&agent, &FILES, &base, folder.path(), false).is_err());
         assert_eq!(seen.try_iter().count(), 0);
     }
 
     #[test]
-    fn digits_need_nothing() {
+    fn bundled_sets_need_nothing_and_others_say_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(fetch("digits", Some(folder.path()), false).unwrap(), []);
+        let fetch = |name| fetch(name, Some(folder.path()), false);
+        assert_eq!(fetch("digits").unwrap(), []);
+        assert_eq!(fetch("tinyshakespeare").unwrap(), []);
+        let line = fetch("wikitext-2").unwrap_err().to_string();
+        assert!(line.contains("wiki.train.tokens is missing here; it cannot be fetched: put"), "{line}");
         assert_eq!(files(folder.path()), []);
+    }
+
+    fn pages() -> &'static Entry {
+        catalog::entry("recycling-the-web").unwrap()
+    }
+
+    fn get_table(service: &Service, folder: &Path) -> Result<Fetched> {
+        let Source::Table(address) = pages().source else { unreachable!() };
+        let query = address.rsplit('/').next().unwrap();
+        fetch_table(&agent(), pages(), &format!("{}{query}", service.base()), &|_| (), folder, false)
+    }
+
+    fn read_table(folder: &Path) -> Result<crate::data::entry::Split<Vec<String>>> {
+        let Contents::Text { read, .. } = pages().contents else { unreachable!() };
+        read(&pages().paths(folder)?)
+    }
+
+    #[test]
+    fn a_table_is_fetched_once_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("created/on/demand");
+        let service = Service::start(230, vec![]);
+        let fetched = get_table(&service, &inner).unwrap();
+        assert!(fetched.downloaded);
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 1, "no temporary file is left");
+        let seen = service.seen();
+        assert_eq!(seen.len(), 3);
+        let query = "/rows?dataset=mlx-community%2Frecycling_the_web-1k&config=default&split=train&offset=0&length=100";
+        assert_eq!(seen[0], query);
+
+        let (train, test) = read_table(&inner).unwrap();
+        assert_eq!((train.len(), test.len()), (207, 23));
+        assert_eq!(test[0], "text of row 9, \"quoted\"\nä");
+
+        let service = Service::start(230, vec![]);
+        assert!(!get_table(&service, &inner).unwrap().downloaded);
+        assert!(service.seen().is_empty());
+
+        fs::write(&fetched.path, "{\"text\": \"cut o").unwrap();
+        assert!(read_table(&inner).unwrap_err().to_string().contains("line 1: is not JSON"));
+        assert!(get_table(&Service::start(10, vec![]), &inner).unwrap().downloaded);
+        assert_eq!(read_table(&inner).unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn a_failed_table_leaves_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let service =
+            Service::start(230, vec![Answer::Rows, Answer::Status("500 Internal Server Error", "")]);
+        assert!(get_table(&service, folder.path()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

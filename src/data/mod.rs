@@ -1,75 +1,45 @@
 //! Data sets of labeled images and of text: what a set is, where it lives, and how to load it by name.
 
+mod bundled;
 pub mod catalog;
-pub mod cifar;
-pub mod digits;
 #[cfg(feature = "program")]
 mod download;
+pub mod entry;
 #[cfg(feature = "program")]
 pub mod fetch;
-pub mod idx;
+pub mod images;
+mod load;
 mod reader;
-pub mod standardize;
+mod sets;
+#[cfg(feature = "program")]
+mod table_service;
 pub mod text;
 pub mod verify;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
+
+pub use catalog::{CATALOG, is_text};
 #[cfg(feature = "program")]
 pub use fetch::{Fetched, fetch};
-pub use standardize::Standardize;
+pub use images::Images;
+pub use images::standardize::{self, Standardize};
+pub use load::{load, load_text, load_text_as};
 pub use text::{Text, TextSet};
-pub use verify::{FileReport, FileState, Listing, Place, list, verify};
+pub use verify::{FileReport, FileState, Location, locate, verify};
 
-use crate::engine::{Error, Result};
-use catalog::Format;
-
-/// Labeled images of one size, as stored: one byte a value, nothing scaled.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Images {
-    /// `len() * features()` values, image after image. Within an image the channels come one after the
-    /// other, each row by row from the top left.
-    pub pixels: Vec<u8>,
-    /// One class number per image, below [`ImageSet::classes`].
-    pub labels: Vec<u8>,
-    /// Rows of an image.
-    pub height: usize,
-    /// Columns of an image.
-    pub width: usize,
-    /// Values per position: 1 for gray, 3 for red, green, blue.
-    pub channels: usize,
-    /// The value of a full pixel: 255, or 16 for digits.
-    pub scale: f32,
-}
-
-impl Images {
-    /// The number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The number of values in one image: height x width x channels.
-    pub fn features(&self) -> usize {
-        self.height * self.width * self.channels
-    }
-}
-
-/// A named set of images with its fixed train and test split.
+/// A named set of images, divided into a training and a test set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageSet {
-    /// Its name, one of [`names`].
+    /// Its name in the catalog.
     pub name: &'static str,
     /// The number of classes.
     pub classes: usize,
-    /// What to learn from.
+    /// The training set.
     pub train: Images,
-    /// What to be judged on.
+    /// The test set.
     pub test: Images,
 }
 
@@ -120,12 +90,6 @@ impl From<TextSet> for Dataset {
     }
 }
 
-/// Whether a data set of this name is text: one of [`text::Named`], or a path.
-pub fn is_text(name: &str) -> bool {
-    let is_path = name.contains(['/', '\\']) || Path::new(name).extension().is_some();
-    text::Named::of(name).is_some() || is_path
-}
-
 impl ImageSet {
     /// A fingerprint of everything in the set: 64 hex digits that are equal exactly when the sets are.
     ///
@@ -157,27 +121,6 @@ impl ImageSet {
     }
 }
 
-/// The names of image sets, which [`load`] knows.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    catalog::ENTRIES.iter().map(|entry| entry.name)
-}
-
-/// Loads a set of images by name. `data_dir` is the folder the user asked for, if any (see [`data_dir`]).
-///
-/// # Errors
-/// [`Error::Config`] for an unknown name; [`Error::Data`] or [`Error::Io`] where files are missing,
-/// unreadable or damaged.
-pub fn load(name: &str, data_dir: Option<&Path>) -> Result<ImageSet> {
-    let entry = catalog::entry(name)?;
-    let folder = self::data_dir(data_dir).join(entry.name);
-    let (train, test) = match entry.format {
-        Format::Bundled => digits::load()?,
-        Format::Idx => idx::load(entry, &folder)?,
-        Format::Cifar => cifar::load(entry, &folder)?,
-    };
-    Ok(ImageSet { name: entry.name, classes: entry.classes, train, test })
-}
-
 /// The folder that holds the sets, each in a folder of its own name: `flag` when given, else the
 /// environment variable `DYNAMOE_DATA_DIR`, else `dynamoe` in the user's cache folder.
 pub fn data_dir(flag: Option<&Path>) -> PathBuf {
@@ -185,36 +128,10 @@ pub fn data_dir(flag: Option<&Path>) -> PathBuf {
 }
 
 fn resolve_data_dir(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let env = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = flag.map(Path::to_path_buf).or_else(|| env("DYNAMOE_DATA_DIR")) {
-        return folder;
-    }
-    let home = || env("HOME").or_else(std::env::home_dir);
-    let cache = if cfg!(windows) {
-        env("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        home().map(|home| home.join("Library/Caches"))
-    } else {
-        // The XDG specification asks to ignore a relative path here.
-        env("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| home().map(|h| h.join(".cache")))
-    };
-    cache.unwrap_or_else(std::env::temp_dir).join("dynamoe")
-}
-
-/// Refuses a label that is not below `classes`, naming the example.
-fn check_labels(path: &Path, labels: &[u8], classes: usize) -> Result<()> {
-    match labels.iter().position(|&label| usize::from(label) >= classes) {
-        None => Ok(()),
-        Some(at) => Err(Error::data(
-            path,
-            format!(
-                "label {} at example {at} (counted from 0), but labels are 0 to {}; {}",
-                labels[at],
-                classes - 1,
-                catalog::REPLACE
-            ),
-        )),
-    }
+    let asked = || env("DYNAMOE_DATA_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+    // Without a home folder there is no cache folder either.
+    let cache = || choose_native_strategy().map_or_else(|_| std::env::temp_dir(), |base| base.cache_dir());
+    flag.map(Path::to_path_buf).or_else(asked).unwrap_or_else(|| cache().join("dynamoe"))
 }
 
 #[cfg(test)]
@@ -282,49 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_the_nearest() {
-        for (typed, nearest) in
-            [("mnits", "mnist"), ("cifar10", "cifar-10"), ("Fashion_MNIST", "fashion-mnist")]
-        {
-            let line = load(typed, None).unwrap_err().to_string();
-            assert!(line.contains(&format!("nearest is `{nearest}`")), "{line}");
-            assert!(line.contains("digits, mnist, fashion-mnist, cifar-10"), "{line}");
-        }
-    }
-
-    #[test]
-    fn missing_files_name_the_way_out() {
-        let empty = tempfile::tempdir().unwrap();
-        for name in names().filter(|&name| name != "digits") {
-            let line = load(name, Some(empty.path())).unwrap_err().to_string();
-            assert!(line.contains(&format!("dynamoe data fetch {name}")), "{line}");
-            assert!(line.contains("--data-dir"), "{line}");
-            assert!(!line.contains('\n'), "{line}");
-        }
-    }
-
-    #[test]
     fn the_flag_wins_over_the_environment_and_that_over_the_cache() {
         let none = |_: &str| None;
         let asked = |name: &str| (name == "DYNAMOE_DATA_DIR").then(|| OsString::from("asked"));
         let empty = |name: &str| (name == "DYNAMOE_DATA_DIR").then(OsString::new);
         assert_eq!(resolve_data_dir(Some(Path::new("flag")), asked), Path::new("flag"));
         assert_eq!(resolve_data_dir(None, asked), Path::new("asked"));
-        assert!(resolve_data_dir(None, none).ends_with("dynamoe"));
+        let cache = resolve_data_dir(None, none);
+        assert!(cache.is_absolute() && cache.ends_with("dynamoe"), "{cache:?}");
         assert_eq!(resolve_data_dir(None, empty), resolve_data_dir(None, none));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn linux_follows_the_xdg_cache_folder() {
-        let with = |xdg: &'static str| {
-            move |name: &str| match name {
-                "XDG_CACHE_HOME" => Some(OsString::from(xdg)),
-                "HOME" => Some(OsString::from("/home/someone")),
-                _ => None,
-            }
-        };
-        assert_eq!(resolve_data_dir(None, with("/caches")), Path::new("/caches/dynamoe"));
-        assert_eq!(resolve_data_dir(None, with("relative")), Path::new("/home/someone/.cache/dynamoe"));
     }
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
 
-use crate::data::catalog::REPLACE;
 use crate::engine::{Error, Result};
+
+/// What to do about a damaged file, as the end of an error line.
+pub(crate) const REPLACE: &str = "delete it and run `dynamoe data fetch` for this set";
 
 /// The most uncompressed bytes any one file may hold: 1 GiB, several times the largest known file.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;

@@ -1,21 +1,21 @@
-//! Says what is on disk: which sets are there, and whether their files are the publisher's bytes.
+//! What is on disk: which sets are there, and whether their files are the published bytes.
 
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::data::catalog::{self, Entry, Format, Published};
-use crate::data::{cifar, data_dir, digits, idx, load, reader};
+use super::entry::{DataFile, Entry, Source};
+use super::{catalog, data_dir, reader};
 use crate::engine::{Error, Result};
 
-/// What [`verify`] found out about one file.
+/// What [`verify`] found about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// Its bytes, packed or unpacked, are the publisher's.
+    /// Its bytes, packed or unpacked, are the published ones.
     Ok,
-    /// It can be read, but its bytes are not the publisher's; holds their MD5 sum.
+    /// It can be read, but its bytes are not the published ones; holds their MD5 sum.
     OtherBytes(String),
-    /// It can be read; the publisher gives no sum to compare with. Holds its MD5 sum.
+    /// It can be read, and there is no known sum to compare with; holds its MD5 sum.
     NoKnownSum(String),
     /// It is not there.
     Missing,
@@ -34,9 +34,9 @@ impl fmt::Display for FileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FileState::Ok => write!(f, "ok"),
-            FileState::OtherBytes(md5) => write!(f, "readable, but not the publisher's bytes (MD5 {md5})"),
+            FileState::OtherBytes(md5) => write!(f, "readable, but not the published bytes (MD5 {md5})"),
             FileState::NoKnownSum(md5) => {
-                write!(f, "readable; the publisher gives no sum for it (MD5 {md5})")
+                write!(f, "readable; no sum is known for it (MD5 {md5})")
             }
             FileState::Missing => write!(f, "missing"),
             FileState::Corrupt(what) => write!(f, "corrupt: {what}"),
@@ -49,64 +49,46 @@ impl fmt::Display for FileState {
 pub struct FileReport {
     /// Where it is or should be.
     pub path: PathBuf,
-    /// What it is like.
+    /// Its state.
     pub state: FileState,
 }
 
 /// Checks every file of a set, in full. A set with a file that [`FileState::is_bad`] cannot be used.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown name; [`Error::Io`] for a file that the system cannot read;
-/// [`Error::Data`] when each file is readable but they do not fit together.
+/// [`Error::Config`] for an unknown name; [`Error::Io`] for a file that the system cannot read; [`Error::Data`] when
+/// each file is readable but they do not match each other.
 pub fn verify(name: &str, data_dir: Option<&Path>) -> Result<Vec<FileReport>> {
     let entry = catalog::entry(name)?;
-    let folder = self::data_dir(data_dir).join(entry.name);
-    let unpacked = folder.join(cifar::FOLDER);
-    let archived = entry.files.iter().any(|file| file.find(&folder).is_some());
-    let reports = match entry.format {
-        Format::Bundled => {
-            vec![report(digits::BUNDLED_NAME.into(), digits::check().map(|()| FileState::Ok))?]
-        }
-        Format::Cifar if !archived && unpacked.is_dir() => {
-            cifar::BATCHES.iter().map(|name| verify_batch(unpacked.join(name))).collect::<Result<_>>()?
-        }
-        Format::Idx | Format::Cifar => {
-            entry.files.iter().map(|file| verify_file(entry, file, &folder)).collect::<Result<_>>()?
-        }
-    };
+    if let Source::Bundled(file) = entry.source {
+        return Ok(vec![report(file.name.into(), file.check().map(|()| FileState::Ok))?]);
+    }
+    let folder = self::data_dir(data_dir).join(name);
+    let reports: Vec<_> =
+        entry.files(&folder).iter().map(|file| verify_file(file, &folder)).collect::<Result<_>>()?;
     let all_usable = reports.iter().all(|report| !report.state.is_bad());
     if all_usable && reports.iter().any(|report| report.state != FileState::Ok) {
-        load(name, data_dir)?;
+        entry.check(&folder)?;
     }
     Ok(reports)
 }
 
-fn verify_file(entry: &Entry, file: &Published, folder: &Path) -> Result<FileReport> {
+fn verify_file(file: &DataFile, folder: &Path) -> Result<FileReport> {
     let Some(path) = file.find(folder) else {
         return Ok(FileReport { path: folder.join(file.name), state: FileState::Missing });
     };
     if is_published(file, &path)? {
         return Ok(FileReport { path, state: FileState::Ok });
     }
-    let readable = match entry.format {
-        Format::Cifar => cifar::read_archive(&path).map(drop),
-        _ if file.name.contains("images") => idx::read_images(&path).map(drop),
-        _ => idx::read_labels(&path).map(drop),
-    };
-    let state = readable.and_then(|()| Ok(FileState::OtherBytes(md5_of(&path)?)));
+    let state = (file.check)(&path).and_then(|()| {
+        let sum = md5_of(&path)?;
+        Ok(if file.md5.is_some() { FileState::OtherBytes(sum) } else { FileState::NoKnownSum(sum) })
+    });
     report(path, state)
 }
 
-fn verify_batch(path: PathBuf) -> Result<FileReport> {
-    if !path.is_file() {
-        return Ok(FileReport { path, state: FileState::Missing });
-    }
-    let state = cifar::read_batch(&path).and_then(|_| Ok(FileState::NoKnownSum(md5_of(&path)?)));
-    report(path, state)
-}
-
-/// A report on `path`; damage is part of the report, all other errors stay errors.
-pub(super) fn report(path: PathBuf, state: Result<FileState>) -> Result<FileReport> {
+/// A report on `path`. Damage is part of the report; all other errors stay errors.
+fn report(path: PathBuf, state: Result<FileState>) -> Result<FileReport> {
     match state {
         Ok(state) => Ok(FileReport { path, state }),
         Err(Error::Data { path: place, what }) => {
@@ -120,57 +102,44 @@ pub(super) fn report(path: PathBuf, state: Result<FileState>) -> Result<FileRepo
 }
 
 /// Whether the bytes of `path`, packed or unpacked, are the published ones.
-pub(crate) fn is_published(file: &Published, path: &Path) -> Result<bool> {
+pub(crate) fn is_published(file: &DataFile, path: &Path) -> Result<bool> {
+    if file.md5.is_none() {
+        return Ok(false);
+    }
     let stored = md5_of(path)?;
-    if stored == file.md5 || Some(stored.as_str()) == file.raw_md5 {
+    if [file.md5, file.raw_md5].contains(&Some(&stored)) {
         return Ok(true);
     }
     let Some(raw_md5) = file.raw_md5 else { return Ok(false) };
-    // A gzip stream that cannot be unpacked is not the published one; the parser tells what is wrong.
+    // A gzip stream that cannot be unpacked is not the published one; the parser says what is wrong.
     let unpacked = std::io::Read::take(reader::open(path)?, reader::MAX_BYTES);
     Ok(reader::md5(unpacked).is_ok_and(|sum| sum == raw_md5))
 }
 
 /// The MD5 sum of a file, in hex.
-pub(super) fn md5_of(path: &Path) -> Result<String> {
+fn md5_of(path: &Path) -> Result<String> {
     File::open(path).and_then(reader::md5).map_err(Error::io("read", path))
 }
 
 /// Where a set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// Inside the program.
     Bundled,
     /// In this folder, with all its files.
     Folder(PathBuf),
-    /// Not there, or not all of it.
+    /// Some or all files are missing.
     Missing,
 }
 
-/// One line of [`list`].
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// The catalog's entry: name, counts, classes and shape.
-    pub entry: &'static Entry,
-    /// Where the set is.
-    pub place: Place,
-}
-
-/// Lists all known sets and where they are, without reading their files.
-pub fn list(data_dir: Option<&Path>) -> Vec<Listing> {
-    let data_dir = self::data_dir(data_dir);
-    let place = |entry: &Entry| {
-        let folder = data_dir.join(entry.name);
-        let published = entry.files.iter().all(|file| file.find(&folder).is_some());
-        let unpacked = || cifar::BATCHES.iter().all(|name| folder.join(cifar::FOLDER).join(name).is_file());
-        match entry.format {
-            Format::Bundled => Place::Bundled,
-            Format::Cifar if !published && unpacked() => Place::Folder(folder.join(cifar::FOLDER)),
-            _ if published => Place::Folder(folder),
-            _ => Place::Missing,
-        }
-    };
-    catalog::ENTRIES.iter().map(|entry| Listing { entry, place: place(entry) }).collect()
+/// Where a set is, without reading its files.
+pub fn locate(entry: &Entry, data_dir: Option<&Path>) -> Location {
+    let folder = self::data_dir(data_dir).join(entry.name);
+    match entry.source {
+        Source::Bundled(_) => Location::Bundled,
+        _ if entry.paths(&folder).is_ok() => Location::Folder(folder),
+        _ => Location::Missing,
+    }
 }
 
 #[cfg(test)]
@@ -202,10 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn the_bundled_digits_are_ok() {
-        let reports = verify("digits", None).unwrap();
-        assert_eq!(reports.len(), 1);
-        assert_eq!(reports[0].state, FileState::Ok);
+    fn bundled_sets_are_ok() {
+        for name in ["digits", "tinyshakespeare"] {
+            let reports = verify(name, None).unwrap();
+            assert_eq!((reports.len(), &reports[0].state), (1, &FileState::Ok));
+        }
     }
 
     #[test]
@@ -220,9 +190,9 @@ mod tests {
         let leak = |sum: String| -> &'static str { Box::leak(sum.into_boxed_str()) };
         let (published, repacked) = (pack(9), pack(1));
         assert_ne!(published, repacked);
-        let md5 = leak(reader::md5(published.as_slice()).unwrap());
+        let md5 = Some(leak(reader::md5(published.as_slice()).unwrap()));
         let raw_md5 = Some(leak(reader::md5(&[b'a'; 5000][..]).unwrap()));
-        let file = Published { name: "file", md5, raw_md5 };
+        let file = DataFile { name: "file", md5, raw_md5, check: |_| Ok(()) };
         for bytes in [&published[..], &repacked, &[b'a'; 5000]] {
             fs::write(&path, bytes).unwrap();
             assert!(is_published(&file, &path).unwrap());
@@ -234,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn readable_files_of_other_bytes_are_told_apart() {
+    fn readable_files_with_other_bytes_are_reported() {
         let folder = small_mnist();
         let reports = verify("mnist", Some(folder.path())).unwrap();
         assert_eq!(reports.len(), 4);
         for report in reports {
             assert!(!report.state.is_bad());
             let line = report.state.to_string();
-            assert!(line.starts_with("readable, but not the publisher's bytes (MD5 "), "{line}");
+            assert!(line.starts_with("readable, but not the published bytes (MD5 "), "{line}");
         }
     }
 
@@ -258,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_do_not_fit_together_are_an_error() {
+    fn files_that_do_not_match_are_an_error() {
         let folder = small_mnist();
         fs::write(folder.path().join("mnist/train-labels-idx1-ubyte"), labels(3, &[1, 2, 3])).unwrap();
         let line = verify("mnist", Some(folder.path())).unwrap_err().to_string();
@@ -268,26 +238,54 @@ mod tests {
     #[test]
     fn unpacked_batches_are_each_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let unpacked = folder.path().join("cifar-10").join(cifar::FOLDER);
+        let batches = catalog::entry("cifar-10").unwrap().layouts[1];
+        let put = |file: &DataFile, length| {
+            let path = folder.path().join("cifar-10").join(file.name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![1; length]).unwrap();
+        };
         assert_eq!(verify("cifar-10", Some(folder.path())).unwrap()[0].state, FileState::Missing);
-        fs::create_dir_all(&unpacked).unwrap();
-        for name in cifar::BATCHES {
-            fs::write(unpacked.join(name), vec![1; 3073]).unwrap();
-        }
+        batches.iter().for_each(|file| put(file, 3073));
         let reports = verify("cifar-10", Some(folder.path())).unwrap();
         assert!(reports.iter().all(|report| matches!(report.state, FileState::NoKnownSum(_))), "{reports:?}");
-        fs::write(unpacked.join("test_batch.bin"), vec![1; 3072]).unwrap();
+        put(&batches[5], 3072);
         let reports = verify("cifar-10", Some(folder.path())).unwrap();
         assert!(reports[5].state.to_string().starts_with("corrupt: has 3072 bytes"), "{reports:?}");
     }
 
     #[test]
-    fn the_list_says_where_each_set_is() {
+    fn texts_are_found_and_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let states = |name| {
+            let reports = verify(name, Some(data)).unwrap();
+            reports.into_iter().map(|report| report.state).collect::<Vec<_>>()
+        };
+        assert_eq!(states("wikitext-2"), [FileState::Missing, FileState::Missing]);
+        assert_eq!(states("recycling-the-web"), [FileState::Missing]);
+        let put = |name: &str, text: &[u8]| {
+            fs::create_dir_all(data.join(name).parent().unwrap()).unwrap();
+            fs::write(data.join(name), text).unwrap();
+        };
+        put("wikitext-2/wiki.test.tokens", b" = A = \n");
+        put("wikitext-2/wiki.valid.tokens", b"\xff");
+        put("recycling-the-web/recycling_the_web-1k.jsonl", b"\"a\"");
+        let wikitext = states("wikitext-2");
+        assert!(matches!(wikitext[0], FileState::OtherBytes(_)), "{wikitext:?}");
+        assert!(wikitext[1].to_string().starts_with("corrupt: is not UTF-8"), "{wikitext:?}");
+        assert!(matches!(states("recycling-the-web")[0], FileState::NoKnownSum(_)));
+        put("wikitext-2/wiki.train.tokens", b" = A = \n");
+        assert!(matches!(states("wikitext-2")[0], FileState::NoKnownSum(_)));
+    }
+
+    #[test]
+    fn a_set_is_located_without_reading_it() {
         let folder = small_mnist();
-        let places: Vec<_> = list(Some(folder.path())).into_iter().map(|listing| listing.place).collect();
-        let mnist = Place::Folder(folder.path().join("mnist"));
-        assert_eq!(places, [Place::Bundled, mnist, Place::Missing, Place::Missing]);
+        let locate = |name| locate(catalog::entry(name).unwrap(), Some(folder.path()));
+        assert_eq!((locate("digits"), locate("tinyshakespeare")), (Location::Bundled, Location::Bundled));
+        assert_eq!(locate("mnist"), Location::Folder(folder.path().join("mnist")));
+        assert_eq!((locate("cifar-10"), locate("wikitext-2")), (Location::Missing, Location::Missing));
         fs::remove_file(folder.path().join("mnist/t10k-labels-idx1-ubyte")).unwrap();
-        assert_eq!(list(Some(folder.path()))[1].place, Place::Missing);
+        assert_eq!(locate("mnist"), Location::Missing);
     }
 }

@@ -32,7 +32,7 @@ pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
         return Ok(Dataset::Images(data::load(&config.dataset, data_dir)?));
     }
     let Config { dataset, tokenizer, sequence, pack, .. } = config;
-    Ok(Dataset::Text(data::text::load(dataset, *tokenizer, *sequence, *pack, data_dir)?))
+    Ok(Dataset::Text(data::load_text(dataset, *tokenizer, *sequence, *pack, data_dir)?))
 }
 
 /// The data set of a network that is there already: text in the tokens it knows.
@@ -42,7 +42,7 @@ pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
 pub fn load_as(config: &Config, input: &Input, data_dir: Option<&Path>) -> Result<Dataset> {
     let Config { dataset, sequence, pack, .. } = config;
     match (input, data::is_text(dataset)) {
-        (Input::Text(text), true) => Ok(Dataset::Text(data::text::load_as(
+        (Input::Text(text), true) => Ok(Dataset::Text(data::load_text_as(
             dataset,
             text.tokenizer.clone(),
             *sequence,

@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn model(settings: &[&str]) -> Model<f32> {
-        let set = ["dataset=guide", "tokenizer=bytes", "layers=2", "width=32", "experts_max=4"];
+        let set = ["dataset=tinyshakespeare", "tokenizer=bytes", "layers=2", "width=32", "experts_max=4"];
         let set = set.iter().chain(settings).map(|s| s.to_string()).collect();
         let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
         Model::new(&config.spec(0, 256), &mut Init::new(1))

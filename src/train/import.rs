@@ -112,7 +112,7 @@ fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<
         .collect();
     let heads = published.num_attention_heads;
     let settings = [
-        "dataset=guide".into(),
+        "dataset=tinyshakespeare".into(),
         format!("tokenizer={tokenizer}"),
         "model=transformer".into(),
         "router=top-p".into(),

@@ -17,8 +17,8 @@ fn a_published_network_is_taken_over() {
     assert!(text.starts_with("3 1 4 ") && text.split_whitespace().count() == 8, "{text}");
     let described = success(folder, &["inspect", "run"]);
     assert!(described.contains("11 tokens in the vocabulary") && described.contains("2,377"), "{described}");
-    // The guide that its settings name is no text of numbers.
-    assert!(refusal(folder, &["eval", "run"]).contains("none of the 11 numbers"));
+    // The text that its settings name is not one of numbers.
+    assert!(refusal(folder, &["eval", "run"]).contains("is not one of the 11 token ids"));
     assert!(refusal(folder, &["sample", "run", "--prompt", "1 x"]).contains("knows no \"x\""));
     assert!(refusal(folder, &["resume", "run"]).contains("this network was imported"));
     std::fs::write(folder.join("numbers.txt"), "3 1 4 1 5 9 2 6 5 3 5 8 9 7 9 3 2 3 8 4\n".repeat(20))

@@ -138,6 +138,6 @@ fn a_network_keeps_its_alphabet_when_its_text_changes() {
     assert!((after / before - 1.0).abs() < 0.2, "{before} {after}");
     std::fs::remove_file(folder.join("text.txt")).unwrap();
     assert!(success(folder, &["inspect", "run"]).contains("18 tokens in the vocabulary"));
-    assert!(refusal(folder, &["eval", "run"]).contains("there is no file or folder `text.txt`, seen from"));
+    assert!(refusal(folder, &["eval", "run"]).contains("there is no file or folder `text.txt` in "));
     assert!(refusal(folder, &["sample", "run", "--prompt", "- a Zebra"]).contains("knows no \"-\""));
 }

@@ -11,7 +11,7 @@ use super::memory::peak_rss_mb;
 use crate::cli::flags::{Network, Threads};
 use crate::cli::output::{grouped, table};
 use crate::cli::progress::note;
-use crate::data::text::tokenizer::{self, Tokenizer};
+use crate::data::text::{Tokenizer, TokenizerKind};
 use crate::engine::error::Error;
 use crate::engine::kernels::par;
 use crate::engine::kernels::random::{Purpose, Stream};
@@ -71,7 +71,8 @@ pub fn run(args: Args) -> Result<()> {
     let Args { network, threads, output: Output { json, quick } } = args;
     let config = Config::resolve(&network.layers([]))?;
     if config.spec(1, 1).text.is_none() {
-        let what = format!("{} is images; use `dynamoe bench step`, or --dataset guide", config.dataset);
+        let what =
+            format!("{} is images; use `dynamoe bench step`, or --dataset tinyshakespeare", config.dataset);
         return Err(Error::config("dataset", what).into());
     }
     note("measuring");
@@ -82,8 +83,8 @@ pub fn run(args: Args) -> Result<()> {
 fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     // The number of characters depends on the text: a typical one.
     let vocabulary = match config.tokenizer {
-        tokenizer::Kind::Gpt2 | tokenizer::Kind::Bytes => Tokenizer::new(config.tokenizer, &[]).vocabulary(),
-        tokenizer::Kind::Chars | tokenizer::Kind::Numbers => 100,
+        TokenizerKind::Gpt2 | TokenizerKind::Bytes => Tokenizer::new(config.tokenizer, &[]).vocabulary(),
+        TokenizerKind::Chars | TokenizerKind::Numbers => 100,
     };
     let spec = config.checked_spec(0, vocabulary)?;
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));

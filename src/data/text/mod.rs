@@ -1,24 +1,14 @@
-//! Texts as sequences of tokens: what a set is, and how to make one from a named text or from files.
+//! Text as sequences of tokens.
 
-mod guide;
-mod named;
-mod path;
-mod recycling;
-#[cfg(feature = "program")]
-mod rows;
-mod split;
+pub mod files;
+pub mod split;
 pub mod tokenizer;
-mod wikitext;
 
 use std::path::Path;
 
-pub use named::Named;
-use split::Split;
-pub use tokenizer::{Kind, Tokenizer};
+pub use tokenizer::{Tokenizer, TokenizerKind};
 
-#[cfg(feature = "program")]
-pub(crate) use path::read_text;
-
+use super::entry::Split;
 use crate::engine::error::require;
 use crate::engine::{Error, Result};
 
@@ -75,20 +65,54 @@ pub fn join(documents: &[Vec<u32>], separator: Option<u32>) -> Vec<u32> {
     documents.join(separator.as_slice())
 }
 
-/// A text with its fixed train and test split, as sequences.
+/// A text as sequences, divided into a training and a test set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextSet {
-    /// Its name: one of [`Named`], or a path.
+    /// Its name in the catalog, or its path.
     pub name: String,
     /// What its ids mean.
     pub tokenizer: Tokenizer,
-    /// What to learn from.
+    /// The training set.
     pub train: Text,
-    /// What to be judged on.
+    /// The test set.
     pub test: Text,
 }
 
 impl TextSet {
+    /// Encodes documents and cuts them into sequences that predict up to `length` tokens each (see
+    /// [`crate::data::load_text`]).
+    ///
+    /// # Errors
+    /// A `length` of 0; a split with nothing to predict; numbers that are not ids of a tokenizer of numbers.
+    pub fn new(
+        name: &str,
+        (train, test): Split<Vec<String>>,
+        tokenizer: Tokenizer,
+        length: usize,
+        pack: bool,
+    ) -> Result<TextSet> {
+        require("length", length > 0, &length, "at least 1")?;
+        let fail = |what: String| Error::data(Path::new(name), what);
+        if let Tokenizer::Numbers(count) = tokenizer
+            && let Some(piece) = train.iter().chain(&test).find_map(|text| tokenizer.unknown(text))
+        {
+            return Err(fail(format!("{piece:?} is not one of the {count} token ids of this network")));
+        }
+        let sequences = |split: &str, documents: &[String]| {
+            let mut documents: Vec<_> = documents.iter().map(|text| tokenizer.encode(text)).collect();
+            if pack {
+                documents = vec![join(&documents, tokenizer.end_of_text())];
+            }
+            let text = cut(&documents, length);
+            match text.is_empty() {
+                true => Err(fail(format!("holds too little text: nothing to predict in its {split} set"))),
+                false => Ok(text),
+            }
+        };
+        let (train, test) = (sequences("training", &train)?, sequences("test", &test)?);
+        Ok(TextSet { name: name.into(), tokenizer, train, test })
+    }
+
     /// A fingerprint of the sequences and what they mean: 64 hex digits that are equal exactly when these are. The name
     /// is not part of it, since the same text may lie under another path.
     ///
@@ -115,105 +139,6 @@ impl TextSet {
         }
         hasher.finalize().to_hex().to_string()
     }
-}
-
-/// Loads a text as sequences that predict up to `length` tokens each.
-///
-/// `source` is the name of one of [`Named`], else the path of a `.txt` or `.md` file, of a `.jsonl` file (on each line
-/// a JSON object with a field `text`, or a string), or of a folder of such files. Of ten or more documents every tenth
-/// is for testing, of fewer the last tenth of their text; WikiText-2 has its own split.
-///
-/// Sequences never cross documents, unless `pack` joins all documents of a split, with the tokenizer's end of text
-/// between them if it has one. `data_dir` is the folder the user asked for, if any (see [`crate::data::data_dir`]).
-///
-/// # Errors
-/// [`Error::Config`] if there is nothing called `source`; [`Error::Data`] or [`Error::Io`] where files are missing,
-/// unreadable or damaged, or hold too little.
-pub fn load(
-    source: &str,
-    tokenizer: Kind,
-    length: usize,
-    pack: bool,
-    data_dir: Option<&Path>,
-) -> Result<TextSet> {
-    let documents = documents(source, data_dir)?;
-    let tokenizer = Tokenizer::new(tokenizer, &documents.0);
-    encode(source, documents, tokenizer, length, pack)
-}
-
-/// The same in the tokens of a network that is there already.
-///
-/// # Errors
-/// Those of [`load`].
-pub fn load_as(
-    source: &str,
-    tokenizer: Tokenizer,
-    length: usize,
-    pack: bool,
-    data_dir: Option<&Path>,
-) -> Result<TextSet> {
-    encode(source, documents(source, data_dir)?, tokenizer, length, pack)
-}
-
-/// The documents to learn from, and those to be judged on.
-fn documents(source: &str, data_dir: Option<&Path>) -> Result<Split> {
-    let path = Path::new(source);
-    match Named::of(source) {
-        Some(text) => text.load(data_dir),
-        None if path.exists() => path::load(path),
-        None => Err(unknown(source)),
-    }
-}
-
-fn encode(
-    source: &str,
-    (train, test): Split,
-    tokenizer: Tokenizer,
-    length: usize,
-    pack: bool,
-) -> Result<TextSet> {
-    require("length", length > 0, &length, "at least 1")?;
-    let path = Path::new(source);
-    if let Tokenizer::Numbers(count) = tokenizer
-        && let Some(piece) = train.iter().chain(&test).find_map(|text| tokenizer.unknown(text))
-    {
-        let what = format!("{piece:?} is none of the {count} numbers that this network's tokens are");
-        return Err(Error::data(path, what));
-    }
-    let sequences = |split: &str, documents: &[String]| {
-        let mut documents: Vec<_> = documents.iter().map(|text| tokenizer.encode(text)).collect();
-        if pack {
-            documents = vec![join(&documents, tokenizer.end_of_text())];
-        }
-        let text = cut(&documents, length);
-        match text.is_empty() {
-            true => Err(Error::data(
-                path,
-                format!("holds too little text: nothing to predict in its {split} part"),
-            )),
-            false => Ok(text),
-        }
-    };
-    let (train, test) = (sequences("train", &train)?, sequences("test", &test)?);
-    Ok(TextSet { name: source.into(), tokenizer, train, test })
-}
-
-fn unknown(source: &str) -> Error {
-    if Path::new(source).extension().is_some() || source.contains(['/', '\\']) {
-        let here = std::env::current_dir().unwrap_or_default();
-        let what = format!("there is no file or folder `{source}`, seen from {}", here.display());
-        return Error::config("dataset", what);
-    }
-    let names = Named::ALL.map(Named::name);
-    let nearest = crate::engine::error::nearest(source, names.into_iter()).unwrap_or_default();
-    let all = names.join(", ");
-    Error::config(
-        "dataset",
-        format!(
-            "there is no text or file `{source}`; the nearest is `{nearest}`; all are {all}, and the path of any .txt, .md \
-             or .jsonl file or of a folder of them"
-        ),
-    )
 }
 
 #[cfg(test)]
@@ -260,57 +185,6 @@ mod tests {
                 prop_assert!(sequence.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", sequence);
             }
         }
-    }
-
-    /// A set made of a file with this text.
-    fn set(text: &str, tokenizer: Kind, length: usize, pack: bool) -> Result<TextSet> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("text.jsonl");
-        std::fs::write(&path, text).unwrap();
-        load(path.to_str().unwrap(), tokenizer, length, pack, None)
-    }
-
-    /// Ten documents of two characters, as lines of JSON.
-    const PAIRS: &str = "\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"cd\"\n\"ab\"\n\"xd\"\n";
-
-    #[test]
-    fn a_file_becomes_sequences() {
-        let apart = set(PAIRS, Kind::Chars, 128, false).unwrap();
-        assert_eq!(apart.tokenizer, Tokenizer::Chars(vec!['a', 'b', 'c', 'd']));
-        assert_eq!((apart.train.len(), apart.train.sequence(1)), (9, &[2, 3][..]));
-        // A character that is only in the test part is unknown.
-        assert_eq!(sequences(&apart.test), [[4, 3]]);
-
-        let packed = set(PAIRS, Kind::Bytes, 10, true).unwrap();
-        assert_eq!((packed.train.len(), packed.train.sequence(0)), (2, &b"abcdabcdabc".map(u32::from)[..]));
-        let packed = set(&PAIRS.repeat(2), Kind::Gpt2, 128, true).unwrap();
-        assert_eq!((packed.train.len(), packed.train.sequence(0)[1..3].to_vec()), (1, vec![50_256, 10_210]));
-    }
-
-    #[test]
-    fn the_guide_is_there_without_any_file() {
-        let nowhere = tempfile::tempdir().unwrap();
-        for kind in [Kind::Gpt2, Kind::Bytes, Kind::Chars] {
-            let set = load("guide", kind, 128, false, Some(nowhere.path())).unwrap();
-            assert!(set.train.len() > 20 && !set.test.is_empty(), "{kind:?}");
-            let below = |text: &Text| text.ids.iter().all(|&id| (id as usize) < set.tokenizer.vocabulary());
-            assert!(below(&set.train) && below(&set.test));
-            assert!(set.tokenizer.decode(set.train.sequence(0)).starts_with("# dynamoe\n"));
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_is_one_line() {
-        let line = |source: &str| load(source, Kind::Bytes, 8, false, None).unwrap_err().to_string();
-        let told = line("wikitext2");
-        assert!(
-            told.contains("no text or file `wikitext2`; the nearest is `wikitext-2`; all are guide,"),
-            "{told}"
-        );
-        let told = load("guide", Kind::Bytes, 0, false, None).unwrap_err().to_string();
-        assert!(told.contains("length: 0 is impossible"), "{told}");
-        let told = set("\"a\"", Kind::Bytes, 8, false).unwrap_err().to_string();
-        assert!(told.contains("too little text"), "{told}");
     }
 
     fn small() -> TextSet {

@@ -1,27 +1,26 @@
-//! Cuts text into documents, and documents into those to learn from and those to be judged on.
+//! Cuts text into documents, and divides documents into a training set and a test set.
 
-/// Documents to learn from, and documents to be judged on.
-pub(super) type Split = (Vec<String>, Vec<String>);
+use crate::data::entry::Split;
 
-/// One document in so many is for testing, and so much of the text where documents are too few.
+/// One document in this many is in the test set, or one part of the text where documents are too few.
 const TEST_EVERY: usize = 10;
 
-/// Cuts `text` before each line that begins a document: `begins` is told all lines and which one is meant, in order.
-pub(super) fn cut_before(text: &str, mut begins: impl FnMut(&[&str], usize) -> bool) -> Vec<String> {
+/// Cuts `text` before each line that begins a document. `begins` is given all lines and the index of one, in order.
+pub(crate) fn cut_before(text: &str, mut begins: impl FnMut(&[&str], usize) -> bool) -> Vec<String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut documents = vec![String::new()];
     for (i, line) in lines.iter().enumerate() {
         if begins(&lines, i) {
             documents.push(String::new());
         }
-        documents.last_mut().expect("there is a first one").push_str(line);
+        documents.last_mut().expect("never empty").push_str(line);
     }
     documents.retain(|text| !text.trim().is_empty());
     documents
 }
 
-/// Every tenth document is for testing; of fewer than ten the last tenth of their text.
-pub(super) fn split(documents: Vec<String>) -> Split {
+/// Every tenth document is in the test set; of fewer than ten, the last tenth of their text.
+pub(crate) fn split(documents: Vec<String>) -> Split<Vec<String>> {
     if documents.len() < TEST_EVERY {
         return split_text(documents);
     }
@@ -32,8 +31,8 @@ pub(super) fn split(documents: Vec<String>) -> Split {
     (train, test)
 }
 
-/// Cuts off the last tenth of the bytes, at the end of the nearest line, or inside of it if the document has no other.
-fn split_text(mut documents: Vec<String>) -> Split {
+/// Cuts off the last tenth of the bytes, at the nearest end of a line, or inside the line if it is the only one.
+fn split_text(mut documents: Vec<String>) -> Split<Vec<String>> {
     let bytes: usize = documents.iter().map(String::len).sum();
     let mut at = bytes - bytes / TEST_EVERY;
     let whole = documents.iter().take_while(|document| {
@@ -61,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tenth_document_is_for_testing() {
+    fn every_tenth_document_is_in_the_test_set() {
         let (train, test) = split(numbered(21));
         assert_eq!((train.len(), test.len()), (19, 2));
         assert_eq!(test, ["document 10\n", "document 20\n"]);
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn few_documents_stay_apart() {
+    fn few_documents_stay_separate() {
         let (train, test) = split(numbered(5));
         // A document of one line is cut inside.
         assert_eq!(train[..4], numbered(4));
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_begin_where_told_and_blank_ones_are_none() {
+    fn documents_begin_where_told_and_blank_ones_are_dropped() {
         let cut = |text| cut_before(text, |lines, i| lines[i].starts_with('#'));
         assert_eq!(cut("\n\n# a\ntext\n# b"), ["# a\ntext\n", "# b"]);
         assert_eq!(cut("before\n# a\n"), ["before\n", "# a\n"]);

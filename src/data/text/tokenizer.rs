@@ -9,7 +9,7 @@ use tiktoken_rs::{CoreBPE, r50k_base_singleton};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "program", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum TokenizerKind {
     /// GPT-2's byte pairs
     #[default]
     Gpt2,
@@ -42,16 +42,16 @@ const UNKNOWN: &str = "\u{FFFD}";
 const WHITE_SPACE: usize = 100_000;
 
 impl Tokenizer {
-    /// The tokenizer of this kind for the training text `documents`, whose characters only [`Kind::Chars`] asks for.
-    pub fn new(kind: Kind, documents: &[String]) -> Tokenizer {
+    /// The tokenizer of this kind for the training text `documents`, whose characters only [`TokenizerKind::Chars`] asks for.
+    pub fn new(kind: TokenizerKind, documents: &[String]) -> Tokenizer {
         match kind {
-            Kind::Gpt2 => Tokenizer::Gpt2,
-            Kind::Bytes => Tokenizer::Bytes,
-            Kind::Chars => {
+            TokenizerKind::Gpt2 => Tokenizer::Gpt2,
+            TokenizerKind::Bytes => Tokenizer::Bytes,
+            TokenizerKind::Chars => {
                 let alphabet: BTreeSet<char> = documents.iter().flat_map(|text| text.chars()).collect();
                 Tokenizer::Chars(alphabet.into_iter().collect())
             }
-            Kind::Numbers => {
+            TokenizerKind::Numbers => {
                 let largest = documents.iter().flat_map(|text| numbers(text)).max();
                 Tokenizer::Numbers(largest.map_or(1, |id| id as usize + 1))
             }
@@ -174,12 +174,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn chars(text: &str) -> Tokenizer {
-        Tokenizer::new(Kind::Chars, &[text.to_string()])
+        Tokenizer::new(TokenizerKind::Chars, &[text.to_string()])
     }
 
     #[test]
     fn numbers_are_ids() {
-        let tokenizer = Tokenizer::new(Kind::Numbers, &["3 1, 41".into()]);
+        let tokenizer = Tokenizer::new(TokenizerKind::Numbers, &["3 1, 41".into()]);
         assert_eq!((tokenizer.vocabulary(), tokenizer.name()), (42, "numbers"));
         assert_eq!(tokenizer.encode("41 7\n0 42"), [41, 7, 0]);
         assert_eq!(tokenizer.decode(&[41, 7]), "41 7 ");
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(tokenizer, Tokenizer::Chars(vec!['a', 'b', 'n']));
         assert_eq!(tokenizer.encode("ban on"), [1, 0, 2, 3, 3, 2]);
         assert_eq!(tokenizer.decode(&[1, 0, 2, 3]), "ban\u{FFFD}");
-        assert_eq!(Tokenizer::new(Kind::Chars, &[]).encode("a"), [0]);
+        assert_eq!(Tokenizer::new(TokenizerKind::Chars, &[]).encode("a"), [0]);
         assert_eq!(
             (tokenizer.unknown("ban"), tokenizer.unknown("bär"), tokenizer.readable()),
             (None, Some("ä"), 3)

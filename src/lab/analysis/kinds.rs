@@ -89,8 +89,14 @@ mod tests {
     #[test]
     fn every_kind_is_counted_and_the_literal_rule_gives_all_the_same() {
         let of = |router: &str| {
-            let set =
-                ["dataset=guide", "tokenizer=bytes", "model=transformer", "layers=2", "width=32", router];
+            let set = [
+                "dataset=tinyshakespeare",
+                "tokenizer=bytes",
+                "model=transformer",
+                "layers=2",
+                "width=32",
+                router,
+            ];
             let set = set.map(String::from).to_vec();
             let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
             let model = Model::new(&config.spec(0, 256), &mut Init::new(1));

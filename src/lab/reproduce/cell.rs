@@ -50,7 +50,9 @@ impl Cell {
         if scale == Scale::Quick {
             let text = set.iter().any(|s| s.strip_prefix("dataset=").is_some_and(crate::data::is_text));
             let small: &[&str] = match text {
-                true => &["dataset=guide", "tokenizer=bytes", "epochs=1", "layers=2", "width=64"],
+                true => {
+                    &["dataset=tinyshakespeare", "tokenizer=bytes", "max_steps=20", "layers=2", "width=64"]
+                }
                 false => &["dataset=digits", "epochs=1"],
             };
             set.extend(small.iter().map(|s| s.to_string()));

@@ -5,7 +5,7 @@ mod sources;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, text::tokenizer};
+use crate::data::{self, text::TokenizerKind};
 use crate::engine::error::{Error, Result, require};
 use crate::engine::kernels::attention::Heads;
 use crate::nn::optim::rate::RateSchedule;
@@ -77,7 +77,7 @@ pub struct Config {
     /// Transformer: what keeps the norms' roots from being zero.
     pub rms_eps: f64,
     /// Text: how it is cut into tokens.
-    pub tokenizer: tokenizer::Kind,
+    pub tokenizer: TokenizerKind,
     /// Text: the most tokens that a sequence predicts.
     pub sequence: usize,
     /// Text: join documents, so that every sequence is whole.
@@ -134,7 +134,7 @@ impl Default for Config {
             kv_heads: 0,
             rope_theta: 10_000.0,
             rms_eps: 1e-5,
-            tokenizer: tokenizer::Kind::Gpt2,
+            tokenizer: TokenizerKind::Gpt2,
             sequence: 128,
             pack: false,
             tie: false,
@@ -201,9 +201,7 @@ impl Config {
     fn check_kind(&self) -> Result<()> {
         let default = Config::default();
         let is_text = data::is_text(&self.dataset);
-        if !is_text {
-            data::catalog::entry(&self.dataset)?;
-        }
+        data::catalog::check(&self.dataset)?;
         let refuse = |key: &str, is_set: bool, why: &str| match is_set {
             true => Err(Error::config(key, why)),
             false => Ok(()),

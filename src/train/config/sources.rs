@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Config, Network};
-use crate::data;
+use crate::data::{self, text::TokenizerKind};
 use crate::engine::error::{Error, Result, nearest};
 use crate::nn::schedule::Schedule;
 use crate::nn::spec::Norm;
@@ -21,20 +21,8 @@ pub const TRANSFORMERS: [(&str, &[&str]); 4] = [
 ];
 
 /// What every one of [`TRANSFORMERS`] sets.
-const TRANSFORMER: [&str; 6] = [
-    "model=transformer",
-    "dataset=guide",
-    "tokenizer=bytes",
-    "sequence=256",
-    "clip_norm=1",
-    "warmup_steps=20",
-];
-
-/// What a data set changes in the defaults: name, batch, epochs.
-const DATASETS: [(&str, usize, usize); 3] = [("digits", 32, 30), ("cifar-10", 256, 25), ("guide", 8, 30)];
-
-/// The same for any other text.
-pub(super) const TEXTS: (usize, usize) = (32, 5);
+const TRANSFORMER: [&str; 5] =
+    ["model=transformer", "dataset=tinyshakespeare", "sequence=256", "clip_norm=1", "warmup_steps=20"];
 
 /// The layers a configuration is made of, weakest first.
 #[derive(Clone, Debug, Default)]
@@ -128,15 +116,15 @@ impl Config {
             }
         }
         if layers.text == Some(true) {
-            over.entry("dataset").or_insert("guide".into());
+            over.entry("dataset").or_insert("tinyshakespeare".into());
         }
         let mut config = Config::default();
         let dataset = over.get("dataset").and_then(|v| v.as_str()).unwrap_or(&config.dataset);
-        if let Some(&(_, batch, epochs)) = DATASETS.iter().find(|d| d.0 == dataset) {
-            (config.batch, config.epochs) = (batch, epochs);
-        } else if data::is_text(dataset) {
-            (config.batch, config.epochs) = TEXTS;
-        }
+        let defaults = data::catalog::defaults(dataset);
+        (config.batch, config.epochs) = (defaults.batch, defaults.epochs);
+        let is_transformer = TRANSFORMERS.iter().any(|preset| Some(preset.0) == layers.preset);
+        let tokenizer = if is_transformer { TokenizerKind::Bytes } else { config.tokenizer };
+        config.tokenizer = defaults.tokenizer.unwrap_or(tokenizer);
         let listed = over.contains_key("experts");
         if over.get("model").and_then(|v| v.as_str()) == Some("transformer") {
             config.norm = Norm::Pre;

@@ -1,6 +1,5 @@
 //! What configurations come out of which settings, and which are refused.
 
-use super::sources::TEXTS;
 use super::*;
 
 #[test]
@@ -10,12 +9,15 @@ fn text_has_settings_of_its_own() {
         Config::resolve(&Layers { set, text: Some(true), ..Layers::default() })
     };
     let plain = text(&[]).unwrap();
-    assert_eq!((&plain.dataset[..], plain.batch, plain.epochs, plain.sequence), ("guide", 8, 30, 128));
+    assert_eq!(
+        (&plain.dataset[..], plain.batch, plain.epochs, plain.sequence),
+        ("tinyshakespeare", 32, 5, 128)
+    );
     assert_eq!(plain.spec(0, 100).text, Some(Text { tied: false, attention: None }));
     assert!(text(&["dataset=mnist"]).unwrap_err().to_string().contains("task: mnist is images"));
     let wiki = text(&["dataset=wikitext-2", "model=transformer", "width=96"]).unwrap();
     assert_eq!((wiki.norm, wiki.heads, wiki.kv_heads, wiki.expert_hidden), (Norm::Pre, 3, 3, 96));
-    assert_eq!((wiki.batch, wiki.epochs), TEXTS);
+    assert_eq!((wiki.batch, wiki.epochs), (32, 5));
     for (settings, part) in [
         (&["router=expert-choice"][..], "router: does not do for text: it looks ahead"),
         (&["heads=2"], "heads: is for model = \"transformer\""),

@@ -149,7 +149,7 @@ pub fn compose(scale: Scale, store: &Store) -> (&'static str, Vec<Block>) {
     let mut blocks = vec![Block::Heading(1, title.into())];
     if scale == Scale::Quick {
         let what = "**This is a trial (`--quick`): tiny networks, one epoch on the bundled digits, or on the bytes of \
-                    the bundled guide, in place of every data set. No number here says anything about the paper.**";
+                    the bundled tinyshakespeare, in place of every data set. No number here says anything about the paper.**";
         blocks.push(Block::Text(what.into()));
     }
     blocks.push(Block::Text(preface(store)));

@@ -1,17 +1,54 @@
-//! CIFAR-10's binary version: six batches of records, in the publisher's archive or unpacked.
+//! CIFAR-10 (Krizhevsky), binary version: six batches of records, in the publisher's archive or unpacked.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::data::catalog::{Entry, REPLACE, missing};
-use crate::data::{Images, check_labels, reader};
+use crate::data::entry::{Contents, DataFile, Entry, Source, Split};
+use crate::data::images::{Images, require_labels};
+use crate::data::reader::{self, REPLACE};
 use crate::engine::{Error, Result};
 
-/// The folder that unpacking the archive makes.
-pub const FOLDER: &str = "cifar-10-batches-bin";
+/// Its row of the catalog.
+pub static ENTRY: Entry = Entry {
+    name: "cifar-10",
+    about: "photographs of animals and vehicles",
+    contents: Contents::Images {
+        classes: CLASSES,
+        shape: [SIDE, SIDE, CHANNELS],
+        counts: (50_000, 10_000),
+        read: |paths| match paths {
+            [archive] => read_archive(archive),
+            batches => read_batches(batches),
+        },
+    },
+    batch: 256,
+    epochs: 25,
+    source: Source::Url("https://www.cs.toronto.edu/~kriz/"),
+    layouts: &[
+        &[DataFile {
+            name: "cifar-10-binary.tar.gz",
+            md5: Some("c32a1d4ab5d03f1284b67883e8d87530"),
+            raw_md5: None,
+            check: |path| read_archive(path).map(drop),
+        }],
+        &[
+            batch_file("cifar-10-batches-bin/data_batch_1.bin"),
+            batch_file("cifar-10-batches-bin/data_batch_2.bin"),
+            batch_file("cifar-10-batches-bin/data_batch_3.bin"),
+            batch_file("cifar-10-batches-bin/data_batch_4.bin"),
+            batch_file("cifar-10-batches-bin/data_batch_5.bin"),
+            batch_file("cifar-10-batches-bin/test_batch.bin"),
+        ],
+    ],
+};
 
-/// The batches: five to learn from and the last to be judged on.
-pub const BATCHES: [&str; 6] = [
+/// An unpacked batch.
+const fn batch_file(name: &'static str) -> DataFile {
+    DataFile { name, md5: None, raw_md5: None, check: |path| read_batch(path).map(drop) }
+}
+
+/// The batches: five for training, and the last for testing.
+const BATCHES: [&str; 6] = [
     "data_batch_1.bin",
     "data_batch_2.bin",
     "data_batch_3.bin",
@@ -26,56 +63,28 @@ const SIDE: usize = 32;
 const CHANNELS: usize = 3;
 /// A record: the label, then the pixels.
 const RECORD: usize = 1 + CHANNELS * SIDE * SIDE;
-/// The largest label and one.
 const CLASSES: usize = 10;
 
-/// Loads the training and test images from `folder`: from the archive when it is there, else from the
-/// unpacked batches in [`FOLDER`].
-///
-/// # Errors
-/// [`Error::Data`] or [`Error::Io`] for files that are missing or damaged.
-pub fn load(entry: &Entry, folder: &Path) -> Result<(Images, Images)> {
-    if let Some(archive) = entry.files.iter().find_map(|file| file.find(folder)) {
-        return read_archive(&archive);
-    }
-    let unpacked = folder.join(FOLDER);
-    if !unpacked.is_dir() {
-        let archive = entry.files.first().map_or("", |file| file.name);
-        return Err(missing(entry, folder, &format!("{archive} (or the folder {FOLDER})")));
-    }
-    let mut batches = Vec::with_capacity(BATCHES.len());
-    for name in BATCHES {
-        let path = unpacked.join(name);
-        if !path.is_file() {
-            return Err(missing(entry, &unpacked, name));
-        }
-        batches.push(read_batch(&path)?);
-    }
-    Ok(split(batches))
+/// Reads the unpacked batches.
+fn read_batches(paths: &[PathBuf]) -> Result<Split<Images>> {
+    Ok(split(paths.iter().map(|path| read_batch(path)).collect::<Result<_>>()?))
 }
 
 /// Reads one unpacked batch.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Data`] if its length or a label is not right.
-pub fn read_batch(path: &Path) -> Result<Images> {
+fn read_batch(path: &Path) -> Result<Images> {
     let mut bytes = Vec::new();
     reader::open(path)?.read_up_to(reader::MAX_BYTES + 1, &mut bytes)?;
     parse(path, &bytes)
 }
 
-/// Reads all batches straight from the publisher's archive, gzipped or not, without unpacking it.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Data`] if it is no whole archive, lacks a batch, or
-/// a batch is damaged.
-pub fn read_archive(path: &Path) -> Result<(Images, Images)> {
+/// Reads all batches from the publisher's archive, gzipped or not, without unpacking it.
+fn read_archive(path: &Path) -> Result<Split<Images>> {
     let fail = |what: String| Error::data(path, format!("{what}; {REPLACE}"));
     let damaged = |error: std::io::Error| {
         // The reason may quote bytes of the archive: keep what fits on a line.
         let why = error.to_string();
         let why: String = why.chars().filter(|c| matches!(c, ' '..='~')).take(80).collect();
-        fail(format!("is not a whole tar.gz archive ({why})"))
+        fail(format!("is not a complete tar.gz archive ({why})"))
     };
     let mut batches = [const { None }; BATCHES.len()];
     let mut archive = tar::Archive::new(reader::open(path)?);
@@ -90,7 +99,7 @@ pub fn read_archive(path: &Path) -> Result<(Images, Images)> {
             return Err(fail(format!("holds {} twice", BATCHES[index])));
         }
     }
-    // Reading on to the end checks gzip's own sum.
+    // Reading to the end checks the sum in the gzip stream.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(damaged)?;
     let mut found = Vec::with_capacity(BATCHES.len());
     for (batch, name) in batches.into_iter().zip(BATCHES) {
@@ -99,11 +108,14 @@ pub fn read_archive(path: &Path) -> Result<(Images, Images)> {
     Ok(split(found))
 }
 
-/// Takes records apart into labels and pixels.
+/// Splits records into labels and pixels.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Images> {
     let (len, max) = (bytes.len(), reader::MAX_BYTES);
     if len as u64 > max {
-        return Err(Error::data(path, format!("has more than {max} bytes, which no batch has; {REPLACE}")));
+        return Err(Error::data(
+            path,
+            format!("has more than {max} bytes, which is more than any batch; {REPLACE}"),
+        ));
     }
     if len == 0 || len % RECORD != 0 {
         let what = format!("has {len} bytes, but a batch is one or more whole records of {RECORD}");
@@ -114,12 +126,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Images> {
         batch.labels.push(record[0]);
         batch.pixels.extend_from_slice(&record[1..]);
     }
-    check_labels(path, &batch.labels, CLASSES)?;
+    require_labels(path, &batch.labels, CLASSES)?;
     Ok(batch)
 }
 
-/// Joins the batches: all but the last to learn from, the last to be judged on.
-fn split(mut batches: Vec<Images>) -> (Images, Images) {
+/// Joins the batches: all but the last are the training set, the last is the test set.
+fn split(mut batches: Vec<Images>) -> Split<Images> {
     let test = batches.pop().unwrap_or_else(empty);
     let mut train = empty();
     for batch in batches {
@@ -139,8 +151,12 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    fn cifar() -> &'static Entry {
-        crate::data::catalog::entry("cifar-10").unwrap()
+    /// The folder inside the archive.
+    const FOLDER: &str = "cifar-10-batches-bin";
+
+    fn load(folder: &Path) -> Result<Split<Images>> {
+        let Contents::Images { read, .. } = ENTRY.contents else { unreachable!() };
+        read(&ENTRY.paths(folder)?)
     }
 
     /// Two records: every pixel of batch `index` is `index`, the labels are `index` and 9.
@@ -187,7 +203,7 @@ mod tests {
     }
 
     fn line(folder: &tempfile::TempDir) -> String {
-        let line = load(cifar(), folder.path()).unwrap_err().to_string();
+        let line = load(folder.path()).unwrap_err().to_string();
         assert!(line.contains("dynamoe data fetch") && !line.contains('\n'), "{line}");
         line
     }
@@ -195,8 +211,8 @@ mod tests {
     #[test]
     fn archive_and_folder_hold_the_same() {
         let members = batches();
-        let from_folder = load(cifar(), unpacked(&members).path()).unwrap();
-        assert_eq!(from_folder, load(cifar(), packed(&gzip(&tar(&members))).path()).unwrap());
+        let from_folder = load(unpacked(&members).path()).unwrap();
+        assert_eq!(from_folder, load(packed(&gzip(&tar(&members))).path()).unwrap());
         let (train, test) = from_folder;
         assert_eq!(train.labels, [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
         assert_eq!((test.labels, test.pixels), (vec![5, 9], vec![5; 2 * 3072]));
@@ -210,10 +226,10 @@ mod tests {
     #[test]
     fn the_order_in_the_archive_does_not_matter() {
         let mut members = batches();
-        let straight = load(cifar(), packed(&tar(&members)).path()).unwrap();
+        let straight = load(packed(&tar(&members)).path()).unwrap();
         members.reverse();
         members.insert(0, (format!("{FOLDER}/readme.html"), b"read me".to_vec()));
-        assert_eq!(load(cifar(), packed(&tar(&members)).path()).unwrap(), straight);
+        assert_eq!(load(packed(&tar(&members)).path()).unwrap(), straight);
     }
 
     #[test]
@@ -263,7 +279,7 @@ mod tests {
         {
             let told = line(&packed(bytes));
             assert!(
-                told.contains("is not a whole tar.gz archive") || told.contains("holds no data_batch_1"),
+                told.contains("is not a complete tar.gz archive") || told.contains("holds no data_batch_1"),
                 "{told}"
             );
         }

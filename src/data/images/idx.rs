@@ -1,9 +1,10 @@
 //! IDX files, the format of MNIST and Fashion-MNIST: a magic number, the dimensions, then bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::data::catalog::{Entry, REPLACE, missing};
-use crate::data::{Images, check_labels, reader};
+use super::{Images, require_labels};
+use crate::data::entry::Split;
+use crate::data::reader::{self, REPLACE};
 use crate::engine::{Error, Result};
 
 /// The first four bytes of a file of images: unsigned bytes in three dimensions.
@@ -11,47 +12,47 @@ const IMAGES_MAGIC: u32 = 0x0803;
 /// The first four bytes of a file of labels: unsigned bytes in one dimension.
 const LABELS_MAGIC: u32 = 0x0801;
 
-/// The content of an IDX image file.
-#[derive(Debug, PartialEq)]
-pub struct IdxImages {
-    /// `count * height * width` values, image after image, row by row.
-    pub pixels: Vec<u8>,
-    /// The number of images.
-    pub count: usize,
-    /// Rows of an image.
-    pub height: usize,
-    /// Columns of an image.
-    pub width: usize,
-}
-
-/// Loads the training and test images of a set whose four files lie in `folder`.
+/// Reads a set of images in `classes` classes from four files: training images and labels, test images and labels.
 ///
 /// # Errors
-/// [`Error::Data`] or [`Error::Io`] for a file that is missing, damaged, or does not fit the others.
-pub fn load(entry: &Entry, folder: &Path) -> Result<(Images, Images)> {
-    let mut paths = Vec::with_capacity(4);
-    for file in entry.files {
-        paths.push(file.find(folder).ok_or_else(|| missing(entry, folder, file.name))?);
-    }
-    let mut splits = Vec::with_capacity(2);
-    for pair in paths.chunks_exact(2) {
-        splits.push(load_split(&pair[0], &pair[1], entry.classes)?);
-    }
-    let [train, test]: [Images; 2] = splits.try_into().map_err(|_| {
-        Error::data(folder, "an IDX set is four files: train images and labels, test images and labels")
-    })?;
+/// [`Error::Data`] or [`Error::Io`] for a file that is damaged or does not match the others.
+///
+/// # Panics
+/// If there are not four paths.
+pub fn read(paths: &[PathBuf], classes: usize) -> Result<Split<Images>> {
+    let [train_images, train_labels, test_images, test_labels] = paths else {
+        panic!("an IDX set has four files")
+    };
+    let train = read_split(train_images, train_labels, classes)?;
+    let test = read_split(test_images, test_labels, classes)?;
     if (train.height, train.width) != (test.height, test.width) {
         let what = format!(
             "test images are {} x {}, but training images are {} x {}; {REPLACE}",
             test.height, test.width, train.height, train.width
         );
-        return Err(Error::data(&paths[2], what));
+        return Err(Error::data(test_images, what));
     }
     Ok((train, test))
 }
 
-fn load_split(images_path: &Path, labels_path: &Path, classes: usize) -> Result<Images> {
-    let IdxImages { pixels, count, height, width } = read_images(images_path)?;
+/// Checks that a file of images can be read.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; [`Error::Data`] if its magic number, dimensions or length are wrong.
+pub fn check_images(path: &Path) -> Result<()> {
+    read_images(path).map(drop)
+}
+
+/// Checks that a file of labels can be read.
+///
+/// # Errors
+/// As [`check_images`].
+pub fn check_labels(path: &Path) -> Result<()> {
+    read_labels(path).map(drop)
+}
+
+fn read_split(images_path: &Path, labels_path: &Path, classes: usize) -> Result<Images> {
+    let ([count, height, width], pixels) = read_images(images_path)?;
     let labels = read_labels(labels_path)?;
     if labels.len() != count {
         let what = format!("has {} labels for the {count} images of {}", labels.len(), images_path.display());
@@ -60,31 +61,23 @@ fn load_split(images_path: &Path, labels_path: &Path, classes: usize) -> Result<
             format!("{what}; delete both and run `dynamoe data fetch` for this set"),
         ));
     }
-    check_labels(labels_path, &labels, classes)?;
+    require_labels(labels_path, &labels, classes)?;
     Ok(Images { pixels, labels, height, width, channels: 1, scale: 255.0 })
 }
 
-/// Reads an IDX image file, gzipped or not.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Data`] if its magic, its dimensions or its length are
-/// not right.
-pub fn read_images(path: &Path) -> Result<IdxImages> {
-    let ([count, height, width], pixels) = read(path, IMAGES_MAGIC, "images")?;
-    Ok(IdxImages { pixels, count, height, width })
+/// Count, height and width of the images in a file, and their pixels: image after image, row by row.
+fn read_images(path: &Path) -> Result<([usize; 3], Vec<u8>)> {
+    read_array(path, IMAGES_MAGIC, "images")
 }
 
-/// Reads an IDX label file, gzipped or not. Whether the labels fit a set is not judged here.
-///
-/// # Errors
-/// As [`read_images`].
-pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    let ([_], labels) = read(path, LABELS_MAGIC, "labels")?;
+/// The labels in a file, in any range.
+fn read_labels(path: &Path) -> Result<Vec<u8>> {
+    let ([_], labels) = read_array(path, LABELS_MAGIC, "labels")?;
     Ok(labels)
 }
 
-/// Reads a file of `N` dimensions: the dimensions and the bytes.
-fn read<const N: usize>(path: &Path, magic: u32, kind: &str) -> Result<([usize; N], Vec<u8>)> {
+/// Reads a file of `N` dimensions, gzipped or not: the dimensions and the bytes.
+fn read_array<const N: usize>(path: &Path, magic: u32, kind: &str) -> Result<([usize; N], Vec<u8>)> {
     let fail = |what: String| Error::data(path, format!("{what}; {REPLACE}"));
     let mut source = reader::open(path)?;
 
@@ -117,9 +110,7 @@ fn read<const N: usize>(path: &Path, magic: u32, kind: &str) -> Result<([usize; 
         }
         Some(body) if body <= reader::MAX_BYTES => body,
         _ => {
-            return Err(fail(format!(
-                "its header says {shape}, which is more than a data set may hold (1 GiB)"
-            )));
+            return Err(fail(format!("its header says {shape}, which is more than the limit of 1 GiB")));
         }
     };
 
@@ -135,7 +126,9 @@ fn read<const N: usize>(path: &Path, magic: u32, kind: &str) -> Result<([usize; 
     }
     if source.got > needs {
         source.drain()?;
-        return Err(fail(format!("goes on after the {needs} uncompressed bytes its header ({shape}) needs")));
+        return Err(fail(format!(
+            "has more than the {needs} uncompressed bytes that its header ({shape}) needs"
+        )));
     }
     Ok((dims, bytes))
 }
@@ -145,7 +138,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::io::Write;
-    use std::path::PathBuf;
 
     fn file(magic: u32, dims: &[u32], body: &[u8]) -> Vec<u8> {
         let words = [&[magic], dims].concat();
@@ -169,15 +161,16 @@ mod tests {
         folder
     }
 
-    fn mnist() -> &'static Entry {
-        crate::data::catalog::entry("mnist").unwrap()
+    /// Reads the set in `folder`.
+    fn load(folder: &Path) -> Result<Split<Images>> {
+        read(&crate::data::sets::mnist::ENTRY.paths(folder)?, 10)
     }
 
     /// The line that loading prints after `name` in a good set was replaced.
     fn line_with(name: &str, bytes: &[u8]) -> String {
         let folder = good_set();
         fs::write(folder.path().join(name), bytes).unwrap();
-        let line = load(mnist(), folder.path()).unwrap_err().to_string();
+        let line = load(folder.path()).unwrap_err().to_string();
         assert!(line.contains(name), "{line}");
         assert!(line.contains("dynamoe data fetch"), "{line}");
         assert!(!line.contains('\n'), "{line}");
@@ -187,7 +180,7 @@ mod tests {
     #[test]
     fn good_files_load_gzipped_or_not() {
         let folder = good_set();
-        let (train, test) = load(mnist(), folder.path()).unwrap();
+        let (train, test) = load(folder.path()).unwrap();
         assert_eq!((train.len(), train.height, train.width, train.channels), (3, 2, 2, 1));
         assert_eq!((train.pixels, train.labels), (vec![7; 12], vec![0, 9, 4]));
         assert_eq!((test.pixels, test.labels), (vec![1, 2, 3, 4, 5, 6, 7, 8], vec![1, 2]));
@@ -195,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_told_by_content_not_by_name() {
+    fn gzip_is_recognized_by_content_not_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let path: PathBuf = folder.path().join("plain-name");
+        let path = folder.path().join("plain-name");
         fs::write(&path, gzip(&file(LABELS_MAGIC, &[2], &[3, 4]))).unwrap();
         assert_eq!(read_labels(&path).unwrap(), [3, 4]);
     }
@@ -212,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_cannot_be_are_refused() {
+    fn invalid_headers_are_refused() {
         let name = "t10k-images-idx3-ubyte";
         let line = line_with(name, &[]);
         assert!(line.contains("has 0 bytes, but the header alone needs 16"), "{line}");
@@ -222,18 +215,18 @@ mod tests {
         assert!(line.contains("says 2 x 0 x 2, but every dimension"), "{line}");
         for dims in [[u32::MAX; 3], [u32::MAX, 28, 28], [1 << 31, 1 << 31, 4]] {
             let line = line_with(name, &file(IMAGES_MAGIC, &dims, &[1; 50]));
-            assert!(line.contains("more than a data set may hold"), "{line}");
+            assert!(line.contains("more than the limit of 1 GiB"), "{line}");
         }
     }
 
     #[test]
-    fn the_length_must_be_the_headers() {
+    fn the_length_must_match_the_header() {
         let whole = file(IMAGES_MAGIC, &[2, 2, 2], &[5; 8]);
         let name = "t10k-images-idx3-ubyte";
         let line = line_with(name, &whole[..20]);
         assert!(line.contains("has 20 uncompressed bytes, but its header (2 x 2 x 2) needs 24"), "{line}");
         let line = line_with(name, &[&whole[..], b"x"].concat());
-        assert!(line.contains("goes on after the 24 uncompressed bytes"), "{line}");
+        assert!(line.contains("has more than the 24 uncompressed bytes"), "{line}");
         let line = line_with(name, &gzip(&whole[..20]));
         assert!(line.contains("has 20 uncompressed bytes"), "{line}");
         let line = line_with(name, &[gzip(&whole), b"x".to_vec()].concat());
@@ -250,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn files_must_fit_each_other() {
+    fn files_must_match_each_other() {
         let line = line_with("train-labels-idx1-ubyte", &file(LABELS_MAGIC, &[2], &[0, 1]));
         assert!(line.contains("has 2 labels for the 3 images"), "{line}");
         let line = line_with("train-labels-idx1-ubyte", &file(LABELS_MAGIC, &[3], &[0, 10, 1]));
@@ -263,7 +256,7 @@ mod tests {
     fn a_missing_file_is_named() {
         let folder = good_set();
         fs::remove_file(folder.path().join("train-labels-idx1-ubyte")).unwrap();
-        let line = load(mnist(), folder.path()).unwrap_err().to_string();
+        let line = load(folder.path()).unwrap_err().to_string();
         assert!(line.contains("train-labels-idx1-ubyte.gz is missing"), "{line}");
         assert!(line.contains("dynamoe data fetch mnist"), "{line}");
     }

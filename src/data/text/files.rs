@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::split::{Split, split};
+use super::split::split;
+use crate::data::entry::Split;
 use crate::data::reader::MAX_BYTES;
 use crate::engine::{Error, Result};
 
@@ -33,7 +34,7 @@ impl Form {
 ///
 /// # Errors
 /// [`Error::Data`] for a file of another kind, one that is not UTF-8 or not JSON, and if there is no text at all.
-pub(super) fn load(path: &Path) -> Result<Split> {
+pub(crate) fn load(path: &Path) -> Result<Split<Vec<String>>> {
     let mut files = Vec::new();
     if path.is_dir() {
         collect(path, &mut files)?;
@@ -73,14 +74,14 @@ fn read(path: &Path) -> Result<Vec<String>> {
 }
 
 /// The documents of a file with one JSON value a line: an object with a field `text`, or a string.
-pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<String>> {
     let mut documents = Vec::new();
     for (number, line) in (1..).zip(read_text(path)?.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let fail = |what: String| Error::data(path, format!("line {number}: {what}"));
         let mut value: Value = serde_json::from_str(line).map_err(|error| {
             // The parser counts lines too, and knows of one.
             let what = error.to_string();
-            fail(format!("is no JSON ({})", what.split(" at line").next().unwrap_or_default()))
+            fail(format!("is not JSON ({})", what.split(" at line").next().unwrap_or_default()))
         })?;
         let text = if value.is_object() { value["text"].take() } else { value };
         match text {
@@ -172,7 +173,7 @@ mod tests {
             ("a.pdf", b"text", "a.pdf: is no .txt, .md or .jsonl file"),
             ("a.jsonl", b"\"a\"\n{\"txt\": \"b\"}\n", "line 2: is neither an object with a field `text`"),
             ("a.jsonl", b"{\"text\": 3}", "line 1: is neither"),
-            ("a.jsonl", b"\"a\"\n\n{\"text\": \n", "line 3: is no JSON (EOF while parsing a value)"),
+            ("a.jsonl", b"\"a\"\n\n{\"text\": \n", "line 3: is not JSON (EOF while parsing a value)"),
             ("a.jsonl", b"{\"text\": \"\"}", "holds no text"),
         ];
         for (name, bytes, told) in cases {

@@ -1,66 +1,55 @@
 //! The bundled digits: 1,797 handwritten digits of 8 x 8 pixels, compiled into the program.
 //!
-//! The test split is fixed: of each class, in file order, every fifth example (the fifth, the tenth, ...)
-//! is for testing and all others for training. That makes 355 test and 1,442 training examples.
+//! The split is fixed: of each class, in file order, every fifth example (the fifth, the tenth, ...) is in the test set
+//! and all others in the training set. That makes 355 test and 1,442 training examples.
 
-use std::path::Path;
+use crate::data::bundled::Bundled;
+use crate::data::entry::{Contents, Entry, Source, Split};
+use crate::data::images::Images;
+use crate::engine::Result;
 
-use crate::data::{Images, reader};
-use crate::engine::{Error, Result};
+/// Its row of the catalog.
+pub static ENTRY: Entry = Entry {
+    name: "digits",
+    about: "handwritten digits",
+    contents: Contents::Images {
+        classes: CLASSES,
+        shape: [SIDE, SIDE, 1],
+        counts: (1442, 355),
+        read: |_| parse(&FILE.text()?),
+    },
+    batch: 32,
+    epochs: 30,
+    source: Source::Bundled(FILE),
+    layouts: &[],
+};
 
-/// The bundled file, as shipped by scikit-learn; `datasets/digits/README.md` tells where it is from.
-pub const BUNDLED: &[u8] = include_bytes!("../../datasets/digits/digits.csv.gz");
-/// The MD5 sum of [`BUNDLED`].
-pub const BUNDLED_MD5: &str = "9b335364a7bfd63947c7480a5bd51f2d";
-/// What error lines call it.
-pub const BUNDLED_NAME: &str = "digits.csv.gz (bundled)";
+/// The file as scikit-learn ships it; `datasets/digits/README.md` says where it is from.
+const FILE: Bundled = Bundled {
+    name: "digits.csv.gz (bundled)",
+    bytes: include_bytes!("../../../datasets/digits/digits.csv.gz"),
+    md5: "9b335364a7bfd63947c7480a5bd51f2d",
+};
 
 const SIDE: usize = 8;
 const CLASSES: usize = 10;
 /// The value of a full pixel: the number of black dots in a 4 x 4 block.
 const FULL: u8 = 16;
-/// Of each class, one example in so many is for testing.
+/// Of each class, one example in this many is in the test set.
 const TEST_EVERY: usize = 5;
 
-/// Unpacks the bundled digits: the training and the test images.
-///
-/// # Errors
-/// [`Error::Data`] if the bundled bytes are damaged.
-pub fn load() -> Result<(Images, Images)> {
-    let mut text = String::new();
-    let read = std::io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(BUNDLED), &mut text);
-    read.map_err(|error| fail(format!("cannot be unpacked ({error})")))?;
-    parse(&text)
-}
-
-/// Checks the bundled bytes against their known sum.
-///
-/// # Errors
-/// [`Error::Data`] if they differ.
-pub fn check() -> Result<()> {
-    let sum = reader::md5(BUNDLED).map_err(|error| fail(error.to_string()))?;
-    match sum == BUNDLED_MD5 {
-        true => Ok(()),
-        false => Err(fail(format!("MD5 is {sum}, but should be {BUNDLED_MD5}"))),
-    }
-}
-
-fn fail(what: String) -> Error {
-    Error::data(Path::new(BUNDLED_NAME), format!("{what}; build the program again from clean sources"))
-}
-
 /// Parses lines of 64 pixel values and a label, and splits them.
-fn parse(text: &str) -> Result<(Images, Images)> {
+fn parse(text: &str) -> Result<Split<Images>> {
     let (mut train, mut test) = (empty(), empty());
     let mut seen = [0; CLASSES];
     for (number, line) in (1..).zip(text.lines()) {
-        let fail = |what: &str| fail(format!("line {number}: {what}"));
+        let fail = |what: &str| FILE.damaged(format!("line {number}: {what}"));
         let mut values = Vec::with_capacity(SIDE * SIDE + 1);
         for field in line.split(',') {
             values.push(
                 field
                     .parse::<u8>()
-                    .map_err(|_| fail(&format!("`{field}` is no whole number from 0 to 16")))?,
+                    .map_err(|_| fail(&format!("`{field}` is not a whole number from 0 to 16")))?,
             );
         }
         let Some((&label, pixels)) = values.split_last().filter(|(_, pixels)| pixels.len() == SIDE * SIDE)
@@ -97,12 +86,12 @@ mod tests {
 
     #[test]
     fn the_bundled_bytes_are_the_known_ones() {
-        check().unwrap();
+        FILE.check().unwrap();
     }
 
     #[test]
     fn the_split_is_the_documented_one() {
-        let (train, test) = load().unwrap();
+        let (train, test) = parse(&FILE.text().unwrap()).unwrap();
         assert_eq!((train.len(), test.len()), (1442, 355));
         assert_eq!((train.pixels.len(), test.pixels.len()), (1442 * 64, 355 * 64));
         assert_eq!(counts(&test), [35, 36, 35, 36, 36, 36, 36, 35, 34, 36]);
@@ -112,16 +101,16 @@ mod tests {
 
     #[test]
     fn the_first_digit_is_the_first_line() {
-        let (train, _) = load().unwrap();
+        let (train, _) = parse(&FILE.text().unwrap()).unwrap();
         assert_eq!(train.labels[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(train.pixels[..8], [0, 0, 5, 13, 9, 1, 0, 0]);
         assert_eq!(train.pixels.iter().max(), Some(&16));
     }
 
     #[test]
-    fn every_fifth_of_a_class_is_for_testing() {
+    fn every_fifth_of_a_class_is_in_the_test_set() {
         let line = |pixel: usize, label: usize| format!("{}{pixel},{label}\n", "0,".repeat(63));
-        // Two classes in turn: each meets its fifth example on its own count.
+        // Two classes alternate; each counts its own examples.
         let text: String = (0..12).map(|i| line(i, i % 2)).collect();
         let (train, test) = parse(&text).unwrap();
         let last = |images: &Images| images.pixels.chunks(64).map(|image| image[63]).collect::<Vec<_>>();
@@ -138,8 +127,8 @@ mod tests {
             (format!("{}3", zeros(65)), "line 2: has 66 values"),
             (format!("{}17,3", zeros(63)), "line 2: pixel value 17"),
             (format!("{}10", zeros(64)), "line 2: label 10"),
-            (format!("{}x,3", zeros(63)), "line 2: `x` is no whole number"),
-            (String::from("\n"), "line 2: `` is no whole number"),
+            (format!("{}x,3", zeros(63)), "line 2: `x` is not a whole number"),
+            (String::from("\n"), "line 2: `` is not a whole number"),
         ] {
             let line = parse(&format!("{good}{bad}")).unwrap_err().to_string();
             assert!(line.contains(told), "{line}");

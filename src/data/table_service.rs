@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A table and how to reach it.
-pub(super) struct Table<'a> {
+pub struct Table<'a> {
     pub agent: &'a Agent,
     /// Its address, with all of the query but offset and length.
     pub address: &'a str,

@@ -40,8 +40,6 @@
 //!
 //! The `examples` folder walks the same road in eight small programs.
 
-#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
-
 #[cfg(feature = "program")]
 pub mod cli;
 pub mod data;

@@ -197,7 +197,7 @@ impl Store {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::train::config::Layers;
 

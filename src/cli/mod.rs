@@ -9,6 +9,7 @@
 macro_rules! verbs {
     ($($(#[$attribute:meta])* $Verb:ident = $module:ident,)*) => {
         #[derive(clap::Subcommand)]
+        #[allow(missing_docs, reason = "a comment here would become a line of --help")]
         pub enum Verb {
             $($(#[$attribute])* $Verb($module::Args),)*
         }

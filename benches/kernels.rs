@@ -1,4 +1,4 @@
-//! The loops below everything, on one thread: products, selection, softmax, layer normalization, routes.
+//! Kernels on one thread: products, selection, softmax, layer normalization, routes.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use dynamoe::engine::kernels::gemm::{self, Mat};

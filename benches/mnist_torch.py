@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""MNIST with the network Small in PyTorch: what one would write without dynamoe.
+"""The small network on MNIST in plain PyTorch.
 
     python benches/mnist_torch.py FOLDER [--epochs 20] [--threads 2] [--seed 1]
 
-FOLDER holds MNIST's four IDX files, as they are or as .gz. The network and the settings are those of
+FOLDER holds MNIST's four IDX files, plain or as .gz. The network and the settings are those of
 `dynamoe train --dataset mnist --preset small`: four layers of 8, 6, 3 and 1 experts, one layer
-normalization before the head, AdamW with a rate of 1e-3 that falls to 0 along a cosine, batch 256, a
-test after every epoch. Prints the seconds of the whole run, without reading the files, and the accuracy.
+normalization before the head, AdamW with a cosine schedule from 1e-3 to 0, batch 256, an
+evaluation after every epoch. Prints the accuracy and the seconds of the whole run, except for reading the files.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def read_idx(folder, name, header):
     """The bytes of an IDX file after its header."""
     plain, packed = folder / name, folder / f"{name}.gz"
     if not plain.is_file() and not packed.is_file():
-        sys.exit(f"{plain}: not there, nor as .gz; give the folder with MNIST's IDX files")
+        sys.exit(f"{plain}: not found, nor as .gz; give the folder with MNIST's IDX files")
     data = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
     return torch.frombuffer(bytearray(data[header:]), dtype=torch.uint8)
 
@@ -84,7 +84,7 @@ def read(folder, split):
 def whole(text):
     """A number of at least one."""
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is impossible; it must be 1 or more")
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
     return int(text)
 
 
@@ -124,7 +124,7 @@ def main():
             right = sum((network(x).argmax(dim=1) == y).sum().item() for x, y in parts)
         accuracy = 100 * right / len(test_labels)
         print(f"epoch {epoch + 1:3}  train loss {total / len(images):.4f}  test accuracy {accuracy:.2f}%", flush=True)
-    print(f"{time.perf_counter() - begin:.1f} s in all on {options.threads} threads, test accuracy {accuracy:.2f}%")
+    print(f"{time.perf_counter() - begin:.1f} s on {options.threads} threads, test accuracy {accuracy:.2f}%")
 
 
 if __name__ == "__main__":

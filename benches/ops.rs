@@ -24,7 +24,7 @@ const WIDTH: usize = 128;
 const HIDDEN: usize = 64;
 const EXPERTS: usize = 8;
 
-/// Measures `op` on random input of `width` columns: alone, and with the gradients of all it reads.
+/// Measures `op` on random input of `width` columns: alone, and with the gradients of all its inputs.
 fn both(c: &mut Criterion, name: &str, width: usize, op: impl for<'t> Fn(Var<'t, f32>) -> Var<'t, f32>) {
     let x = arr::from_vec(&[BATCH, width], normal(BATCH * width, 0));
     let mut group = c.benchmark_group(name);
@@ -78,8 +78,8 @@ fn ops(c: &mut Criterion) {
     });
 }
 
-/// Eight heads of 32 numbers over 4,096 tokens; an element of the throughput is one operation of the products that
-/// causal attention needs: 4 for each number of a query's head and key it sees, and 10 on the way back.
+/// Causal attention, eight heads of width 32 over 4,096 tokens. The throughput counts floating-point operations of its
+/// matrix products: 4 for each element of a query's head and visible key forward, and 10 backward.
 fn sequences(c: &mut Criterion) {
     const HEADS: Heads = Heads { count: 8, groups: 8, width: 32 };
     let (tokens, width) = (4096, HEADS.count * HEADS.width);

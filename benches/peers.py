@@ -9,8 +9,8 @@ threads, where the system can do that: JAX has no setting for it.
 The network: a linear input layer (784 to d), layers of experts with a residual and a layer
 normalization each, a linear head (10 classes). An expert is d -> d/2 -> d with ReLU; layers have from
 8 experts (the first) to 1 (the last). A token goes to the experts whose gate lies above the 70th
-percentile of its own gates, weighed by a softmax at temperature 0.5 over the chosen; in training the
-gates have noise of 0.1. Cross-entropy, AdamW (1e-3, weight decay 0.01), batch 256, float32.
+percentile of its own gates, with weights from a softmax at temperature 0.5 over the chosen ones; in training
+the gates have noise of 0.1. Cross-entropy, AdamW (1e-3, weight decay 0.01), batch 256, float32.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def median_ms(work, repetitions, warm_up=8):
 
 
 def figures(train, infer, images, before_inference=lambda: None):
-    """All figures of one contestant; one image is so short that it is repeated more often."""
+    """All figures of one program. One image takes so little time that it is repeated more often."""
     train_step_ms = median_ms(train, 40)
     before_inference()
     one = images[:1]
@@ -84,7 +84,7 @@ def torch_figures(size, threads, dense):
             self.gate = nn.Linear(width, experts)
 
         def forward(self, tokens):
-            """Which experts are chosen, and their weights; 0 for the others."""
+            """The mask of chosen experts, and their weights; 0 for the others."""
             gates = self.gate(tokens).softmax(dim=1)
             if self.training:
                 gates = gates + NOISE * torch.randn_like(gates)
@@ -283,7 +283,7 @@ def versions(peers):
 
 
 def digits(number):
-    """With three digits that count."""
+    """With three significant digits."""
     return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f}"
 
 
@@ -304,7 +304,7 @@ def whole(text):
     """A number of at least one."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is impossible; it must be 1 or more")
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
     return number
 
 
@@ -335,7 +335,7 @@ def main():
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     peers = [peer for peer, package in PEERS.items() if importlib.util.find_spec(package)]
     for package in sorted({PEERS[peer] for peer in PEERS if peer not in peers}):
-        print(f"{package} is not installed and left out; to compare with it: pip install {package}", file=sys.stderr)
+        print(f"{package} is not installed: left out; to compare with it: pip install {package}", file=sys.stderr)
     results = {size: {who: [] for who in [OURS, *peers]} for size in options.sizes}
     for size, measured in results.items():
         for turn in range(options.turns):

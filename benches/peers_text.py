@@ -5,12 +5,12 @@ The sizes tiny, small and medium are per-token networks: an embedding of GPT-2's
 experts with a residual each, a layer normalization, a linear head; 32 sequences of 128 tokens. The size
 transformer is a decoder of 8 layers of width 256 with 8 heads, rotary positions, RMS norms and gated experts
 without biases, 8 experts in the first layer to 1 in the last, on bytes; 16 sequences of 256. Experts are
-chosen by the 70th percentile of a token's own gates, weighed by a softmax at temperature 0.5 over the chosen;
+chosen by the 70th percentile of a token's own gates, with weights from a softmax at temperature 0.5 over them;
 in training the gates have noise of 0.1. Cross-entropy, AdamW (1e-3, weight decay 0.01), float32.
 
-The contestants run in turn, several times over, each in a process of its own; the table shows medians over
-the turns of a step's time, the most memory the process held, and for the transformer the tokens generated a
-second, one after another with a cache of keys and values, the first 200 of a sequence.
+The programs run in turn, several times, each in a process of its own. The table shows medians over the turns: a
+step's time, the peak memory of the process, and for the transformer the tokens generated per second, one by one
+with a cache of keys and values, for the first 200 of a sequence.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def torch_figures(size, threads):
         return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
     class Experts(nn.Module):
-        """Each expert gathers its tokens, and adds its weighted answers."""
+        """Each expert gathers its tokens and adds its weighted outputs."""
 
         def __init__(self, count):
             super().__init__()
@@ -99,11 +99,11 @@ def torch_figures(size, threads):
     angles = torch.outer(torch.arange(1024.0), 10000.0 ** (-torch.arange(0, head_width, 2) / head_width))
     cos, sin = (torch.cat([f(angles), f(angles)], dim=-1) for f in (torch.cos, torch.sin))
 
-    def turned(x, first):
+    def rotate(x, first):
         """Rotary positions on (sequences, heads, tokens, head width)."""
         a, b = x.chunk(2, dim=-1)
-        there = slice(first, first + x.shape[2])
-        return x * cos[there] + torch.cat([-b, a], dim=-1) * sin[there]
+        positions = slice(first, first + x.shape[2])
+        return x * cos[positions] + torch.cat([-b, a], dim=-1) * sin[positions]
 
     class Attention(nn.Module):
         def __init__(self):
@@ -113,7 +113,7 @@ def torch_figures(size, threads):
         def forward(self, x, cache):
             split = lambda y: y.view(x.shape[0], x.shape[1], HEADS, head_width).transpose(1, 2)
             first = cache[0].shape[2] if cache else 0
-            q, k, v = turned(split(self.q(x)), first), turned(split(self.k(x)), first), split(self.v(x))
+            q, k, v = rotate(split(self.q(x)), first), rotate(split(self.k(x)), first), split(self.v(x))
             if cache is not None:
                 if cache:
                     k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
@@ -171,7 +171,7 @@ def torch_figures(size, threads):
 
 
 def our_figures(program, size, threads):
-    """Of `dynamoe bench text`."""
+    """The figures of `dynamoe bench text`."""
     _, _, vocabulary, batch, sequence = SIZES[size]
     preset = "transformer-10m" if size == "transformer" else size
     tokenizer = {50257: "gpt2", 256: "bytes"}[vocabulary]

@@ -36,7 +36,7 @@
 //! 4. [`kernels`]: the loops below, and why their results do not depend on the machine.
 //! 5. [`nn`]: parameters, routers, experts, attention, the models; [`generate`] for text from them.
 //! 6. [`optim`] and [`train`]: from gradients to a trained network in a run folder.
-//! 7. [`verify`]: how a run is replayed and a wrong bit found; [`guide::reproducibility`] says what is promised.
+//! 7. [`verify`]: how a run is replayed and a wrong bit found; `docs/reproducibility.md` says what is promised.
 //!
 //! The `examples` folder walks the same road in eight small programs.
 

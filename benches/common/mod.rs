@@ -14,7 +14,7 @@ use dynamoe::train::config::PRESETS;
 /// Images in a batch.
 pub const BATCH: usize = 256;
 
-/// Runs `benchmarks` on `threads` threads (0: one for each core), a second for each figure.
+/// Runs `benchmarks` on `threads` threads (0: one per core), about a second for each figure.
 pub fn run(threads: usize, benchmarks: &[fn(&mut Criterion)]) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     par::with_threads(if threads == 0 { cores } else { threads }, || {
@@ -26,14 +26,14 @@ pub fn run(threads: usize, benchmarks: &[fn(&mut Criterion)]) {
     });
 }
 
-/// `len` standard normal numbers; `layer` tells one lot from another.
+/// `len` standard normal numbers; `layer` selects the draw.
 pub fn normal(len: usize, layer: u64) -> Vec<f32> {
     let mut numbers = vec![0.0; len];
     Stream::new(1, Purpose::Check, layer, 0).normal(&mut numbers, 1.0);
     numbers
 }
 
-/// The network of a size, for MNIST's images.
+/// The network of a preset, for MNIST's images.
 pub fn spec(size: &str) -> Spec {
     let &(_, layers, width) = PRESETS.iter().find(|preset| preset.0 == size).expect("a preset's name");
     Spec {

@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     println!("served  {}", usage.counts.iter().map(|count| format!("{count:>9}")).collect::<String>());
     println!("\nrouted and dense: outputs differ by {:e}", difference(&routed.value(), &dense.value()));
 
-    // An expert that served no token has no part in the result: its gradient is zero.
+    // An expert that served no token does not affect the result: its gradient is zero.
     let w1 = layer.experts.first_weights().on(&tape);
     let loss = routed.powi(2).mean();
     let gradients = tape.backward(loss)?;

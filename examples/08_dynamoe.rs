@@ -1,8 +1,8 @@
 //! A whole DynaMoE network: trained twice, on one thread and on three, to the same bits.
 //!
-//! Each layer chooses among its experts by a percentile over the whole batch, so an easy token may get one
-//! expert and a hard one several. Random numbers are addressed by seed and step, and no sum depends on how
-//! the work was shared out: so the digest of all parameters does not depend on the number of threads.
+//! Each layer chooses its experts by a percentile over the whole batch, so an easy token may get one expert and a
+//! hard one several. Random numbers are addressed by seed and step, and no sum depends on how the work is
+//! distributed: so the digest of all parameters does not depend on the number of threads.
 //!
 //! Run it: `cargo run --release --example 08_dynamoe`
 

@@ -23,7 +23,7 @@ pub struct SelfAttention<F> {
     pub k: Param<F>,
     /// To values, (d, G dh).
     pub v: Param<F>,
-    /// Of the heads' outputs, (H dh, d).
+    /// From the heads' outputs, (H dh, d).
     pub o: Param<F>,
     /// H, G and dh.
     pub heads: Heads,
@@ -31,7 +31,7 @@ pub struct SelfAttention<F> {
     pub theta: f64,
 }
 
-/// The keys (turned) and values of a sequence so far, for one layer.
+/// The rotated keys and the values of a sequence so far, for one layer.
 #[derive(Clone, Debug, Default)]
 pub struct Cache<F> {
     keys: Vec<F>,
@@ -40,19 +40,19 @@ pub struct Cache<F> {
 }
 
 impl<F> Cache<F> {
-    /// How many tokens it holds.
+    /// Number of tokens in it.
     pub fn len(&self) -> usize {
         self.tokens
     }
 
-    /// It holds no token.
+    /// Whether it holds no token.
     pub fn is_empty(&self) -> bool {
         self.tokens == 0
     }
 }
 
 impl<F: Elem> SelfAttention<F> {
-    /// For tokens of `width` numbers; weights uniform within `1/sqrt(inputs)`, and theta 10,000.
+    /// For tokens of width `width`; weights uniform in `[-1/sqrt(inputs), 1/sqrt(inputs))`, theta 10,000.
     pub fn new(width: usize, heads: Heads, init: &mut Init) -> SelfAttention<F> {
         let (queries, keys) = (heads.count * heads.width, heads.groups * heads.width);
         SelfAttention {
@@ -65,10 +65,10 @@ impl<F: Elem> SelfAttention<F> {
         }
     }
 
-    /// (T, d) to (T, d), for sequences one after another: `starts` has the first row of each, and the end of the last.
+    /// (T, d) to (T, d), for concatenated sequences: `starts` has the first row of each, and the end of the last.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>, starts: Arc<[usize]>) -> Result<Var<'t, F>> {
         let [q, k, v] = self.project(x, &starts, 0)?;
@@ -77,11 +77,11 @@ impl<F: Elem> SelfAttention<F> {
         tape.apply(Matmul, [tape.apply_fused(attention, [q, k, v])?, self.o.on(tape)])
     }
 
-    /// For each sequence and head the matrix of weights: query by key, (H, n, n), rows that sum to 1. For looking at;
-    /// [`Self::forward`] never has it.
+    /// For each sequence and head the matrix of weights: query by key, (H, n, n), rows that sum to 1. For
+    /// inspection; [`Self::forward`] never stores it.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     pub fn weights(&self, x: Var<'_, F>, starts: &Arc<[usize]>) -> Result<Vec<Arr<F>>> {
         let [q, k, _] = self.project(x, starts, 0)?.map(Var::value);
         let Heads { count, width, .. } = self.heads;
@@ -107,11 +107,11 @@ impl<F: Elem> SelfAttention<F> {
         Ok(starts.windows(2).map(sequence).collect())
     }
 
-    /// The next n tokens of one sequence, (n, d) to (n, d), on a tape for inference: to the bit what [`Self::forward`]
-    /// gives for them in the whole sequence. Their keys and values go to the cache.
+    /// The next n tokens of one sequence, (n, d) to (n, d), on an inference tape: bit for bit what [`Self::forward`]
+    /// gives for them in the whole sequence. Their keys and values are appended to the cache.
     ///
     /// # Errors
-    /// Shapes that do not fit, or a tape that records.
+    /// Shapes that do not match, or a tape that records.
     #[track_caller]
     pub fn forward_cached<'t>(&self, x: Var<'t, F>, cache: &mut Cache<F>) -> Result<Var<'t, F>> {
         let tape = x.tape();

@@ -13,19 +13,19 @@ pub struct Embedding<F> {
 }
 
 impl<F: Elem> Embedding<F> {
-    /// `vocabulary` vectors of `width` numbers, uniform within `1/sqrt(width)`.
+    /// `vocabulary` vectors of width `width`, uniform in `[-1/sqrt(width), 1/sqrt(width))`.
     pub fn new(vocabulary: usize, width: usize, init: &mut Init) -> Embedding<F> {
         Embedding { table: Param::uniform(&[vocabulary, width], width, init) }
     }
 
-    /// The vectors of `ids`, (T, d). Where nothing else on the tape reads the table (`alone`), only the rows that
-    /// `ids` name stand on it, and only they get a gradient.
+    /// The vectors of `ids`, (T, d). If nothing else on the tape reads the table (`alone`), only the rows named by
+    /// `ids` are put on the tape, and only they get a gradient.
     ///
     /// # Errors
     /// Ids that are not in the vocabulary.
     ///
     /// # Panics
-    /// Not `alone` after all: other rows of the table are on the tape.
+    /// `alone`, although other rows of the table are on the tape.
     pub fn forward<'t>(&self, tape: &'t Tape<F>, ids: &[u32], alone: bool) -> Result<Var<'t, F>> {
         if !alone || tape.mode() == Mode::Infer || ids.iter().any(|&id| id as usize >= self.rows()) {
             return embed(self.table.on(tape), ids);
@@ -41,7 +41,7 @@ impl<F: Elem> Embedding<F> {
     }
 }
 
-/// The rows of a table that `ids` name, each once, rising.
+/// The rows of a table named by `ids`, without repetition, in rising order.
 pub fn rows_of(ids: &[u32]) -> Vec<u32> {
     let mut rows = ids.to_vec();
     rows.sort_unstable();

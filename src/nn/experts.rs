@@ -23,7 +23,7 @@ pub struct Experts<F> {
 }
 
 impl<F: Elem> Experts<F> {
-    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    /// `count` experts of hidden width `hidden` for tokens of width `width`.
     pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> Experts<F> {
         Experts {
             w1: Param::uniform(&[count, width, hidden], width, init),
@@ -36,7 +36,7 @@ impl<F: Elem> Experts<F> {
     /// The weighted outputs of the chosen experts: tokens (T, d), gates (T, E) to (T, d).
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         let tape = x.tape();
@@ -66,7 +66,7 @@ pub enum AnyExperts<F> {
 }
 
 impl<F: Elem> AnyExperts<F> {
-    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    /// `count` experts of hidden width `hidden` for tokens of width `width`.
     pub fn new(form: Form, count: usize, width: usize, hidden: usize, init: &mut Init) -> AnyExperts<F> {
         match form {
             Form::Relu => AnyExperts::Relu(Experts::new(count, width, hidden, init)),
@@ -74,7 +74,7 @@ impl<F: Elem> AnyExperts<F> {
         }
     }
 
-    /// The weights that a token meets first, (E, d, ..).
+    /// The first weights of each expert, (E, d, ..).
     pub fn first_weights(&self) -> &Param<F> {
         match self {
             AnyExperts::Relu(experts) => &experts.w1,
@@ -85,7 +85,7 @@ impl<F: Elem> AnyExperts<F> {
     /// As [`Experts::forward`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         match self {
@@ -124,7 +124,7 @@ pub struct GatedExperts<F> {
 }
 
 impl<F: Elem> GatedExperts<F> {
-    /// `count` experts for tokens of `width` numbers with `hidden` hidden units each.
+    /// `count` experts of hidden width `hidden` for tokens of width `width`.
     pub fn new(count: usize, width: usize, hidden: usize, init: &mut Init) -> GatedExperts<F> {
         GatedExperts {
             w1: Param::uniform(&[count, width, 2 * hidden], width, init),
@@ -135,7 +135,7 @@ impl<F: Elem> GatedExperts<F> {
     /// As [`Experts::forward`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>, gates: Var<'t, F>, routes: Arc<Routes>) -> Result<Var<'t, F>> {
         let tape = x.tape();

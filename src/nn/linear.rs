@@ -16,7 +16,7 @@ pub struct Linear<F> {
 }
 
 impl<F: Elem> Linear<F> {
-    /// Weights uniform within `1/sqrt(inputs)`, biases zero.
+    /// Weights uniform in `[-1/sqrt(inputs), 1/sqrt(inputs))`, biases zero.
     pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Linear<F> {
         Linear { w: Param::uniform(&[inputs, outputs], inputs, init), b: Param::full(&[outputs], 0.0) }
     }
@@ -29,7 +29,7 @@ impl<F: Elem> Linear<F> {
     /// (T, in) to (T, out).
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();

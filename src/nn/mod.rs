@@ -1,4 +1,17 @@
-//! Parameters, layers and models. Every constructor takes its random numbers explicitly.
+//! Networks: parameters, layers, routers, experts, models and optimizers.
+//!
+//! What a reader of `train` must know:
+//! - [`spec::Spec`] says what a network is made of, counts its parameters and FLOPs, and [`Model::new`] builds it.
+//!   Every constructor takes its random numbers explicitly, as [`Init`].
+//! - [`Model::forward`] takes a batch and a [`Phase`] (training, with seed and step, or evaluation) and returns the
+//!   output and one [`moe::Dispatch`] per layer: which experts served which tokens, and auxiliary losses.
+//! - A layer is a [`moe::Moe`]: a [`router`] chooses experts for each token, [`experts`] compute. A token may have no
+//!   expert; its output is then zero and only the residual remains.
+//! - [`Usage`] counts how experts were used; running statistics are updated from it after a training batch.
+//! - [`param`] reaches every parameter by its name, such as `layers.0.experts.w1`; names and order are part of
+//!   checkpoints and digests. [`optim`] updates them.
+//!
+//! Read in this order: `linear`, `experts`, `router/top_k`, `moe`, `model`.
 
 pub mod attention;
 pub mod embedding;

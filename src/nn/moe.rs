@@ -21,15 +21,15 @@ pub struct Moe<F: Elem> {
     pub experts: AnyExperts<F>,
 }
 
-/// What a layer did with a batch of tokens.
+/// How a layer dispatched a batch of tokens.
 pub struct Dispatch<'t, F: Elem> {
-    /// Counts.
+    /// How many tokens each expert served.
     pub usage: Usage,
     /// Which token went to which expert.
     pub routes: Arc<Routes>,
-    /// With what weight, (T, E); 0 where an expert was not chosen.
+    /// The weight of each expert for each token, (T, E); 0 where not chosen.
     pub gates: Var<'t, F>,
-    /// Losses beside the task's, by name, already weighted; only in training.
+    /// Auxiliary losses by name, already weighted; only in training.
     pub losses: Losses<'t, F>,
 }
 
@@ -48,7 +48,7 @@ impl<F: Elem> Moe<F> {
     /// Tokens (T, d) to (T, d), without the residual, and how they were dispatched.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     pub fn forward<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<(Var<'t, F>, Dispatch<'t, F>)> {
         let Some(router) = &self.router else {
             let tokens = x.shape()[0];
@@ -67,7 +67,7 @@ impl<F: Elem> Moe<F> {
         Ok((y, Dispatch { usage, routes, gates, losses }))
     }
 
-    /// Takes the statistics of a training batch into the layer's running numbers.
+    /// Updates the layer's running statistics after a training batch.
     pub fn absorb(&mut self, usage: &Usage) {
         if let Some(router) = &mut self.router {
             router.absorb(usage);

@@ -9,14 +9,14 @@ use crate::engine::tape::Var;
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
 pub struct LayerNorm<F> {
-    /// Gain, (d), 1 at the start.
+    /// Gain, (d), initially 1.
     pub gain: Param<F>,
-    /// Bias, (d), 0 at the start.
+    /// Bias, (d), initially 0.
     pub bias: Param<F>,
 }
 
 impl<F: Elem> LayerNorm<F> {
-    /// For tokens of `width` numbers.
+    /// For tokens of width `width`.
     pub fn new(width: usize) -> LayerNorm<F> {
         LayerNorm { gain: Param::full(&[width], 1.0), bias: Param::full(&[width], 0.0) }
     }
@@ -24,7 +24,7 @@ impl<F: Elem> LayerNorm<F> {
     /// (T, d) to (T, d).
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
@@ -44,14 +44,14 @@ impl<F: Elem> Module<F> for LayerNorm<F> {
 /// `x / sqrt(mean(x^2) + epsilon) * gain` over the last axis.
 #[derive(Clone, Debug)]
 pub struct RmsNorm<F> {
-    /// Gain, (d), 1 at the start.
+    /// Gain, (d), initially 1.
     pub gain: Param<F>,
-    /// What keeps the root from being zero.
+    /// Keeps the root above zero.
     pub epsilon: f64,
 }
 
 impl<F: Elem> RmsNorm<F> {
-    /// For tokens of `width` numbers.
+    /// For tokens of width `width`.
     pub fn new(width: usize, epsilon: f64) -> RmsNorm<F> {
         RmsNorm { gain: Param::full(&[width], 1.0), epsilon }
     }
@@ -59,7 +59,7 @@ impl<F: Elem> RmsNorm<F> {
     /// (T, d) to (T, d).
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         let tape = x.tape();
@@ -74,12 +74,12 @@ impl<F: Elem> Module<F> for RmsNorm<F> {
     }
 }
 
-/// Either kind.
+/// Either normalization.
 #[derive(Clone, Debug)]
 pub enum Norm<F> {
-    /// With mean and bias.
+    /// Layer normalization: mean subtracted, bias added.
     Layer(LayerNorm<F>),
-    /// Without.
+    /// Root-mean-square normalization: no mean, no bias.
     Rms(RmsNorm<F>),
 }
 
@@ -87,7 +87,7 @@ impl<F: Elem> Norm<F> {
     /// (T, d) to (T, d).
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     #[track_caller]
     pub fn forward<'t>(&self, x: Var<'t, F>) -> Result<Var<'t, F>> {
         match self {

@@ -60,7 +60,7 @@ impl Schedule {
                 Schedule::WaveDown => middle + wave,
                 Schedule::Uniform | Schedule::Custom | Schedule::Learned => middle.floor(),
             };
-            // A sum such as 5.4999999999999996 stands for 5.5.
+            // Rounding may turn 5.5 into 5.4999999999999996.
             let rounded = (exact + 1e-9).round() as usize;
             rounded.clamp(min, max)
         };

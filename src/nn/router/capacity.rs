@@ -1,6 +1,6 @@
-//! Room in experts that serve only so many tokens of a batch.
+//! Capacity: experts that serve a limited number of tokens of a batch.
 
-/// Places left in each expert. Who comes first is served: callers go through tokens in rising order.
+/// Places left in each expert, first come, first served: callers go through tokens in rising order.
 #[derive(Debug)]
 pub struct Room(Vec<usize>);
 

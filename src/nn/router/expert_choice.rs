@@ -1,12 +1,12 @@
-//! Expert choice: experts choose tokens, so that all have equally much to do.
+//! Expert choice: experts choose tokens, so that all have the same load.
 //!
 //! `p = softmax(W x + b)` for each token; each expert takes the `floor(c T / E)` tokens (at least one, at most
-//! all) with its largest `p`, of equal ones the first; `y = sum of p_i E_i(x)` over the experts that took the
+//! all) with its largest `p`, the first of equal ones; `y = sum of p_i E_i(x)` over the experts that took the
 //! token, which may be none. `c` is `capacity_factor`, 2 unless set: the mean number of experts per token.
 //! (Zhou et al., Mixture-of-Experts with Expert Choice Routing, section 3.)
 //!
 //! It looks across the batch, in training and at inference: a token's result depends on all others, later ones
-//! too. It is not causal and not meant for generating text, and for a single token it means little.
+//! too. It is not causal, so it cannot be used for language modelling, and it means little for a single token.
 
 use super::capacity::capacity;
 use super::gates::keep;

@@ -1,10 +1,10 @@
-//! GShard routing: two experts per token, the second by chance, and room for only so many tokens in each.
+//! GShard routing: two experts per token, the second by chance, and a limited capacity of each expert.
 //!
-//! The two largest of `p = softmax(W x + b)` are the token's, with weights `g_1 = p_1 / (p_1 + p_2)` and
+//! A token is routed to the two largest of `p = softmax(W x + b)`, with weights `g_1 = p_1 / (p_1 + p_2)` and
 //! `g_2 = p_2 / (p_1 + p_2)`. In training the second is kept with probability `min(1, 2 g_2)`; at inference
 //! always. An expert has room for `floor(cf T / E)` of a batch's T tokens (at least one), `cf` 2 unless set:
-//! first all first choices in token order, then the second ones. A weight that found no room is lost: the
-//! others are not scaled up. Balance loss 0.01, over the first choices. (Lepikhin et al., GShard, section 2.2
+//! all first choices are placed first, in token order, then the second ones. A choice without room is dropped and
+//! the other weights are not rescaled. Balance loss 0.01, over the first choices. (Lepikhin et al., GShard, section 2.2
 //! and algorithm 1.)
 //!
 //! Since second choices come after all first ones, a token's result depends on later tokens too.
@@ -76,7 +76,7 @@ impl<F: Elem> Router<F> for GShard<F> {
         select::top_k(arr::data(&value), experts, experts.min(2), &mut both);
         let losses = self.weights.losses(|| logits, &first, phase);
         let weights = logits.masked_softmax(both.as_slice().into());
-        // The number that a second weight must exceed half of.
+        // A second expert is kept if twice its weight exceeds its token's coin.
         let mut coins = vec![0.0f64; tokens];
         if let Some(stream) = phase.stream(Purpose::Coin, self.layer) {
             stream.unit(&mut coins);

@@ -1,18 +1,18 @@
 //! Learned k: an auxiliary network says how many experts a token gets, and which.
 //!
 //! `z = GELU(W_1 LN(x) + b_1)`, 256 wide; `p = softmax(W_r z + b_r)` over the experts; `pi = softmax(W_k z + b_k)`
-//! over the counts 2, 4, 6, 8. A layer with fewer experts takes them all where the count is higher.
+//! over the counts 2, 4, 6, 8. A layer with fewer experts than the count uses all of them.
 //!
 //! At inference k is the count with the largest pi, and the k experts with the largest p share the token,
-//! weighed by p divided by its sum over them. In training the count is drawn: `u = softmax((ln pi + n) / theta)`
-//! with Gumbel noise n; c is 1 at the largest of u and 0 elsewhere, and hands its gradient on to u (straight
-//! through). `t_j = sum over m >= j of c_m` says whether the j-th pair of experts takes part: the expert of rank r
-//! is weighed by `p t_ceil(r/2)`, divided by the sum of these. So the eight first must all run, also those with
+//! weighted by p divided by its sum over them. In training the count is drawn: `u = softmax((ln pi + n) / theta)`
+//! with Gumbel noise n; c is 1 at the largest of u and 0 elsewhere, and passes its gradient to u
+//! (straight-through). `t_j = sum over m >= j of c_m` says whether the j-th pair of experts takes part: the expert of rank r
+//! is weighted by `p t_ceil(r/2)`, divided by the sum of these. So the first eight all run, also those with
 //! weight 0.
 //!
 //! Losses: balance 0.01 and z 0.001 (see [`super::losses`]); count, `0.1 (mean of E[pi] / k* - 1)^2`, holds the
 //! mean k near the target k*; variety, `-lambda H(mean of pi)`, keeps all counts in use at first. Over the first
-//! `anneal_steps` steps theta falls from 2 to 0.5 and lambda from 0.01 to 0, in straight lines. (Zhang, Sharma
+//! `anneal_steps` steps theta falls from 2 to 0.5 and lambda from 0.01 to 0, linearly. (Zhang, Sharma
 //! and Sato, Sparse MoE Transformers with Dynamic Routing; how it is trained is ours.)
 
 use super::gates::{keep, ranks, straight_through};
@@ -25,7 +25,7 @@ use crate::nn::norm::LayerNorm;
 settings! {
     /// Mean number of experts per token to aim at.
     target_k: f64 = 2.58, "1 or more" if target_k.is_finite() && target_k >= 1.0;
-    /// Steps over which it turns from trying all counts to deciding.
+    /// Steps over which it anneals from trying all counts to deciding.
     anneal_steps: u64 = 1000, "a whole number, 0 or more";
     /// Factor on the count loss and the variety loss; 0 switches them off.
     own_losses: f64 = 1.0, "0 or more" if is_0_or_more(own_losses);
@@ -35,7 +35,7 @@ settings! {
 const HIDDEN: usize = 256;
 /// How many experts a token may get.
 const COUNTS: [usize; 4] = [2, 4, 6, 8];
-/// Experts that join together.
+/// Experts that are added together.
 const PAIR: usize = 2;
 const TEMPERATURES: (f64, f64) = (2.0, 0.5);
 const COUNT_WEIGHT: f64 = 0.1;
@@ -71,7 +71,7 @@ impl RouterSettings for Settings {
             hidden: Linear::new(layer.width, HIDDEN, init),
             gate: Linear::new(HIDDEN, layer.experts, init),
             count: Linear::new(HIDDEN, COUNTS.len(), init),
-            // A mean of more experts than there are is out of reach.
+            // The mean cannot exceed the number of experts.
             target: self.target_k.min(layer.experts as f64),
             anneal_steps: self.anneal_steps,
             layer: layer.number,
@@ -110,7 +110,7 @@ pub struct LearnedK<F> {
     own: f64,
 }
 
-/// What the choice is made from.
+/// The inputs of the choice.
 struct Heads<'t, F: Elem> {
     /// (T, E).
     logits: Var<'t, F>,
@@ -118,7 +118,7 @@ struct Heads<'t, F: Elem> {
     counts: Var<'t, F>,
 }
 
-/// Which experts run, and what counts as constant in their weights.
+/// Which experts run, and what is constant in their weights.
 struct Choice<F> {
     /// Experts that run, (T, E).
     runs: Vec<bool>,
@@ -136,11 +136,11 @@ struct Drawn<F> {
     /// u and c, (T, 4).
     soft: Arr<F>,
     hard: Arr<F>,
-    /// For each token and expert the place of its pair's t, in (T, 4) as one row.
+    /// For each token and expert the index of its pair's t in (T, 4).
     pairs: Vec<u32>,
 }
 
-/// Counts where there are only so many experts.
+/// The counts in a layer of `experts`.
 fn counts(experts: usize) -> [usize; COUNTS.len()] {
     COUNTS.map(|count| count.min(experts))
 }
@@ -161,7 +161,7 @@ impl<F: Elem> LearnedK<F> {
         Ok(Heads { logits: self.gate.forward(z)?, counts: self.count.forward(z)? })
     }
 
-    /// How far annealing has gone, 0 to 1.
+    /// Progress of annealing, 0 to 1.
     fn annealed(&self, step: u64) -> f64 {
         (step as f64 / self.anneal_steps.max(1) as f64).min(1.0)
     }
@@ -220,7 +220,7 @@ impl<F: Elem> LearnedK<F> {
         losses.push(("count", expected.shift(-1.0).powi(2).scale(COUNT_WEIGHT * self.own)));
         let variety = VARIETY_WEIGHT * self.own * (1.0 - self.annealed(step));
         if variety > 0.0 {
-            // The tiny constant stands for a count that nobody gets.
+            // The small constant guards against a count without tokens.
             losses.push(("variety", mean.mul(mean.shift(1e-30).ln()).sum().scale(variety)));
         }
         losses

@@ -1,7 +1,7 @@
-//! Loss-free balancing: a bias on each expert's score, moved against its use, takes the place of a loss.
+//! Loss-free balancing: a bias on each expert's score, moved against its use, replaces the loss.
 //!
 //! `s = sigmoid(W x + b)`; chosen are the k largest of `s_i + c_i`; `y = sum of s_i E_i(x)` over these: the
-//! biases `c` decide who is chosen but have no part in the weights, and no gradient. After each training batch
+//! biases `c` affect the choice only: not the weights, and they have no gradient. After each training batch
 //! `c_i += 0.001 sign(mean count - count_i)`. (Wang et al., Auxiliary-Loss-Free Load Balancing Strategy for
 //! Mixture-of-Experts, section 3.)
 
@@ -15,7 +15,7 @@ settings! {
 
 /// Experts per token unless set.
 const K: usize = 2;
-/// How far a bias moves after a batch.
+/// Change of a bias after a batch.
 const RATE: f64 = 0.001;
 
 impl RouterSettings for Settings {
@@ -56,7 +56,7 @@ impl RouterSettings for Settings {
 pub struct LossFree<F> {
     /// From tokens to logits, one per expert.
     pub gate: Linear<F>,
-    /// What is added to each expert's scores for the choice.
+    /// Added to each expert's scores for the choice.
     pub biases: Vec<f64>,
     k: usize,
     weights: Weights,

@@ -61,20 +61,27 @@ impl Weights {
         chosen: &[bool],
         phase: Phase,
     ) -> Losses<'t, F> {
-        if phase == Phase::Eval || *self == Weights::NONE || chosen.is_empty() {
-            return Vec::new();
-        }
-        let log_scores = log_scores();
-        self.losses_of_shares(log_scores, &shares(chosen, log_scores.shape()[1]))
+        self.losses_with(log_scores, chosen, phase, |_| ())
     }
 
-    /// The same losses from the logarithms of the scores (T, E) and the share of tokens of each expert (E).
-    pub fn losses_of_shares<'t, F: Elem>(&self, log_scores: Var<'t, F>, shares: &[f64]) -> Losses<'t, F> {
+    /// The same with the shares `f_i` of the balance loss as `adjust` leaves them.
+    pub fn losses_with<'t, F: Elem>(
+        &self,
+        log_scores: impl FnOnce() -> Var<'t, F>,
+        chosen: &[bool],
+        phase: Phase,
+        adjust: impl FnOnce(&mut [f64]),
+    ) -> Losses<'t, F> {
         let mut losses = Vec::new();
-        let experts = shares.len();
+        if phase == Phase::Eval || *self == Weights::NONE || chosen.is_empty() {
+            return losses;
+        }
+        let log_scores = log_scores();
+        let experts = log_scores.shape()[1];
         if self.balance > 0.0 {
-            let shares: Arr<F> =
-                arr::from_vec(&[experts], shares.iter().map(|&share| F::of(share)).collect());
+            let mut shares = shares(chosen, experts);
+            adjust(&mut shares);
+            let shares: Arr<F> = arr::from_vec(&[experts], shares.into_iter().map(F::of).collect());
             let balance = log_scores.softmax().mean_axes(&[0]).mul(log_scores.tape().constant(shares)).sum();
             losses.push(("balance", balance.scale(self.balance * experts as f64)));
         }
@@ -92,7 +99,7 @@ impl Weights {
 }
 
 /// The share of tokens that choose each expert.
-pub fn shares(chosen: &[bool], experts: usize) -> Vec<f64> {
+fn shares(chosen: &[bool], experts: usize) -> Vec<f64> {
     let mut counts = vec![0u32; experts];
     for row in chosen.chunks_exact(experts) {
         counts.iter_mut().zip(row).for_each(|(count, &chosen)| *count += u32::from(chosen));

@@ -11,6 +11,8 @@ mod capacity;
 mod gates;
 
 pub mod losses;
+#[cfg(test)]
+mod page;
 mod prelude;
 mod registry;
 mod routing;
@@ -25,6 +27,7 @@ pub mod gshard;
 pub mod learned_k;
 pub mod loss_free;
 pub mod noisy_top_k;
+pub mod null_experts;
 pub mod percentile;
 pub mod single;
 pub mod switch;

@@ -1,14 +1,14 @@
 //! Noisy top-k routing: learned noise on the logits, and two losses for an even use of experts.
 //!
 //! In training `h = x W_g + n softplus(x W_n)` with standard normal n, at inference `h = x W_g`; `G =
-//! softmax_S(h)` over the k largest; `y = sum over S of G_i E_i(x)`. Both maps start at zero: at first chance
-//! alone decides.
+//! softmax_S(h)` over the k largest; `y = sum over S of G_i E_i(x)`. Both maps start at zero: at first the choice
+//! is random.
 //!
 //! Losses, each 0.1 times the squared coefficient of variation (variance over squared mean) over the experts:
 //! - importance: of `sum over tokens of G_i`;
 //! - load: of `sum over tokens of Phi((x W_g)_i - t_i) / softplus(x W_n)_i)`, the expected number of tokens,
-//!   where `t_i` is the k-th largest of the other experts' `h`: what expert i must exceed to be chosen. Left out
-//!   where k is all experts.
+//!   where `t_i` is the k-th largest of the other experts' `h`: what expert i must exceed to be chosen. Omitted
+//!   if k is the number of experts.
 //!
 //! (Shazeer et al., Outrageously Large Neural Networks, sections 2.1 and 4, appendix A.)
 
@@ -68,7 +68,7 @@ impl RouterSettings for Settings {
 pub struct NoisyTopK<F> {
     /// From tokens to logits, one per expert.
     pub gate: Linear<F>,
-    /// From tokens to what softplus makes the noise's standard deviation.
+    /// From tokens to the noise's standard deviation before softplus.
     pub noise: Linear<F>,
     k: usize,
     layer: usize,
@@ -122,7 +122,7 @@ impl<F: Elem> NoisyTopK<F> {
             let all = value.len();
             let limits = limits(arr::data(&value), experts, self.k);
             let limits = h.reshape(&[all, 1]).gather_rows(&limits).reshape(&shape);
-            // The tiny constant stands for a deviation that has vanished.
+            // The small constant guards against a deviation of zero.
             let chance = clean.sub(limits).div(spread.shift(1e-6)).normal_cdf();
             losses.push(("load", variation(chance.sum_axes(&[0])).scale(self.own_weight)));
         }
@@ -130,12 +130,12 @@ impl<F: Elem> NoisyTopK<F> {
     }
 }
 
-/// The squared coefficient of variation of some numbers.
+/// The squared coefficient of variation.
 fn variation<F: Elem>(x: Var<'_, F>) -> Var<'_, F> {
     x.var_axes(&[0]).div(x.mean_axes(&[0]).powi(2))
 }
 
-/// For each element of `h` (T, `experts`) the place of the k-th largest of the others in its row.
+/// For each element of `h` (T, `experts`) the index of the k-th largest of the others in its row.
 fn limits<F: Elem>(h: &[F], experts: usize, k: usize) -> Vec<u32> {
     let mut limits = vec![0; h.len()];
     for_each_order(h, experts, |r, order| {

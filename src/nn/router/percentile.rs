@@ -41,8 +41,10 @@ const MOMENTUM: f64 = 0.9;
 impl RouterSettings for Settings {
     type Router<F: Elem> = Percentile<F>;
 
-    const ABOUT: About =
-        About { chooses: "experts above the `tau` percentile of the gates", source: "Gülmez, DynaMoE" };
+    const ABOUT: About = About {
+        chooses: "experts above the `tau` percentile of the gates, of the token or of the batch",
+        source: "Gülmez, DynaMoE",
+    };
     const NEAR_TWO: &'static [&'static str] = &["tau=0.75"];
 
     fn rule(&self) -> Rule {
@@ -133,7 +135,7 @@ impl<F: Elem> Router<F> for Percentile<F> {
         Ok(Routing { gates, routes, probabilities, threshold, dropped: 0, losses })
     }
 
-    /// Takes a training batch's threshold into the running average.
+    /// Updates the running average with a training batch's threshold.
     fn absorb(&mut self, usage: &Usage) {
         let Some(threshold) = usage.threshold else { return };
         self.threshold = if self.threshold.is_nan() {

@@ -10,10 +10,6 @@ use super::routing::Router;
 use super::rule::Expect;
 use super::rule::{About, Cost, Layer, RouterSettings, Rule};
 use super::settings::{Key, Keys};
-use super::{
-    dense, expert_choice, gshard, learned_k, loss_free, noisy_top_k, percentile, single, switch, top_any,
-    top_k, top_p,
-};
 use crate::engine::error::{Error, Result, nearest};
 use crate::engine::kernels::elem::Elem;
 use crate::nn::param::Init;
@@ -32,7 +28,7 @@ macro_rules! routers {
         /// A router with its own settings.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub enum Choice {
-            $(#[doc = concat!("See [`", stringify!($module), "`].")] $router($module::Settings),)*
+            $(#[doc = concat!("See [`super::", stringify!($module), "`].")] $router(super::$module::Settings),)*
         }
 
         /// The names of all routers.
@@ -49,11 +45,11 @@ macro_rules! routers {
         /// The settings to test every router with.
         #[cfg(test)]
         pub(super) fn variants() -> impl Iterator<Item = Settings> {
-            [$($module::Settings::variants().into_iter().map(Settings::from).collect::<Vec<_>>()),*].into_iter().flatten()
+            [$(super::$module::Settings::variants().into_iter().map(Settings::from).collect::<Vec<_>>()),*].into_iter().flatten()
         }
 
-        $(impl From<$module::Settings> for Settings {
-            fn from(own: $module::Settings) -> Settings {
+        $(impl From<super::$module::Settings> for Settings {
+            fn from(own: super::$module::Settings) -> Settings {
                 Settings { choice: Choice::$router(own), losses: losses::Settings::default() }
             }
         })*
@@ -67,7 +63,7 @@ macro_rules! routers {
 
         /// Constants of the chosen router.
         fn constants(choice: &Choice) -> Constants {
-            match choice { $(Choice::$router(_) => Constants::of::<$module::Settings>($name)),* }
+            match choice { $(Choice::$router(_) => Constants::of::<super::$module::Settings>($name)),* }
         }
     };
 }
@@ -83,6 +79,7 @@ routers! {
     "learned-k" => learned_k::LearnedK,
     "loss-free" => loss_free::LossFree,
     "top-any" => top_any::TopAny,
+    "null-experts" => null_experts::NullExperts,
     "dense" => dense::Dense,
     "single" => single::Single,
 }
@@ -105,7 +102,7 @@ impl Constants {
 impl Default for Settings {
     /// The first paper's: percentile, token scope.
     fn default() -> Settings {
-        percentile::Settings::default().into()
+        super::percentile::Settings::default().into()
     }
 }
 
@@ -189,6 +186,11 @@ impl Settings {
             let common = losses.map_or(&[][..], |_| losses::Settings::KEYS);
             keys.iter().chain(common).map(move |key| (name, key.name, key.doc))
         })
+    }
+
+    /// The settings that the router has beside the common ones.
+    pub fn own_keys(&self) -> &'static [Key] {
+        constants(&self.choice).keys
     }
 
     /// The router's name in settings.

@@ -1,9 +1,9 @@
-//! Switch routing: one expert per token, and room for only so many tokens in each.
+//! Switch routing: one expert per token, and a limited capacity of each expert.
 //!
 //! `p = softmax(W x' + b)` with `x' = x` times uniform numbers from 0.99 to 1.01 in training; i = argmax p;
 //! `y = p_i E_i(x)`. An expert has room for `floor(cf T / E)` of a batch's T tokens (at least one), `cf` 1.25
-//! in training and 2 at inference; who comes later than that gets no expert, `y = 0`, and goes on through the
-//! residual alone. Balance loss 0.01. (Fedus et al., Switch Transformers, section 2.)
+//! in training and 2 at inference; later tokens get no expert, `y = 0`, and pass
+//! through the residual alone. Balance loss 0.01. (Fedus et al., Switch Transformers, section 2.)
 //!
 //! A token's result depends on the tokens before it and on how many there are, at inference too.
 
@@ -18,7 +18,7 @@ settings! {
 
 /// Capacity factors in training and at inference unless set.
 const FACTORS: (f64, f64) = (1.25, 2.0);
-/// A token's numbers are multiplied by 1 give or take up to this much.
+/// Tokens are multiplied elementwise by factors from 1 - JITTER to 1 + JITTER.
 const JITTER: f64 = 0.01;
 
 impl RouterSettings for Settings {

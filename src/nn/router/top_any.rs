@@ -1,9 +1,9 @@
-//! Top-any routing: every expert whose likeness to the token exceeds the expert's own learned threshold.
+//! Top-any routing: every expert whose similarity to the token exceeds the expert's own learned threshold.
 //!
 //! `s_i = sigmoid(lambda cos(x, w_i))`; expert i is active where `s_i > sigmoid(lambda G_i)`; `y` is the mean of
 //! the active experts' outputs; where none is active the one with the largest `s_i` is. `lambda` is 2, thresholds
-//! `G` start at 0: a right angle. Being active, 0 or 1, hands its gradient on to `s_i - sigmoid(lambda G_i)`
-//! as if it were that difference (straight through); the number of active experts counts as a constant.
+//! `G` start at 0: a right angle. Being active, 0 or 1, passes its gradient to `s_i - sigmoid(lambda G_i)`
+//! as if it were that difference (straight-through); the number of active experts counts as a constant.
 //!
 //! Losses: diversity, the Frobenius norm of `W^T W - I`, keeps directions `w_i` apart; simplicity, the mean of the
 //! norms of `w_i`, keeps them short. (Guo et al., Dynamic Mixture of Experts: An Auto-Tuning Approach for
@@ -22,7 +22,7 @@ settings! {
 
 /// lambda.
 const SCALE: f64 = 2.0;
-/// Under roots, for tokens and directions of zeros.
+/// Added under roots, for tokens and directions of zeros.
 const TINY: f64 = 1e-12;
 
 impl RouterSettings for Settings {
@@ -38,7 +38,7 @@ impl RouterSettings for Settings {
         Rule { varies: true, ..Rule::of_each_token(line) }
     }
 
-    /// At first, about half of the experts lie on a token's side.
+    /// Initially about half of the experts are on a token's side.
     fn cost(&self, layer: Layer) -> Cost {
         let Layer { width: d, experts: e, .. } = layer;
         let flops = 2.0 * (d * e + d) as f64;
@@ -82,11 +82,11 @@ struct Choice<F> {
     mask: Vec<bool>,
     /// 1 where active, (T, E).
     active: Arr<F>,
-    /// What the scores exceeded the thresholds by, (T, E).
+    /// Scores minus thresholds, (T, E).
     margins: Arr<F>,
 }
 
-/// What the choice is made from.
+/// The inputs of the choice.
 struct Scores<'t, F: Elem> {
     /// `lambda cos(x, w_i)`, (T, E).
     logits: Var<'t, F>,

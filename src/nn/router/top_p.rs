@@ -1,8 +1,8 @@
 //! Top-p routing: the fewest experts whose probabilities together reach a given mass.
 //!
 //! `P = softmax(W x + b)`; in falling order of P (of equal ones the lower index first), k is the least number
-//! with `P_(1) + .. + P_(k) >= p`; `y = sum of P_i E_i(x)` over these k, not scaled up. A sure router takes one
-//! expert, an unsure one many. Balance loss 1e-2, entropy loss ("dynamic", so that it does not take them all)
+//! with `P_(1) + .. + P_(k) >= p`; `y = sum of P_i E_i(x)` over these k, not renormalized. A confident router takes one
+//! expert, an uncertain one many. Balance loss 1e-2, entropy loss ("dynamic", so that it does not choose all of them)
 //! 1e-4. (Huang et al., Harder Tasks Need More Experts: More Dynamic Routing in MoE Models, its dynamic routing.)
 
 use super::gates::keep;
@@ -27,7 +27,7 @@ impl RouterSettings for Settings {
         Rule { varies: true, ..Rule::of_each_token(format!("top-p, mass {}", self.mass)) }
     }
 
-    /// The most that it can be: k where all probabilities are equal.
+    /// The largest possible mean k: that of equal probabilities.
     fn cost(&self, layer: Layer) -> Cost {
         Cost::linear(layer, (self.mass * layer.experts as f64 - 1e-9).ceil().max(1.0))
     }

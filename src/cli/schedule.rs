@@ -116,7 +116,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::lab::plot::is_well_formed;
+    use crate::lab::plot::assert_well_formed;
 
     #[test]
     fn counts_stand_under_their_bars() {
@@ -132,7 +132,7 @@ mod tests {
             let all = schedules(layers, 1, 256, Some(&vec![256; layers]));
             assert_eq!(all.len(), 8);
             assert!(listing(&all).lines().all(|line| line.chars().count() <= WIDTH + 2), "{layers}");
-            assert!(is_well_formed(&schedules::draw("", &all)));
+            assert_well_formed(&schedules::draw("", &all));
         }
     }
 
@@ -157,7 +157,8 @@ mod tests {
         let path = folder.path().join("schedules.svg");
         draw(4, 1, 8, Some(&[2, 4, 4, 2]), Some(&path)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(is_well_formed(&text) && text.contains("custom"));
+        assert_well_formed(&text);
+        assert!(text.contains("custom"));
         if let Ok(folder) = std::env::var("DYNAMOE_PLOTS") {
             for (name, layers, max) in [("four", 4, 8), ("deep", 60, 64)] {
                 draw(layers, 1, max, None, Some(&Path::new(&folder).join(format!("schedules-{name}.svg"))))

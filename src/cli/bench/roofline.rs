@@ -10,7 +10,7 @@ use super::step::{Roofline, StepReport, measure};
 use crate::cli::flags::{Svg, Threads};
 use crate::cli::output::{grouped, table};
 use crate::cli::progress::note;
-use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::frame::{Key, Labels};
 use crate::lab::plot::{axis::Axis, color, lines};
 use crate::train::config::PRESETS;
 
@@ -95,7 +95,7 @@ fn draw(sizes: &[StepReport]) -> String {
     let label = |(r, &point): (&StepReport, &(f64, f64))| {
         (point, format!("{}: {:.0}%", r.size, 100.0 * r.roofline_fraction))
     };
-    let labels = sizes.iter().zip(&step).map(label).collect();
+    let annotations = sizes.iter().zip(&step).map(label).collect();
     let about = sizes.first().map_or(String::new(), |r| {
         let s = if r.threads == 1 { "" } else { "s" };
         format!(
@@ -111,7 +111,7 @@ fn draw(sizes: &[StepReport]) -> String {
     ];
     let all = || lines.iter().flat_map(|line| line.1.iter());
     lines::draw(&[lines::Chart {
-        words: Words {
+        labels: Labels {
             title: "A training step and the least time it could take",
             subtitle: &about,
             x: "parameters",
@@ -120,7 +120,7 @@ fn draw(sizes: &[StepReport]) -> String {
         x: Axis::log_if_wide(all().map(|p| p.0)),
         // The topmost point needs room for its label.
         y: Axis::log_if_wide(all().flat_map(|p| [p.1, 2.0 * p.1])),
-        labels,
+        annotations,
         lines,
     }])
 }

@@ -12,7 +12,7 @@ use crate::cli::output::{grouped, table};
 use crate::cli::progress::note;
 use crate::cli::threads;
 use crate::engine::kernels::simd;
-use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::frame::{Key, Labels};
 use crate::lab::plot::{axis::Axis, color, lines};
 
 /// Tokens (here: images) of a step.
@@ -161,12 +161,12 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// How the time grows, in words; empty where that is not known.
+/// How the time grows, in labels; empty where that is not known.
 fn growth(series: &Series) -> String {
     series.exponent.map_or(String::new(), |exponent| format!("grows as n^{exponent:.2} in the upper half"))
 }
 
-/// How much faster the most threads are than the fewest, in words; empty where there is only one number.
+/// How much faster the most threads are than the fewest, in labels; empty where there is only one number.
 fn speed_up(series: &Series) -> String {
     match (series.points.first(), series.points.last()) {
         (Some(few), Some(many)) if few.value < many.value => {
@@ -204,15 +204,20 @@ fn describe(report: &Report) -> String {
 }
 
 /// The measured curve over what it would be in proportion to something.
-fn chart<'a>(words: Words<'a>, name: &str, proportion: Vec<(f64, f64)>, series: &Series) -> lines::Chart<'a> {
+fn chart<'a>(
+    labels: Labels<'a>,
+    name: &str,
+    proportion: Vec<(f64, f64)>,
+    series: &Series,
+) -> lines::Chart<'a> {
     let key = |name: &str, color, width| Key { name: name.into(), color, width };
     let curve = series.curve();
     let both = || proportion.iter().chain(&curve);
     lines::Chart {
-        words,
+        labels,
         x: Axis::log_if_wide(both().map(|p| p.0)),
         y: Axis::log_if_wide(both().map(|p| p.1)),
-        labels: Vec::new(),
+        annotations: Vec::new(),
         lines: vec![(key(name, color::TEST, 1.5), proportion), (key("measured", color::TRAIN, 2.0), curve)],
     }
 }
@@ -230,20 +235,20 @@ fn draw(report: &Report) -> String {
     let threads_about = about("Network Small, batch 256", speed_up(over_threads));
     let y = "training step [ms]";
     let tokens = chart(
-        Words { title: "Step time over tokens", subtitle: &tokens_about, x: "tokens in a batch", y },
+        Labels { title: "Step time over tokens", subtitle: &tokens_about, x: "tokens in a batch", y },
         "in proportion to tokens",
         tokens.in_proportion(|p| p.value as f64, tokens.points.last()),
         tokens,
     );
     let experts = chart(
-        Words { title: "Step time over experts", subtitle: &experts_about, x: "experts in each layer", y },
+        Labels { title: "Step time over experts", subtitle: &experts_about, x: "experts in each layer", y },
         "in proportion to operations",
         experts.in_proportion(|p| p.train_flops, experts.points.last()),
         experts,
     );
     let ideal = over_threads.in_proportion(|p| 1.0 / p.value as f64, over_threads.points.first());
     let mut of_threads = chart(
-        Words { title: "Step time over threads", subtitle: &threads_about, x: "threads", y },
+        Labels { title: "Step time over threads", subtitle: &threads_about, x: "threads", y },
         "in inverse proportion",
         ideal,
         over_threads,
@@ -257,7 +262,7 @@ fn draw(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::plot::is_well_formed;
+    use crate::lab::plot::assert_well_formed;
 
     #[test]
     fn the_exponent_of_a_power_is_its_exponent() {
@@ -284,7 +289,7 @@ mod tests {
             experts: series(),
             over_threads: Series::of(vec![point(1, 7.0)]),
         };
-        assert!(is_well_formed(&draw(&report)));
+        assert_well_formed(&draw(&report));
         assert!(describe(&report).contains("grows as n^1.00"));
     }
 }

@@ -3,9 +3,9 @@
 use super::probes::Probes;
 use super::usage::{Difficulty, Layer, Usage};
 use crate::lab::plot::axis::Axis;
-use crate::lab::plot::frame::{Key, Words};
+use crate::lab::plot::frame::{Key, Labels};
 use crate::lab::plot::lines::{self, Chart};
-use crate::lab::plot::{color, heat};
+use crate::lab::plot::{color, heatmap};
 
 /// Every picture: file name and SVG text.
 pub fn all(usage: &Usage) -> Vec<(String, String)> {
@@ -24,12 +24,12 @@ fn by_class(l: usize, layer: &Layer, names: &[String]) -> String {
         "Share of each class's assignments on the test split; class tells {:.2} bits about the expert",
         layer.class_information_bits
     );
-    let words = heat::Words { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
+    let labels = heatmap::Labels { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
     let classes = names.iter().zip(&layer.by_class);
     // A kind of token that the text does not have says nothing.
     let seen = classes.filter(|(_, shares)| shares.iter().any(|&share| share > 0.0));
     let rows: Vec<_> = seen.map(|(name, shares)| (name.clone(), &shares[..])).collect();
-    heat::draw(&words, &rows)
+    heatmap::draw(&labels, &rows)
 }
 
 /// A chart's title, the unit of its vertical axis, and what it shows.
@@ -48,11 +48,11 @@ pub fn attention(probes: &[Probes]) -> String {
         let points: Vec<(f64, f64)> =
             probes.iter().enumerate().map(|(l, p)| (l as f64 + 1.0, value(p))).collect();
         Chart {
-            words: Words { title, subtitle: "By layer, on sequences of the test split", x: "layer", y },
+            labels: Labels { title, subtitle: "By layer, on sequences of the test split", x: "layer", y },
             x: Axis::counts(1.0, points.len() as f64),
             y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),
             lines: vec![(Key { name: title.to_lowercase(), color: color::TRAIN, width: 2.5 }, points)],
-            labels: Vec::new(),
+            annotations: Vec::new(),
         }
     };
     lines::draw(&charts.map(chart))
@@ -65,7 +65,7 @@ fn by_difficulty(difficulty: &Difficulty) -> String {
         format!("; rank correlation of k with loss {:.2} ({:.2} to {:.2})", c.r, c.low, c.high)
     });
     lines::draw(&[Chart {
-        words: Words {
+        labels: Labels {
             title: "Do harder images get more experts?",
             subtitle: &format!("Test images by rising loss, in tenths{correlation}"),
             x: "tenth of the images by loss, from the easiest",
@@ -74,6 +74,6 @@ fn by_difficulty(difficulty: &Difficulty) -> String {
         x: Axis::counts(1.0, points.len() as f64),
         y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),
         lines: vec![(Key { name: "experts".into(), color: color::TRAIN, width: 2.5 }, points)],
-        labels: Vec::new(),
+        annotations: Vec::new(),
     }])
 }

@@ -1,6 +1,6 @@
-//! One axis: its range, where a value stands, and its ticks.
+//! One axis: its range, the positions of values, and its ticks.
 
-/// Values beyond this are drawn at it, so that no difference overflows.
+/// Larger values are clamped, so that no difference overflows.
 const LARGEST: f64 = 1e30;
 
 /// A range of values, with ticks at round numbers.
@@ -10,7 +10,7 @@ pub struct Axis {
     pub low: f64,
     /// The highest value, above `low`.
     pub high: f64,
-    /// Equal factors are equal distances.
+    /// Logarithmic scale.
     pub log: bool,
     /// Ticks at whole numbers only.
     whole: bool,
@@ -25,21 +25,21 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// 1, 2 or 5 times a power of ten: the nearest not below `x`, which is positive.
+/// The smallest number of the form 1, 2 or 5 times a power of ten that is not below `x`, which is positive.
 fn round_up(x: f64) -> f64 {
     let power = libm::pow(10.0, libm::log10(x).floor());
-    // Just above a round number counts as that number.
+    // The slack absorbs rounding errors.
     let step = [1.0, 2.0, 5.0].into_iter().find(|s| x <= s * power * (1.0 + 1e-9));
     step.unwrap_or(10.0) * power
 }
 
-/// The nearest such number not above `x`.
+/// The largest such number that is not above `x`.
 fn round_down(x: f64) -> f64 {
     1.0 / round_up(1.0 / x)
 }
 
 impl Axis {
-    /// Exactly from `low` to `high`; widened if that is (almost) one point.
+    /// From `low` to `high`, widened if the two (almost) coincide.
     pub fn exact(low: f64, high: f64) -> Axis {
         let (low, high) = range([low, high].into_iter()).unwrap_or((0.0, 1.0));
         let least = 1e-6 * low.abs().max(high.abs()).max(1e-24);
@@ -47,7 +47,7 @@ impl Axis {
         Axis { low: low - pad, high: high + pad, log: false, whole: false }
     }
 
-    /// Around `values`, ending at ticks.
+    /// Covers `values` and ends at ticks.
     pub fn around(values: impl Iterator<Item = f64>) -> Axis {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         let axis = Axis::exact(low, high);
@@ -55,7 +55,7 @@ impl Axis {
         Axis { low: (axis.low / step).floor() * step, high: (axis.high / step).ceil() * step, ..axis }
     }
 
-    /// Around `values`; logarithmic if the positive ones span more than a factor of 30.
+    /// Covers `values`; logarithmic if the positive ones span more than a factor of 30.
     pub fn log_if_wide(values: impl Iterator<Item = f64> + Clone) -> Axis {
         match range(values.clone().filter(|&v| v >= 1.0 / LARGEST)) {
             Some((low, high)) if high > 30.0 * low => {
@@ -65,14 +65,14 @@ impl Axis {
         }
     }
 
-    /// From `first` to `last` of things that are counted.
+    /// From `first` to `last`, with ticks at whole numbers only.
     pub fn counts(first: f64, last: f64) -> Axis {
         let pad = if first == last { 0.5 } else { 0.0 };
         Axis { whole: true, ..Axis::exact(first - pad, last + pad) }
     }
 
-    /// Where `value` stands: 0 at the low end, 1 at the high end. Values beyond the ends count as the ends.
-    pub fn place(&self, value: f64) -> f64 {
+    /// The position of `value`: 0 at the low end, 1 at the high end, clamped to that range.
+    pub fn position(&self, value: f64) -> f64 {
         let Axis { low, high, log, .. } = *self;
         let value = value.clamp(low, high);
         if log {
@@ -110,7 +110,7 @@ impl Axis {
         values.take_while(|&v| v <= self.high + slack).map(|v| (v, label(v + 0.0))).collect()
     }
 
-    /// Powers of ten, with their doubles and fivefolds if those are few.
+    /// Powers of ten, and 2 and 5 times them if there is room.
     fn log_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let (low, high) = (libm::log10(self.low), libm::log10(self.high));
         let (first, last) = (low.floor() as i32, high.ceil() as i32);
@@ -130,7 +130,7 @@ impl Axis {
     }
 }
 
-/// Such as `1.5e-7`, with no digits that are only rounding.
+/// Scientific notation with at most five significant digits, such as `1.5e-7`.
 fn scientific(v: f64) -> String {
     let text = format!("{v:.4e}");
     match text.split_once('e') {
@@ -162,13 +162,13 @@ mod tests {
         assert_eq!(labels(Axis::around([3e7, 5e7].into_iter())), ["3e7", "3.5e7", "4e7", "4.5e7", "5e7"]);
         let log = Axis::log_if_wide([0.03, 2.3].into_iter());
         assert_eq!(labels(log), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]);
-        assert!((log.place(0.02), log.place(5.0), log.place(-1.0)) == (0.0, 1.0, 0.0));
+        assert!((log.position(0.02), log.position(5.0), log.position(-1.0)) == (0.0, 1.0, 0.0));
         assert!(!Axis::log_if_wide([1.0, 30.0, 0.0].into_iter()).log);
     }
 
     proptest! {
         #[test]
-        fn any_values_give_a_few_ticks_inside(a in any::<f64>(), b in any::<f64>(), first in 0u64..1000, more in 0u64..u64::MAX / 2) {
+        fn any_values_give_a_few_ticks_within_the_axis(a in any::<f64>(), b in any::<f64>(), first in 0u64..1000, more in 0u64..u64::MAX / 2) {
             let axes = [
                 Axis::around([a, b].into_iter()),
                 Axis::log_if_wide([a, b, f64::NAN].into_iter()),
@@ -179,7 +179,7 @@ mod tests {
                 let ticks = axis.ticks(6);
                 prop_assert!(ticks.len() <= 20 && axis.high > axis.low, "{axis:?} {ticks:?}");
                 for v in ticks.iter().map(|t| t.0).chain([a, b]).filter(|v| !v.is_nan()) {
-                    prop_assert!((0.0..=1.0).contains(&axis.place(v)), "{axis:?} {v}");
+                    prop_assert!((0.0..=1.0).contains(&axis.position(v)), "{axis:?} {v}");
                 }
             }
         }

@@ -1,19 +1,19 @@
-//! Means with their intervals, one below the other.
+//! Means with their 95% intervals, one row each.
 
 use super::axis::Axis;
-use super::canvas::{self, Canvas, Side, Text, text_width};
+use super::svg::{self, Anchor, Svg, TextStyle, text_width};
 use super::{color, frame};
 
-/// One mean.
+/// One row.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// The mean.
     pub mean: f64,
     /// Half the width of its interval.
     pub half: f64,
-    /// What a paper reports.
+    /// The value that a paper reports.
     pub paper: Option<f64>,
 }
 
@@ -21,7 +21,7 @@ const PLOT: f64 = 520.0;
 const TOP: f64 = 74.0;
 const ROW: f64 = 22.0;
 
-/// The SVG text of the means in order, from the top; `unit` names the axis.
+/// The chart of `lines` from top to bottom; `unit` labels the axis.
 pub fn draw(title: &str, unit: &str, lines: &[Line]) -> String {
     if lines.is_empty() {
         return frame::empty(title, "There are no results yet.");
@@ -32,47 +32,51 @@ pub fn draw(title: &str, unit: &str, lines: &[Line]) -> String {
     let bottom = TOP + ROW * lines.len() as f64 + 6.0;
     let has_paper = lines.iter().any(|l| l.paper.is_some());
     let subtitle = match has_paper {
-        true => "Mean over seeds with its 95% interval; squares are the paper's figures",
-        false => "Mean over seeds with its 95% interval",
+        true => "Mean over seeds and its 95% interval; squares: values reported in the paper",
+        false => "Mean over seeds and its 95% interval",
     };
     let width = (left + PLOT + 40.0).max(24.0 + text_width(subtitle));
-    canvas::svg(width, bottom + 58.0, |canvas| {
-        frame::heading(canvas, 24.0, title, subtitle);
-        let x = |value: f64| left + PLOT * axis.place(value);
+    svg::document(width, bottom + 58.0, |svg| {
+        frame::heading(svg, 24.0, title, subtitle);
+        let x = |value: f64| left + PLOT * axis.position(value);
         for (value, label) in axis.ticks(8) {
-            canvas.path(&[(x(value), TOP), (x(value), bottom)], color::GRID, 1.0);
-            canvas.text(&label, (x(value), bottom + 15.0), Text::new(Side::Middle));
+            svg.path(&[(x(value), TOP), (x(value), bottom)], color::GRID, 1.0);
+            svg.text(&label, (x(value), bottom + 15.0), TextStyle::new(Anchor::Middle));
         }
-        canvas.path(&[(left, bottom), (left + PLOT, bottom)], color::INK, 1.0);
-        canvas.text(unit, (left + PLOT / 2.0, bottom + 40.0), Text::new(Side::Middle));
+        svg.path(&[(left, bottom), (left + PLOT, bottom)], color::INK, 1.0);
+        svg.text(unit, (left + PLOT / 2.0, bottom + 40.0), TextStyle::new(Anchor::Middle));
         for (i, line) in lines.iter().enumerate() {
-            draw_line(canvas, line, left, TOP + ROW * (i as f64 + 0.5), x);
+            draw_line(svg, line, left, TOP + ROW * (i as f64 + 0.5), x);
         }
     })
 }
 
-fn draw_line(canvas: &mut Canvas, line: &Line, left: f64, y: f64, x: impl Fn(f64) -> f64) {
-    canvas.text(&line.name, (left - 12.0, y), Text::new(Side::Right));
+fn draw_line(svg: &mut Svg, line: &Line, left: f64, y: f64, x: impl Fn(f64) -> f64) {
+    svg.text(&line.name, (left - 12.0, y), TextStyle::new(Anchor::End));
     if let Some(paper) = line.paper {
         let x = x(paper);
-        canvas.rect((x - 4.0, y - 4.0), (x + 4.0, y + 4.0), color::TEST);
+        svg.rect((x - 4.0, y - 4.0), (x + 4.0, y + 4.0), color::TEST);
     }
-    canvas.path(&[(x(line.mean - line.half), y), (x(line.mean + line.half), y)], color::TRAIN, 2.0);
-    canvas.dot((x(line.mean), y), 4.0, color::TRAIN);
+    if !line.mean.is_finite() {
+        return;
+    }
+    svg.path(&[(x(line.mean - line.half), y), (x(line.mean + line.half), y)], color::TRAIN, 2.0);
+    svg.dot((x(line.mean), y), 4.0, color::TRAIN);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::plot::is_well_formed;
+    use crate::lab::plot::assert_well_formed;
 
     #[test]
     fn any_means_can_be_drawn() {
         let line = |name: &str, mean, paper| Line { name: name.into(), mean, half: 0.5, paper };
         let text = draw("Title", "%", &[line("one", 98.0, Some(92.5)), line("two & three", 97.0, None)]);
-        assert!(is_well_formed(&text) && text.contains("squares") && text.contains("two &amp; three"));
+        assert_well_formed(&text);
+        assert!(text.contains("squares") && text.contains("two &amp; three"));
         assert!(!draw("Title", "%", &[line("one", 98.0, None)]).contains("squares"));
-        assert!(is_well_formed(&draw("Title", "%", &[])));
-        assert!(is_well_formed(&draw("Title", "%", &[line("x", f64::NAN, Some(1.0))])));
+        assert_well_formed(&draw("Title", "%", &[]));
+        assert_well_formed(&draw("Title", "%", &[line("x", f64::NAN, Some(1.0))]));
     }
 }

@@ -1,7 +1,7 @@
-//! The expert schedules as one picture of small charts.
+//! Expert schedules as a grid of bar charts.
 
 use super::axis::Axis;
-use super::canvas::{self, Canvas, Side, Text};
+use super::svg::{self, Anchor, Svg, TextStyle};
 use super::{color, frame};
 
 const COLUMNS: usize = 4;
@@ -15,47 +15,47 @@ pub fn draw(subtitle: &str, schedules: &[(&str, Vec<usize>)]) -> String {
     let rows = schedules.len().div_ceil(COLUMNS);
     let most = schedules.iter().flat_map(|s| &s.1).copied().max().unwrap_or(1);
     let (width, height) = (CELL.0 * COLUMNS as f64 + 16.0, TOP + CELL.1 * rows as f64);
-    canvas::svg(width, height, |canvas| {
-        frame::heading(canvas, 16.0, "Expert schedules", &format!("{subtitle}; Σ: experts in all"));
+    svg::document(width, height, |svg| {
+        frame::heading(svg, 16.0, "Expert schedules", &format!("{subtitle}; Σ: total number of experts"));
         for (i, (name, experts)) in schedules.iter().enumerate() {
             let at = (CELL.0 * (i % COLUMNS) as f64, TOP + CELL.1 * (i / COLUMNS) as f64);
-            panel(canvas, at, name, experts, most);
+            panel(svg, at, name, experts, most);
         }
     })
 }
 
-fn panel(canvas: &mut Canvas, at: (f64, f64), name: &str, experts: &[usize], most: usize) {
+fn panel(svg: &mut Svg, at: (f64, f64), name: &str, experts: &[usize], most: usize) {
     let (left, top) = (at.0 + LEFT, at.1 + 36.0);
     let (right, bottom) = (left + BARS.0, top + BARS.1);
     let axis = Axis::counts(0.0, most.max(1) as f64);
-    let height = |count: usize| BARS.1 * axis.place(count as f64);
+    let height = |count: usize| BARS.1 * axis.position(count as f64);
     for (v, label) in axis.ticks(4) {
-        let y = bottom - BARS.1 * axis.place(v);
-        canvas.path(&[(left, y), (right, y)], color::GRID, 1.0);
-        canvas.text(&label, (left - 6.0, y), Text { size: 12.0, ..Text::new(Side::Right) });
+        let y = bottom - BARS.1 * axis.position(v);
+        svg.path(&[(left, y), (right, y)], color::GRID, 1.0);
+        svg.text(&label, (left - 6.0, y), TextStyle { size: 12.0, ..TextStyle::new(Anchor::End) });
     }
-    canvas.text(name, (left, at.1 + 17.0), Text { bold: true, ..Text::new(Side::Left) });
+    svg.text(name, (left, at.1 + 17.0), TextStyle { bold: true, ..TextStyle::new(Anchor::Start) });
     let total = format!("Σ {}", experts.iter().sum::<usize>());
-    let gray = Text { size: 12.0, color: color::GRAY, ..Text::new(Side::Right) };
-    canvas.text(&total, (right, at.1 + 17.0), gray);
+    let gray = TextStyle { size: 12.0, color: color::GRAY, ..TextStyle::new(Anchor::End) };
+    svg.text(&total, (right, at.1 + 17.0), gray);
 
     let width = BARS.0 / experts.len().max(1) as f64;
     let gap = (width * 0.2).min(4.0);
     for (l, &count) in experts.iter().enumerate() {
         let x = left + width * l as f64;
-        canvas.rect((x + gap / 2.0, bottom - height(count)), (x + width - gap / 2.0, bottom), color::TRAIN);
+        svg.rect((x + gap / 2.0, bottom - height(count)), (x + width - gap / 2.0, bottom), color::TRAIN);
     }
-    canvas.path(&[(left, bottom), (right, bottom)], color::INK, 1.0);
+    svg.path(&[(left, bottom), (right, bottom)], color::INK, 1.0);
     let layers = Axis::counts(1.0, experts.len().max(1) as f64);
     for (l, label) in layers.ticks(6) {
         let x = left + width * (l - 0.5);
-        canvas.text(&label, (x, bottom + 12.0), Text { size: 12.0, ..Text::new(Side::Middle) });
+        svg.text(&label, (x, bottom + 12.0), TextStyle { size: 12.0, ..TextStyle::new(Anchor::Middle) });
     }
-    canvas.text(
+    svg.text(
         "layer",
         (left + BARS.0 / 2.0, bottom + 30.0),
-        Text { size: 12.0, ..Text::new(Side::Middle) },
+        TextStyle { size: 12.0, ..TextStyle::new(Anchor::Middle) },
     );
-    let upright = Text { size: 12.0, upright: true, ..Text::new(Side::Middle) };
-    canvas.text("experts", (left - 34.0, top + BARS.1 / 2.0), upright);
+    let vertical = TextStyle { size: 12.0, vertical: true, ..TextStyle::new(Anchor::Middle) };
+    svg.text("experts", (left - 34.0, top + BARS.1 / 2.0), vertical);
 }

@@ -2,7 +2,7 @@
 
 use crate::lab::plot::axis::Axis;
 use crate::lab::plot::color;
-use crate::lab::plot::frame::{self, Key, Words};
+use crate::lab::plot::frame::{self, Key, Labels};
 use crate::train::metrics::EpochRecord;
 
 const TITLE: &str = "Accuracy";
@@ -26,13 +26,13 @@ pub fn draw(history: &[EpochRecord]) -> String {
         keys.push(key(&format!("best test, epoch {}", history[i].epoch), color::TEST, 0.0));
     }
     let y = Axis::around(train.iter().chain(&test).map(|p| p.1));
-    let words = Words {
+    let labels = Labels {
         title: TITLE,
-        subtitle: "Share of right answers; in training with noise on the gates",
+        subtitle: "Share of correct answers; training accuracy is measured with noise on the gates",
         x: "epoch",
         y: "accuracy [%]",
     };
-    frame::chart(&words, &keys, Axis::counts(first.epoch as f64, last.epoch as f64), y, |frame| {
+    frame::chart(&labels, &keys, Axis::counts(first.epoch as f64, last.epoch as f64), y, |frame| {
         frame.line(&train, color::TRAIN, 2.0, true);
         frame.line(&test, color::TEST, 2.0, true);
         if let Some(i) = best {

@@ -2,12 +2,12 @@
 
 use crate::lab::plot::axis::Axis;
 use crate::lab::plot::color;
-use crate::lab::plot::frame::{self, Key, Words};
+use crate::lab::plot::frame::{self, Key, Labels};
 use crate::train::metrics::{EpochRecord, LayerRecord};
 
 const TITLE: &str = "Active experts per layer";
 
-/// More layers than this are thinned out.
+/// The most lines; of more layers an evenly spaced selection is shown.
 const MOST: usize = 60;
 
 /// Mean number of active experts of each layer.
@@ -24,7 +24,7 @@ pub fn draw(history: &[EpochRecord]) -> String {
         history.iter().filter_map(of).collect()
     };
     let lines: Vec<Vec<(f64, f64)>> = layers.iter().map(|&l| series(l)).collect();
-    // Of lines that coincide the later lie on top of the earlier: those are wider, so that all are seen.
+    // Coinciding lines: the ones below are wider, so that all of them show.
     let width =
         |i: usize| 2.0 + 4.0 * lines[i + 1..].iter().filter(|l| **l == lines[i]).take(3).count() as f64;
     let key = |(i, &l): (usize, &usize)| {
@@ -32,27 +32,27 @@ pub fn draw(history: &[EpochRecord]) -> String {
         let s = if experts == 1 { "" } else { "s" };
         Key {
             name: format!("layer {} ({experts} expert{s})", l + 1),
-            color: color::in_order(i, layers.len()),
+            color: color::sequential(i, layers.len()),
             width: width(i),
         }
     };
     let keys: Vec<Key> = layers.iter().enumerate().map(key).collect();
     let y = Axis::around(lines.iter().flatten().map(|p| p.1).chain([0.0]));
     let constant: Vec<Option<usize>> = (0..last.layers.len()).map(|l| constant_k(history, l)).collect();
-    let words = Words {
+    let labels = Labels {
         title: TITLE,
         subtitle: &subtitle(&constant),
         x: "epoch",
         y: "active experts per token (mean)",
     };
-    frame::chart(&words, &keys, Axis::counts(first.epoch as f64, last.epoch as f64), y, |frame| {
+    frame::chart(&labels, &keys, Axis::counts(first.epoch as f64, last.epoch as f64), y, |frame| {
         for (line, key) in lines.iter().zip(&keys) {
             frame.line(line, key.color, key.width, line.len() <= 40 && key.width < 3.0);
         }
     })
 }
 
-/// The number of active experts of layer `l` if it was the same for all tokens in all epochs.
+/// The number of active experts in layer `l`, if it is the same for all tokens and epochs.
 fn constant_k(history: &[EpochRecord], l: usize) -> Option<usize> {
     let only = |layer: &LayerRecord| layer.k_share.iter().position(|&share| share > 1.0 - 1e-9);
     let mut ks = history.iter().map(|e| e.layers.get(l).and_then(only));
@@ -65,9 +65,9 @@ fn subtitle(constant: &[Option<usize>]) -> String {
     let list = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let layers: Vec<usize> = (1..=constant.len()).filter(|&l| constant[l - 1].is_some()).collect();
     match (known, layers.len()) {
-        (Some(k), 1..=16) => format!("k is constant: every token has {} active, in all epochs", list(&k)),
-        (Some(_), _) => "k is constant in every layer, for all tokens and epochs".into(),
-        (None, 0) => "Mean over the tokens of the test split; k differs from token to token".into(),
+        (Some(k), 1..=16) => format!("k is constant: {} active experts per token, in every epoch", list(&k)),
+        (Some(_), _) => "k is constant in every layer, in every epoch".into(),
+        (None, 0) => "Mean over the tokens of the test split; k varies between tokens".into(),
         (None, 1) => {
             format!("Mean over the tokens of the test split; k is constant in layer {}", list(&layers))
         }
@@ -83,11 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_subtitle_tells_where_k_is_constant() {
+    fn the_subtitle_names_layers_with_constant_k() {
         let all = subtitle(&[Some(3), Some(1)]);
-        assert_eq!(all, "k is constant: every token has 3, 1 active, in all epochs");
+        assert_eq!(all, "k is constant: 3, 1 active experts per token, in every epoch");
         assert!(subtitle(&[Some(3), None]).ends_with("k is constant in layer 1"));
-        assert!(subtitle(&[None, None]).ends_with("k differs from token to token"));
+        assert!(subtitle(&[None, None]).ends_with("k varies between tokens"));
         assert!(subtitle(&[Some(2); 30]).starts_with("k is constant in every layer"));
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::lab::plot::axis::Axis;
 use crate::lab::plot::color;
-use crate::lab::plot::frame::{self, Key, Words};
+use crate::lab::plot::frame::{self, Key, Labels};
 use crate::train::metrics::{EpochRecord, StepRecord};
 
 const TITLE: &str = "Loss";
 
-/// More steps than twice this are drawn as the lowest and highest of equal groups.
+/// With more than twice as many steps, this many equal groups are drawn by their minimum and maximum.
 const GROUPS: usize = 1000;
 
-/// Training loss per step, smoothed and not, and test loss per epoch.
+/// Training loss per step, raw and smoothed, and test loss per epoch.
 pub fn draw(steps: &[StepRecord], history: &[EpochRecord]) -> String {
     let finite = |p: &(f64, f64)| p.1.is_finite();
     let train: Vec<(f64, f64)> = steps.iter().map(|s| (s.step as f64, s.loss)).filter(finite).collect();
@@ -21,17 +21,17 @@ pub fn draw(steps: &[StepRecord], history: &[EpochRecord]) -> String {
     };
     let first = all.clone().map(|p| p.0).fold(last, f64::min);
     let window = (train.len() / 50).max(5);
-    let smooth = format!("training, mean of {window}");
+    let smooth = format!("training, moving average of {window}");
     let key = |name: &str, color, width| Key { name: name.into(), color, width };
     let keys = [
-        key("training, each step", color::TRAIN_LIGHT, 1.5),
+        key("training, per step", color::TRAIN_LIGHT, 1.5),
         key(&smooth, color::TRAIN, 2.0),
-        key("test, each epoch", color::TEST, 2.0),
+        key("test, per epoch", color::TEST, 2.0),
     ];
     let y = Axis::log_if_wide(all.map(|p| p.1));
     let subtitle = if y.log { "Cross-entropy on a logarithmic scale" } else { "Cross-entropy" };
-    let words = Words { title: TITLE, subtitle, x: "optimizer step", y: "loss [nats]" };
-    frame::chart(&words, &keys, Axis::counts(first, last), y, |frame| {
+    let labels = Labels { title: TITLE, subtitle, x: "optimizer step", y: "loss [nats]" };
+    frame::chart(&labels, &keys, Axis::counts(first, last), y, |frame| {
         frame.line(&thin(&train), color::TRAIN_LIGHT, 1.0, false);
         let stride = (train.len() / GROUPS).max(1);
         let smooth: Vec<(f64, f64)> = smoothed(&train, window).into_iter().step_by(stride).collect();
@@ -40,7 +40,7 @@ pub fn draw(steps: &[StepRecord], history: &[EpochRecord]) -> String {
     })
 }
 
-/// The mean of `window` points around each, of fewer near the ends.
+/// The moving average over `window` points, over fewer near the ends.
 fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let (before, after) = (window / 2, window - window / 2);
     let mean = |i: usize| {
@@ -50,7 +50,7 @@ fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
 }
 
-/// The lowest and the highest point of each group, in their order.
+/// The minimum and the maximum of each group, in order.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(GROUPS);
     if size <= 2 {

@@ -1,4 +1,4 @@
-//! The pictures of a run.
+//! The pictures of a training run.
 
 mod accuracy;
 mod active;
@@ -10,10 +10,10 @@ use crate::engine::files;
 use crate::train::metrics::{EpochRecord, StepRecord};
 use crate::train::run_folder::RunFolder;
 
-/// Draws every picture into the folder `plots` of a run.
+/// Draws every picture into the run's folder `plots`.
 ///
 /// # Errors
-/// The system's, with the path.
+/// I/O errors, with the path.
 pub fn write(run: &RunFolder, steps: &[StepRecord], history: &[EpochRecord]) -> Result<()> {
     let folder = run.path().join("plots");
     files::create_dir(&folder)?;
@@ -30,10 +30,10 @@ fn all(steps: &[StepRecord], history: &[EpochRecord]) -> Vec<(&'static str, Stri
     ]
 }
 
-/// What a picture says that has no epoch to show.
+/// Shown in place of a chart before the first epoch has finished.
 const NO_EPOCH: &str = "No epoch has finished yet.";
 
-/// At most `most` of `0..count`, evenly spread, with both ends.
+/// At most `most` numbers of `0..count`, evenly spaced, including both ends.
 fn spread(count: usize, most: usize) -> Vec<usize> {
     if count <= most {
         (0..count).collect()

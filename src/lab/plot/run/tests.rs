@@ -1,11 +1,11 @@
-//! The pictures of made-up runs, ordinary and extreme.
+//! Pictures of synthetic runs, ordinary and extreme.
 
 use super::*;
-use crate::lab::plot::is_well_formed;
+use crate::lab::plot::assert_well_formed;
 use crate::nn::usage::Usage;
 use crate::train::metrics::LayerRecord;
 
-/// A layer in which a token has about `active` experts and the first serve most.
+/// A layer with `active` experts per token on average, whose usage decays by `skew` per expert.
 fn layer(experts: usize, active: f64, skew: f64) -> LayerRecord {
     let count = |e: usize| (1000.0 * libm::exp(-skew * e as f64)) as u64;
     let counts: Vec<u64> = (0..experts).map(count).collect();
@@ -13,7 +13,7 @@ fn layer(experts: usize, active: f64, skew: f64) -> LayerRecord {
     LayerRecord::new(&Usage { tokens, counts, k_counts: vec![tokens / 2; experts + 1], ..Usage::default() })
 }
 
-/// A run that learns; its numbers look random but are not.
+/// A run with falling loss and deterministic noise.
 fn run(experts: &[usize], epochs: usize, per_epoch: u64) -> (Vec<StepRecord>, Vec<EpochRecord>) {
     let noise = |i: u64| (i.wrapping_mul(2_654_435_761) >> 7) as f64 % 1000.0 / 1000.0 - 0.5;
     let decay = |step: u64, floor: f64| floor + 2.2 * libm::exp(-(step as f64) / (1.5 * per_epoch as f64));
@@ -49,12 +49,12 @@ fn run(experts: &[usize], epochs: usize, per_epoch: u64) -> (Vec<StepRecord>, Ve
     ((1..=epochs as u64 * per_epoch).map(step).collect(), (1..=epochs).map(epoch).collect())
 }
 
-/// Draws twice, checks, and leaves the pictures in `$DYNAMOE_PLOTS/name` when that is set.
+/// Draws everything twice and compares; also writes the pictures to the folder `$DYNAMOE_PLOTS` if that is set.
 fn check(name: &str, steps: &[StepRecord], history: &[EpochRecord]) {
     let pictures = all(steps, history);
     assert_eq!(pictures, all(steps, history));
     for (file, svg) in &pictures {
-        assert!(is_well_formed(svg), "{name}: {file}");
+        assert_well_formed(svg);
         assert!(svg.len() < 4 << 20, "{name}: {file} has {} bytes", svg.len());
         if let Ok(folder) = std::env::var("DYNAMOE_PLOTS") {
             std::fs::write(format!("{folder}/{name}-{file}"), svg).unwrap();
@@ -97,7 +97,7 @@ fn large_runs() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn non_finite_numbers() {
     let (mut steps, mut history) = run(&[4, 2], 4, 10);
     steps[3].loss = f64::NAN;
     steps[4].loss = f64::INFINITY;

@@ -1,14 +1,14 @@
-//! Which experts serve how much: a heat map.
+//! Expert usage as a heat map.
 
-use crate::lab::plot::{frame, heat};
+use crate::lab::plot::{frame, heatmap};
 use crate::train::metrics::EpochRecord;
 
 const TITLE: &str = "Expert usage";
 
-/// More layers than this are thinned out.
+/// The most rows; of more layers an evenly spaced selection is shown.
 const MOST_ROWS: usize = 60;
 
-/// The share of assignments that each expert of each layer served in the last epoch.
+/// Each expert's share of its layer's assignments in the last epoch.
 pub fn draw(history: &[EpochRecord]) -> String {
     let Some(last) = history.last() else { return frame::empty(TITLE, super::NO_EPOCH) };
     if last.layers.iter().all(|layer| layer.usage.is_empty()) {
@@ -16,8 +16,8 @@ pub fn draw(history: &[EpochRecord]) -> String {
     }
     let subtitle =
         format!("Share of assignments on the test split after epoch {}, in each layer", last.epoch);
-    let words = heat::Words { title: TITLE, subtitle: &subtitle, row: "layer", column: "expert" };
+    let labels = heatmap::Labels { title: TITLE, subtitle: &subtitle, row: "layer", column: "expert" };
     let layers = super::spread(last.layers.len(), MOST_ROWS).into_iter();
     let rows: Vec<_> = layers.map(|l| ((l + 1).to_string(), &last.layers[l].usage[..])).collect();
-    heat::draw(&words, &rows)
+    heatmap::draw(&labels, &rows)
 }

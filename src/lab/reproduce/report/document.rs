@@ -1,10 +1,11 @@
-//! A document of a few kinds of blocks, as Markdown and as one HTML file.
+//! A document made of a few kinds of blocks, as Markdown and as one self-contained HTML file.
 
 use std::fmt::Write;
 
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html as commonmark};
 use serde::Serialize;
 
-/// A part of a document. Texts may hold `code` and **bold** words.
+/// A part of a document. Texts are Markdown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Block {
@@ -16,16 +17,16 @@ pub enum Block {
     List(Vec<String>),
     /// A table; the first column holds names, the others numbers.
     Table {
-        /// Heads of its columns.
+        /// Column headings.
         head: Vec<String>,
-        /// Its rows.
+        /// Rows of cells.
         rows: Vec<Vec<String>>,
     },
     /// A picture.
     Figure {
-        /// Its file's name, without an ending.
+        /// File name without extension.
         name: String,
-        /// What it shows.
+        /// Caption.
         caption: String,
         /// SVG text.
         #[serde(skip)]
@@ -36,7 +37,12 @@ pub enum Block {
 /// The folder of the pictures beside a Markdown file.
 pub const FIGURES: &str = "figures";
 
-/// As Markdown; pictures are links into [`FIGURES`].
+/// The path of a picture, relative to the Markdown file.
+fn path(name: &str) -> String {
+    format!("{FIGURES}/{name}.svg")
+}
+
+/// The document as Markdown; pictures are links into [`FIGURES`].
 pub fn markdown(blocks: &[Block]) -> String {
     let mut out = String::new();
     let row = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
@@ -50,7 +56,7 @@ pub fn markdown(blocks: &[Block]) -> String {
                 out += &format!("|---|{}\n", "---:|".repeat(head.len().saturating_sub(1)));
                 rows.iter().for_each(|cells| out += &row(cells));
             }
-            Block::Figure { name, caption, .. } => _ = writeln!(out, "![{caption}]({FIGURES}/{name}.svg)"),
+            Block::Figure { name, caption, .. } => _ = writeln!(out, "![{caption}]({})", path(name)),
         }
         out.push('\n');
     }
@@ -60,66 +66,41 @@ pub fn markdown(blocks: &[Block]) -> String {
 
 const STYLE: &str = "body{font:16px/1.5 sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}\
     table{border-collapse:collapse;display:block;overflow-x:auto;margin:1rem 0}\
-    th,td{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\
+    th,td{padding:.2rem .7rem;border-bottom:1px solid #ddd;white-space:nowrap}\
     th:first-child,td:first-child{text-align:left}h2{margin-top:3rem}\
     figure{margin:1.5rem 0}figure svg{max-width:100%;height:auto}figcaption{color:#646464}\
     code{background:#f4f4f4;padding:0 .2em}";
 
-/// As one HTML file with the pictures inside.
+/// The document as one HTML file that contains its pictures: the rendered [`markdown`], with an inline `<figure>` in
+/// place of each link to a picture.
 pub fn html(title: &str, blocks: &[Block]) -> String {
-    let mut out = format!(
+    let svg = |url: &str| {
+        blocks.iter().find_map(|block| match block {
+            Block::Figure { name, svg, .. } if path(name) == url => Some(svg.as_str()),
+            _ => None,
+        })
+    };
+    let markdown = markdown(blocks);
+    // The content of an image is its caption.
+    let events = Parser::new_ext(&markdown, Options::ENABLE_TABLES).map(|event| match event {
+        Event::Start(Tag::Image { dest_url, .. }) => {
+            let svg = svg(&dest_url).unwrap_or_default();
+            Event::InlineHtml(format!("<figure>\n{svg}<figcaption>").into())
+        }
+        Event::End(TagEnd::Image) => Event::InlineHtml("</figcaption>\n</figure>".into()),
+        event => event,
+    });
+    let mut body = String::new();
+    commonmark::push_html(&mut body, events);
+    // A figure is a block of its own.
+    let body = body.replace("<p><figure>", "<figure>").replace("</figure></p>", "</figure>");
+    let mut heading = String::new();
+    commonmark::push_html(&mut heading, [Event::Text(title.into())].into_iter());
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style>\n\
-         </head>\n<body>\n",
-        escaped(title)
-    );
-    let row = |kind: &str, cells: &[String]| {
-        let cells = cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", inline(cell)));
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    for block in blocks {
-        match block {
-            Block::Heading(level, text) => _ = writeln!(out, "<h{level}>{}</h{level}>", inline(text)),
-            Block::Text(text) => _ = writeln!(out, "<p>{}</p>", inline(text)),
-            Block::List(items) => {
-                let items = items.iter().map(|item| format!("<li>{}</li>\n", inline(item)));
-                _ = writeln!(out, "<ul>\n{}</ul>", items.collect::<String>());
-            }
-            Block::Table { head, rows } => {
-                let rows: String = rows.iter().map(|cells| row("td", cells)).collect();
-                _ = writeln!(out, "<table>\n{}{rows}</table>", row("th", head));
-            }
-            Block::Figure { caption, svg, .. } => {
-                let caption = inline(caption);
-                _ = writeln!(out, "<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>");
-            }
-        }
-    }
-    out + "</body>\n</html>\n"
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// Escaped, with `code` and **bold** words.
-fn inline(text: &str) -> String {
-    let between = |text: String, mark: &str, tag: &str| {
-        let parts: Vec<&str> = text.split(mark).collect();
-        // A mark without its partner stands for itself.
-        let paired = (parts.len() - 1) / 2 * 2;
-        let mut out = parts[0].to_string();
-        for (i, part) in parts.iter().enumerate().skip(1) {
-            out += &match (i > paired, i % 2 == 1) {
-                (true, _) => mark.to_string(),
-                (_, true) => format!("<{tag}>"),
-                (_, false) => format!("</{tag}>"),
-            };
-            out += part;
-        }
-        out
-    };
-    between(between(escaped(text), "`", "code"), "**", "strong")
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{heading}</title>\n<style>{STYLE}</style>\n\
+         </head>\n<body>\n{body}</body>\n</html>\n"
+    )
 }
 
 #[cfg(test)]
@@ -132,33 +113,31 @@ mod tests {
             Block::Text("a < b, `code` and **bold**".into()),
             Block::List(vec!["one".into(), "two".into()]),
             Block::Table { head: vec!["a".into(), "b".into()], rows: vec![vec!["x".into(), "1".into()]] },
-            Block::Figure { name: "pic".into(), caption: "shows".into(), svg: "<svg></svg>".into() },
+            Block::Figure { name: "pic".into(), caption: "x & y".into(), svg: "<svg></svg>\n".into() },
         ]
     }
 
     #[test]
-    fn the_same_blocks_in_two_languages() {
-        let text = markdown(&blocks());
+    fn markdown_of_every_kind_of_block() {
         assert_eq!(
-            text,
+            markdown(&blocks()),
             "## Title\n\na < b, `code` and **bold**\n\n- one\n- two\n\n| a | b |\n|---|---:|\n| x | 1 |\n\n\
-             ![shows](figures/pic.svg)\n"
+             ![x & y](figures/pic.svg)\n"
         );
+    }
+
+    #[test]
+    fn html_contains_the_pictures() {
         let text = html("A & B", &blocks());
         for part in [
             "<title>A &amp; B</title>",
             "<p>a &lt; b, <code>code</code> and <strong>bold</strong></p>",
             "<li>two</li>",
-            "<tr><th>a</th><th>b</th></tr>\n<tr><td>x</td><td>1</td></tr>",
-            "<svg></svg>\n<figcaption>shows</figcaption>",
+            "<td>x</td><td style=\"text-align: right\">1</td>",
+            "<figure>\n<svg></svg>\n<figcaption>x &amp; y</figcaption>\n</figure>",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-    }
-
-    #[test]
-    fn a_mark_without_its_partner_stands_for_itself() {
-        assert_eq!(inline("2 ** 3 and `x"), "2 ** 3 and `x");
-        assert_eq!(inline("`a` `b"), "<code>a</code> `b");
+        assert!(!text.contains("<img") && !text.contains("<p><figure>"));
     }
 }

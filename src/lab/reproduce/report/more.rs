@@ -7,7 +7,7 @@ use crate::data;
 use crate::lab::analysis::stats::Mean;
 use crate::lab::analysis::theory;
 use crate::lab::plot::axis::Axis;
-use crate::lab::plot::frame::{self, Key, Words};
+use crate::lab::plot::frame::{self, Key, Labels};
 use crate::lab::plot::{color, intervals};
 use crate::lab::reproduce::cell::Match;
 use crate::lab::reproduce::claims::Stat;
@@ -118,10 +118,10 @@ fn front(view: &View, name: &str, cost: Quantity, x: &str) -> [Block; 2] {
         groups.iter().map(|&(_, name, color)| Key { name: name.into(), color, width: 4.0 }).collect();
     keys.push(Key { name: "no other is better in both".into(), color: color::INK, width: 1.0 });
     let title = "Accuracy against cost";
-    let words =
-        Words { title, subtitle: "Mean over seeds; each dot is a network", x, y: "test accuracy [%]" };
+    let labels =
+        Labels { title, subtitle: "Mean over seeds; each dot is a network", x, y: "test accuracy [%]" };
     let (xs, ys) = (points.iter().map(|p| p.1.0), points.iter().map(|p| p.1.1));
-    let svg = frame::chart(&words, &keys, Axis::log_if_wide(xs), Axis::around(ys), |frame| {
+    let svg = frame::chart(&labels, &keys, Axis::log_if_wide(xs), Axis::around(ys), |frame| {
         frame.line(&front.iter().map(|p| p.1).collect::<Vec<_>>(), color::INK, 1.0, false);
         for (matched, _, color) in groups {
             for (_, point) in points.iter().filter(|(row, _)| row.cell.matched == matched) {

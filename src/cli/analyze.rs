@@ -10,7 +10,7 @@ use super::output::{self, grouped, print, table};
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::lab::analysis::gradient_variance::{self, Comparison};
-use crate::lab::analysis::kinds::{self, Kind};
+use crate::lab::analysis::kinds::{self, KindUsage};
 use crate::lab::analysis::probes::{self, Probes};
 use crate::lab::analysis::stats::Correlation;
 use crate::lab::analysis::tokens::Classes;
@@ -55,7 +55,7 @@ struct Report {
     /// What attention does in each layer, if there is any.
     attention: Vec<Probes>,
     /// Which kinds of text get more experts; none for images.
-    kinds: Vec<Kind>,
+    kinds: Vec<KindUsage>,
     /// The layers' scores by diversity and attention.
     scores: Vec<f64>,
     /// Experts that a learned schedule would give to each layer, with this network's total.
@@ -239,7 +239,7 @@ fn attended(attention: &[Probes], scores: &[f64]) -> String {
     table(&std::iter::once(head.map(String::from).to_vec()).chain(rows).collect::<Vec<_>>())
 }
 
-fn by_kind(kinds: &[Kind]) -> String {
+fn by_kind(kinds: &[KindUsage]) -> String {
     let head = ["kind of text", "texts", "tokens", "experts of a token", "by layer"];
     let rows = kinds.iter().map(|kind| {
         let layers: Vec<String> = kind.by_layer.iter().map(|k| format!("{k:.2}")).collect();

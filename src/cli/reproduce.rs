@@ -11,7 +11,8 @@ use super::flags::{Json, Machine};
 use super::output::{print, table};
 use super::progress::stop_on_ctrl_c;
 use crate::lab::reproduce::cell::Scale;
-use crate::lab::reproduce::experiments::{self, Experiment};
+use crate::lab::reproduce::experiment::Experiment;
+use crate::lab::reproduce::experiments;
 use crate::lab::reproduce::report::document::Block;
 use crate::lab::reproduce::report::{self, Section};
 use crate::lab::reproduce::results::{Outcome, Store};
@@ -124,8 +125,8 @@ fn text(section: &Section) -> String {
         out += &table(&[std::slice::from_ref(head), rows].concat());
     }
     out.push('\n');
-    for judged in &section.claims {
-        out += &format!("{}: {} ({})\n", judged.claim, judged.word(), judged.evidence);
+    for finding in &section.claims {
+        out += &format!("{}: {} ({})\n", finding.claim, finding.word(), finding.evidence);
     }
     out + if section.claims.is_empty() { "" } else { "\n" }
 }

@@ -1,14 +1,13 @@
-//! The simplest language model worth beating: counts of pairs of tokens.
+//! The baseline of language modeling: a bigram model from counts.
 //!
-//! With c(a, b) how often b follows a, `p(b | a) = (c(a, b) + t(a) p(b)) / (c(a) + t(a))`, where t(a) is the number of
-//! different tokens seen after a (Witten and Bell's smoothing), and `p(b) = (c(b) + 1) / (N + V)`. Nothing is set by
-//! hand.
+//! With Witten-Bell smoothing `p(b | a) = (c(a, b) + t(a) p(b)) / (c(a) + t(a))` and `p(b) = (c(b) + 1) / (N + V)`, where
+//! c counts tokens and pairs and t(a) is the number of distinct tokens seen after a. There are no hyperparameters.
 
 use std::collections::HashMap;
 
 use crate::data::Text;
 
-/// Perplexity on `test` of a model counted on `train`.
+/// The perplexity on `test` of the bigram model of `train`.
 pub fn perplexity(train: &Text, test: &Text, vocabulary: usize) -> f64 {
     let mut pairs: HashMap<(u32, u32), u64> = HashMap::new();
     let (mut single, mut first, mut different) =
@@ -36,8 +35,8 @@ pub fn perplexity(train: &Text, test: &Text, vocabulary: usize) -> f64 {
         };
         -libm::log(p)
     };
-    let judged = each(test);
-    libm::exp(judged.iter().map(|&pair| log(pair)).sum::<f64>() / judged.len().max(1) as f64)
+    let evaluated = each(test);
+    libm::exp(evaluated.iter().map(|&pair| log(pair)).sum::<f64>() / evaluated.len().max(1) as f64)
 }
 
 #[cfg(test)]
@@ -47,10 +46,10 @@ mod tests {
     #[test]
     fn by_hand() {
         let text = |ids: &[u32]| Text { ids: ids.to_vec(), starts: vec![0, ids.len()] };
-        // After 0 comes 1 twice and 2 once: c(0) = 3, t(0) = 2. Of 6 targets 1 is there twice, 2 once, 0 three times.
+        // 0 is followed by 1 twice and by 2 once: c(0) = 3, t(0) = 2. Of the 6 targets two are 1, one is 2, three are 0.
         let train = text(&[0, 1, 0, 1, 0, 2, 0]);
         let p_1 = (2.0 + 2.0 * 3.0 / 10.0) / 5.0;
-        // 3 was never seen: after it every token has its own probability.
+        // 3 was never seen: after it p(b | a) = p(b).
         let p_0 = 4.0 / 10.0;
         let found = perplexity(&train, &text(&[0, 1]), 4);
         approx::assert_relative_eq!(found, 1.0 / p_1, max_relative = 1e-12);

@@ -1,10 +1,10 @@
-//! The variance of the gates' gradients, with a varying and with a fixed number of experts (Gülmez, theorem 2).
+//! The variance of the routers' gradients with a varying and with a fixed number of experts (Gülmez, theorem 2).
 //!
-//! The weights are frozen and nothing is random. M micro-batches give gradients `g_m` of the routers' parameters;
-//! `V = 1/(M-1) sum |g_m - mean|^2`. The same micro-batches go through the same network with the number of experts
-//! fixed to the rounded mean of each layer. The interval of the ratio is a paired bootstrap over micro-batches.
-//! Where weights are a softmax over the chosen experts, a single one has the weight 1 whatever its gate: a layer fixed
-//! to one expert has no gradient, and no variance, at all.
+//! The weights are frozen and there is no noise. M micro-batches give gradients `g_m` of the routers' parameters, with
+//! variance `V = 1/(M-1) sum |g_m - mean|^2`. The same micro-batches are then evaluated with the number of experts of
+//! each layer fixed to its rounded mean. The interval of the ratio is a paired bootstrap over micro-batches.
+//! If the weights are a softmax over the chosen experts, a single expert has weight 1 whatever its gate: a layer fixed
+//! to one expert has gradient zero, and variance zero.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,43 +14,43 @@ use crate::nn::Model;
 use crate::train::Examples;
 use crate::train::learned::gradients::gradients;
 
-/// Micro-batches that the theorem is tried on; fewer only where there are fewer examples.
+/// The number of micro-batches; fewer if there are too few examples.
 const MICRO_BATCHES: usize = 64;
-/// Images, or about as many tokens, of one.
+/// Images, or about that many tokens, per micro-batch.
 const BATCH: usize = 32;
-/// Resamples of the bootstrap.
+/// Bootstrap resamples.
 const RESAMPLES: usize = 2000;
 
-/// Both variances.
+/// Both variances and their ratio.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Micro-batches that it was tried on.
-    #[serde(default = "as_asked")]
+    /// The number of micro-batches.
+    #[serde(default = "full_count")]
     pub micro_batches: usize,
-    /// Experts per image in each layer where the number was fixed.
+    /// Active experts in each layer with the fixed number.
     pub fixed_k: Vec<usize>,
-    /// Mean number in each layer, over the same micro-batches, where it varies.
+    /// Mean active experts in each layer with the varying number, over the same micro-batches.
     pub mean_k: Vec<f64>,
-    /// Variance with a varying number.
+    /// Variance with the varying number.
     pub dynamic: f64,
     /// Variance with the fixed number.
     pub fixed: f64,
-    /// Varying over fixed.
+    /// `dynamic / fixed`.
     pub ratio: f64,
-    /// The 95% interval of the ratio.
+    /// 95% interval of the ratio.
     pub interval: (f64, f64),
 }
 
-/// Results of before the number was written down have the full one.
-fn as_asked() -> usize {
+/// Old results lack the number; they all used the full one.
+fn full_count() -> usize {
     MICRO_BATCHES
 }
 
-/// Compares on micro-batches of `examples`; none where the router's number of experts cannot be fixed, where the fixed
-/// one has no variance, or for too few images.
+/// Compares the variances on micro-batches of `examples`. `None` if the router's number of experts cannot be fixed, if
+/// the variance with the fixed number is zero, or if there are too few examples.
 ///
 /// # Errors
-/// Examples of another kind or size than the model takes.
+/// Examples that do not fit the model.
 pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Option<Comparison>> {
     let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(examples.len());
     let size = (BATCH / examples.rows_of_one()).min(examples.len() / MICRO_BATCHES).max(1);
@@ -71,7 +71,7 @@ pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Opti
     let mut ratios: Vec<f64> = (0..RESAMPLES)
         .filter_map(|_| {
             let sample: Vec<usize> = all.iter().map(|_| random.bounded(all.len() as u32) as usize).collect();
-            // All of a sample may be one micro-batch, which does not vary.
+            // A resample may consist of one micro-batch only and have variance zero.
             let ratio = variance(&products[0], &sample) / variance(&products[1], &sample);
             ratio.is_finite().then_some(ratio)
         })
@@ -92,7 +92,7 @@ pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Opti
     }))
 }
 
-/// The gradient of the parameters that `of` names, for each micro-batch, and the mean number of experts of each layer.
+/// The gradient of the parameters selected by `of` for each micro-batch, and the mean active experts of each layer.
 fn gradients_of(
     model: &mut Model<f32>,
     examples: Examples,
@@ -108,15 +108,15 @@ fn gradients_of(
     Ok((all, mean_k))
 }
 
-/// All scalar products of the gradients with one another.
+/// The Gram matrix: all scalar products of two gradients.
 fn products(gradients: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let product =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     gradients.iter().map(|a| gradients.iter().map(|b| product(a, b)).collect()).collect()
 }
 
-/// `1/(M-1) sum |g_m - mean|^2` over the gradients that `sample` names, from their products:
-/// `sum |g|^2 - |sum g|^2 / M`.
+/// `1/(M-1) sum |g_m - mean|^2` over the gradients in `sample`, computed from the Gram matrix as
+/// `1/(M-1) (sum |g|^2 - |sum g|^2 / M)`.
 fn variance(products: &[Vec<f64>], sample: &[usize]) -> f64 {
     let count = sample.len() as f64;
     let squares: f64 = sample.iter().map(|&i| products[i][i]).sum();
@@ -132,7 +132,7 @@ mod tests {
     use crate::train::config::{Config, Layers};
 
     #[test]
-    fn the_variance_from_products_is_the_one_from_differences() {
+    fn the_variance_from_products_equals_the_definition() {
         let gradients = [vec![1.0f32, 2.0], vec![3.0, -1.0], vec![0.5, 0.0], vec![2.0, 2.0]];
         let mean = [1.625, 0.75];
         let square = |g: &Vec<f32>| -> f64 {
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_does_not_vary_has_the_ratio_one() {
-        // The token scope gives every token as many experts: fixing them changes nothing.
+    fn a_constant_number_has_ratio_one() {
+        // In token scope every token has the same number of experts: fixing it changes nothing.
         let same = learner_of(&["percentile_scope=token", "tau=0.4"]).unwrap();
         assert_eq!((same.ratio, same.interval, &same.fixed_k[..]), (1.0, (1.0, 1.0), &[2, 1][..]));
         assert_eq!(learner_of(&["percentile_scope=token", "tau=0.7"]), None, "one expert has no gradient");

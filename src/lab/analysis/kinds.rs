@@ -1,4 +1,4 @@
-//! How many experts tokens get by the kind of text they stand in.
+//! Active experts by kind of text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Feed, Model, Phase, Tokens};
 
-/// Texts by their kind.
+/// Texts by kind.
 pub type Kinds = BTreeMap<String, Vec<String>>;
 
 /// The bundled texts: prose, code, numbers, questions.
@@ -21,40 +21,41 @@ const BUNDLED: &str = include_str!("kinds.toml");
 /// Reads texts by kind from a TOML file of lists, or takes the bundled ones.
 ///
 /// # Errors
-/// A file that is missing or is no such file.
+/// A file that is missing or has another format.
 pub fn read(path: Option<&Path>) -> Result<Kinds> {
     let Some(path) = path else { return Ok(toml::from_str(BUNDLED).expect("bundled texts are well formed")) };
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let kinds: Kinds = toml::from_str(&text).map_err(|e| {
-        let what = format!("not texts by kind, such as prose = [\"..\", \"..\"] in TOML: {}", e.message());
+        let what =
+            format!("expected lists of texts by kind, such as prose = [\"..\", \"..\"]: {}", e.message());
         Error::data(path, what)
     })?;
     match kinds.values().any(|texts| texts.iter().all(|text| text.is_empty())) || kinds.is_empty() {
-        true => Err(Error::data(path, "a kind without text")),
+        true => Err(Error::data(path, "a kind has no text; give every kind at least one")),
         false => Ok(kinds),
     }
 }
 
-/// What the tokens of one kind of text got.
+/// The use of experts in one kind of text.
 #[derive(Clone, Debug, Serialize)]
-pub struct Kind {
-    /// Its name.
+pub struct KindUsage {
+    /// Name of the kind.
     pub name: String,
-    /// Texts of it.
+    /// Number of texts.
     pub texts: usize,
-    /// Their tokens.
+    /// Number of tokens.
     pub tokens: usize,
-    /// Experts of a token over all layers: mean over texts, of which each counts as one.
+    /// Active experts per token, summed over layers: mean over texts, each with equal weight.
     pub k: Mean,
-    /// Mean experts of a token in each layer.
+    /// Mean active experts per token in each layer.
     pub by_layer: Vec<f64>,
 }
 
-/// Counts the experts of every kind, the kinds with the most first.
+/// The active experts of every kind, in descending order.
 ///
 /// # Errors
-/// A network for images.
-pub fn compare(model: &Model<f32>, tokenizer: &Tokenizer, kinds: &Kinds) -> Result<Vec<Kind>> {
+/// A model for images.
+pub fn compare(model: &Model<f32>, tokenizer: &Tokenizer, kinds: &Kinds) -> Result<Vec<KindUsage>> {
     let mut all = Vec::new();
     for (name, texts) in kinds {
         let (mut each, mut tokens, mut sums) = (Vec::new(), 0, vec![0.0; model.spec().experts.len()]);
@@ -74,7 +75,7 @@ pub fn compare(model: &Model<f32>, tokenizer: &Tokenizer, kinds: &Kinds) -> Resu
         }
         let Some(k) = Mean::of(&each) else { continue };
         let by_layer = sums.iter().map(|sum| sum / tokens as f64).collect();
-        all.push(Kind { name: name.clone(), texts: each.len(), tokens, k, by_layer });
+        all.push(KindUsage { name: name.clone(), texts: each.len(), tokens, k, by_layer });
     }
     all.sort_by(|a, b| b.k.mean.total_cmp(&a.k.mean));
     Ok(all)
@@ -87,7 +88,7 @@ mod tests {
     use crate::train::config::{Config, Layers};
 
     #[test]
-    fn every_kind_is_counted_and_the_literal_rule_gives_all_the_same() {
+    fn every_kind_is_counted_and_the_literal_rule_gives_equal_counts() {
         let of = |router: &str| {
             let set = [
                 "dataset=tinyshakespeare",
@@ -111,16 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_none_are_named() {
+    fn invalid_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kinds.toml");
         let refusal = |text: &str| {
             std::fs::write(&path, text).unwrap();
             read(Some(&path)).unwrap_err().to_string()
         };
-        assert!(refusal("prose = 3").contains("not texts by kind"));
-        assert!(refusal("").contains("a kind without text"));
-        assert!(refusal("prose = [\"\"]").contains("a kind without text"));
+        assert!(refusal("prose = 3").contains("expected lists of texts by kind"));
+        assert!(refusal("").contains("a kind has no text; give every kind at least one"));
+        assert!(refusal("prose = [\"\"]").contains("a kind has no text; give every kind at least one"));
         std::fs::write(&path, "a = [\"b\"]").unwrap();
         assert_eq!(read(Some(&path)).unwrap()["a"], ["b"]);
     }

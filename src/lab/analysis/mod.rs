@@ -1,4 +1,7 @@
-//! What a trained network does: how it uses its experts, for which inputs, and what the papers' theory says of it.
+//! What a trained network does. Start with [`tokens`] (loss and experts of every example) and [`usage`] (its summary).
+//!
+//! [`probes`] looks at attention, [`kinds`] at kinds of text, [`gradient_variance`] and [`theory`] test theorems of the first
+//! paper, [`bigram`] is a baseline, [`stats`] has intervals and tests, and [`plots`] the pictures.
 
 pub mod bigram;
 pub mod gradient_variance;

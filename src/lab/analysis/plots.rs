@@ -21,26 +21,26 @@ pub fn all(usage: &Usage) -> Vec<(String, String)> {
 fn by_class(l: usize, layer: &Layer, names: &[String]) -> String {
     let title = format!("Experts by class, layer {}", l + 1);
     let subtitle = format!(
-        "Share of each class's assignments on the test split; class tells {:.2} bits about the expert",
+        "Share of each class's assignments on the test split; mutual information of class and expert: {:.2} bits",
         layer.class_information_bits
     );
     let labels = heatmap::Labels { title: &title, subtitle: &subtitle, row: "class", column: "expert" };
     let classes = names.iter().zip(&layer.by_class);
-    // A kind of token that the text does not have says nothing.
+    // Skip kinds of tokens that do not occur.
     let seen = classes.filter(|(_, shares)| shares.iter().any(|&share| share > 0.0));
     let rows: Vec<_> = seen.map(|(name, shares)| (name.clone(), &shares[..])).collect();
     heatmap::draw(&labels, &rows)
 }
 
-/// A chart's title, the unit of its vertical axis, and what it shows.
+/// A chart's title, the label of its vertical axis, and the value to show.
 type Probe = (&'static str, &'static str, fn(&Probes) -> f64);
 
-/// The probes of a Transformer's attention over its layers.
+/// The attention probes of a Transformer, by layer.
 pub fn attention(probes: &[Probes]) -> String {
     let charts: [Probe; 5] = [
-        ("Entropy of attention", "share of the largest possible", |p| p.entropy),
-        ("Distance to what is looked at", "tokens", |p| p.distance),
-        ("Weight on the first token", "share", |p| p.first_token),
+        ("Attention entropy", "relative to the maximum", |p| p.entropy),
+        ("Mean attention distance", "tokens", |p| p.distance),
+        ("Attention weight on the first token", "share", |p| p.first_token),
         ("Head specialization", "Jensen-Shannon divergence between heads [bits]", |p| p.specialization_bits),
         ("Superposition pressure", "directions in use per active hidden unit", |p| p.superposition),
     ];
@@ -62,14 +62,14 @@ fn by_difficulty(difficulty: &Difficulty) -> String {
     let points: Vec<(f64, f64)> =
         difficulty.tenths.iter().enumerate().map(|(i, group)| (i as f64 + 1.0, group.k)).collect();
     let correlation = difficulty.with_loss.map_or(String::new(), |c| {
-        format!("; rank correlation of k with loss {:.2} ({:.2} to {:.2})", c.r, c.low, c.high)
+        format!("; rank correlation of k and loss {:.2} ({:.2} to {:.2})", c.r, c.low, c.high)
     });
     lines::draw(&[Chart {
         labels: Labels {
-            title: "Do harder images get more experts?",
-            subtitle: &format!("Test images by rising loss, in tenths{correlation}"),
-            x: "tenth of the images by loss, from the easiest",
-            y: "experts per image, over all layers (mean)",
+            title: "Active experts by difficulty",
+            subtitle: &format!("Test examples in deciles of ascending loss{correlation}"),
+            x: "decile of loss, easiest first",
+            y: "active experts, summed over layers (mean)",
         },
         x: Axis::counts(1.0, points.len() as f64),
         y: Axis::around(points.iter().map(|p| p.1).chain([0.0])),

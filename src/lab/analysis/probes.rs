@@ -1,13 +1,13 @@
-//! What the attention of each layer does: four probes, and how many features must share the active neurons.
+//! Probes of the attention and the representation of each layer of a Transformer.
 //!
-//! For each layer of a Transformer, on sequences of the test split, with A the weights of a head, query q from 0:
-//! - **entropy**: `-sum_j A_qj log2 A_qj / log2(q + 1)`, mean over queries after the first and heads: 1 where a query
-//!   looks at all tokens alike;
+//! On sequences of the test split, with A the attention weights of a head and queries q from 0:
+//! - **entropy**: `-sum_j A_qj log2 A_qj / log2(q + 1)`, mean over heads and queries after the first: 1 for uniform
+//!   attention;
 //! - **distance**: `sum_j A_qj (q - j)`, mean over queries and heads, in tokens;
-//! - **first token**: the weight on the first token, mean over queries after the first and heads: where heads look that
-//!   have nothing to do;
-//! - **head specialization**: the Jensen-Shannon divergence of two heads' weights, in bits, mean over queries after the
-//!   first and pairs of heads: 0 where all heads do the same;
+//! - **first token**: the weight on the first token, mean over heads and queries after the first: the attention sink of
+//!   idle heads;
+//! - **head specialization**: the Jensen-Shannon divergence of two heads' weights, in bits, mean over pairs of heads and
+//!   queries after the first: 0 if all heads are equal;
 //! - **superposition pressure**: F / C, with F the participation ratio `(tr S)^2 / tr S^2` of the covariance S of the
 //!   tokens after attention, and C the mean number of active hidden units, `k d_ff`.
 
@@ -21,21 +21,21 @@ use crate::train::Examples;
 use crate::train::learned::diversity::{Diversity, standardized};
 use crate::train::learned::spectrum::covariance;
 
-/// Sequences that are looked at, at most.
+/// The largest number of sequences to probe.
 const SEQUENCES: u32 = 16;
 
 /// The probes of one layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Probes {
-    /// Entropy of the weights over the largest possible.
+    /// Entropy of the attention weights, relative to its maximum.
     pub entropy: f64,
-    /// Mean distance to what is looked at, in tokens.
+    /// Mean attention distance in tokens.
     pub distance: f64,
-    /// Weight on the first token.
+    /// Attention weight on the first token.
     pub first_token: f64,
     /// Divergence between heads, in bits.
     pub specialization_bits: f64,
-    /// Participation ratio of the tokens after attention: how many directions they use.
+    /// Participation ratio of the tokens after attention: their effective dimension.
     pub features: f64,
     /// Active hidden units per token.
     pub capacity: f64,
@@ -43,10 +43,10 @@ pub struct Probes {
     pub superposition: f64,
 }
 
-/// The probes of every layer; none for a network without attention.
+/// The probes of every layer; empty for a network without attention.
 ///
 /// # Errors
-/// Examples of another kind or size than the model takes.
+/// Examples that do not fit the model.
 pub fn probe(model: &Model<f32>, examples: Examples) -> Result<Vec<Probes>> {
     let indices: Vec<u32> = (0..SEQUENCES.min(examples.len() as u32)).collect();
     let (feed, _) = examples.batch(&indices);
@@ -70,12 +70,12 @@ pub fn probe(model: &Model<f32>, examples: Examples) -> Result<Vec<Probes>> {
     Ok(all)
 }
 
-/// The layers' scores from the diversity of what they compute ([`super::diversity`]) and of what their attention does,
-/// each signal standardized across layers, all with equal weights.
+/// One score per layer: the mean of the diversity signals ([`Diversity`]) and of four probes, each standardized across
+/// layers, all with equal weights.
 pub fn joint_scores(diversity: &[Diversity], probes: &[Probes]) -> Vec<f64> {
     let signals: [fn(&Probes) -> f64; 4] =
         [|p| p.entropy, |p| p.distance, |p| p.specialization_bits, |p| p.superposition];
-    // A score is a mean of four signals already.
+    // A diversity score is the mean of four signals.
     let mut scores: Vec<f64> = diversity.iter().map(|layer| 4.0 * layer.score).collect();
     for signal in signals {
         let signal = standardized(&probes.iter().map(signal).collect::<Vec<_>>());
@@ -85,10 +85,10 @@ pub fn joint_scores(diversity: &[Diversity], probes: &[Probes]) -> Vec<f64> {
     scores.into_iter().map(|score| score / count).collect()
 }
 
-/// The probes of one layer's weights, (H, n, n) for each sequence.
+/// The attention probes of one layer, from its weights (H, n, n) for each sequence.
 fn attention(weights: &[Arr<f32>]) -> Probes {
     let mut sums = Probes::default();
-    // Rows of all queries, rows of those after the first, pairs of heads at those.
+    // Counts: rows of all queries, rows of queries after the first, pairs of those rows.
     let (mut rows, mut later, mut pairs) = (0.0, 0.0, 0.0);
     for sequence in weights {
         let (heads, n) = (sequence.shape()[0], sequence.shape()[1]);
@@ -126,14 +126,14 @@ fn entropy_bits(p: impl Iterator<Item = f64>) -> f64 {
     p.map(|p| if p > 0.0 { -p * libm::log2(p) } else { 0.0 }).sum()
 }
 
-/// Jensen and Shannon's: the entropy of the mean less the mean of the entropies.
+/// The Jensen-Shannon divergence: the entropy of the mean minus the mean of the entropies.
 fn divergence_bits(a: &[f32], b: &[f32]) -> f64 {
     let [h_a, h_b] = [a, b].map(|p| entropy_bits(p.iter().map(|&p| f64::from(p))));
     let mean = a.iter().zip(b).map(|(&a, &b)| 0.5 * (f64::from(a) + f64::from(b)));
     (entropy_bits(mean) - 0.5 * (h_a + h_b)).max(0.0)
 }
 
-/// `(tr S)^2 / tr S^2` of the covariance S of the rows, 1 to as many as rows are wide.
+/// The participation ratio `(tr S)^2 / tr S^2` of the covariance S of the rows of `h` (T, d), from 1 to d.
 fn participation(h: &Arr<f32>) -> f64 {
     let covariance = covariance(h);
     let trace: f64 = covariance.iter().enumerate().map(|(i, row)| row[i]).sum();
@@ -147,13 +147,13 @@ mod tests {
 
     #[test]
     fn probes_of_weights_by_hand() {
-        // Two heads, three queries: one looks at all alike, one at itself alone.
+        // Two heads, three queries: one head attends uniformly, one to the query itself.
         let even = [1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0];
         let own = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
         let both = arr::from_vec(&[2, 3, 3], [even, own].concat().iter().map(|&v| v as f32).collect());
         let found = attention(&[both]);
         approx::assert_relative_eq!(found.entropy, 0.5, epsilon = 1e-6);
-        // Query 1: half a token, query 2: one; the other head and query 0 look nowhere else.
+        // Query 1: half a token, query 2: one token; the other head and query 0: zero.
         approx::assert_relative_eq!(found.distance, 1.5 / 6.0, epsilon = 1e-6);
         approx::assert_relative_eq!(found.first_token, (0.5 + 1.0 / 3.0) / 4.0, epsilon = 1e-6);
         let by_hand = |p: f64| {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn all_signals_weigh_alike_in_the_joint_score() {
+    fn all_signals_have_equal_weight_in_the_joint_score() {
         let layer = |score, entropy, superposition| {
             let diversity = Diversity { score, ..Diversity::default() };
             (diversity, Probes { entropy, superposition, ..Probes::default() })
@@ -175,14 +175,14 @@ mod tests {
         let (diversity, probes): (Vec<_>, Vec<_>) =
             [layer(1.0, 0.2, 3.0), layer(-1.0, 0.4, 3.0)].into_iter().unzip();
         assert_eq!(joint_scores(&diversity, &[]), [1.0, -1.0]);
-        // Entropy pulls the other way with one signal of eight; what is alike in all layers says nothing.
+        // Entropy is one signal of eight, with the opposite sign; signals equal in all layers contribute nothing.
         let joint = joint_scores(&diversity, &probes);
         approx::assert_relative_eq!(joint[0], (4.0 - 1.0) / 8.0, epsilon = 1e-9);
         approx::assert_relative_eq!(joint[1], -joint[0]);
     }
 
     #[test]
-    fn directions_in_use_are_counted() {
+    fn participation_ratios_by_hand() {
         let square = [1.0, 1.0, 1.0, -1.0, -1.0, 1.0, -1.0, -1.0];
         approx::assert_relative_eq!(participation(&arr::from_vec(&[4, 2], square.to_vec())), 2.0);
         let line = [1.0, 2.0, 2.0, 4.0, 3.0, 6.0];

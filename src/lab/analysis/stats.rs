@@ -8,14 +8,14 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 pub struct Mean {
     /// The mean.
     pub mean: f64,
-    /// Half the width of the 95% interval (Student's t); none for a single value.
+    /// Half the width of the 95% interval (Student's t); `None` for a single value.
     pub half: Option<f64>,
     /// How many values.
     pub count: usize,
 }
 
 impl Mean {
-    /// Of `values`; none for no value.
+    /// The mean of `values`; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Mean> {
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count as f64;
@@ -36,13 +36,13 @@ impl std::fmt::Display for Mean {
     }
 }
 
-/// The sample's standard deviation.
+/// The sample standard deviation.
 fn deviation(values: &[f64], mean: f64) -> f64 {
     let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
     (squares / (values.len() - 1) as f64).sqrt()
 }
 
-/// The 97.5% point of Student's t.
+/// The 97.5% quantile of Student's t.
 fn t_quantile(freedom: usize) -> f64 {
     student(freedom).inverse_cdf(0.975)
 }
@@ -51,29 +51,29 @@ fn student(freedom: usize) -> StudentsT {
     StudentsT::new(0.0, 1.0, freedom as f64).expect("at least one degree of freedom")
 }
 
-/// What a paired comparison over seeds can say.
+/// The paired t-test of two series.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// Mean of the differences, with its interval.
     pub difference: Mean,
-    /// Two-sided probability of so large a difference by chance (paired t-test); none for fewer than two pairs.
+    /// Two-sided p-value; `None` for fewer than two pairs.
     pub p: Option<f64>,
 }
 
-/// A verdict on a claim that one is better.
+/// The verdict on the claim that the first series is larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The difference is positive at the 5% level.
+    /// Significantly larger (5% level).
     Holds,
-    /// It is negative at the 5% level.
+    /// Significantly smaller (5% level).
     Fails,
-    /// This many pairs cannot tell.
+    /// No significant difference.
     Undecided,
 }
 
 impl Paired {
-    /// Of pairs of values made under the same seeds; none without pairs.
+    /// Compares pairs of values, each from one seed; `None` without pairs.
     pub fn of(pairs: &[(f64, f64)]) -> Option<Paired> {
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
         let difference = Mean::of(&differences)?;
@@ -81,7 +81,7 @@ impl Paired {
             let error = deviation(&differences, difference.mean) / (pairs.len() as f64).sqrt();
             match (error > 0.0, difference.mean == 0.0) {
                 (true, _) => 2.0 * student(pairs.len() - 1).sf((difference.mean / error).abs()),
-                // All differences are the same.
+                // All differences are equal.
                 (false, true) => 1.0,
                 (false, false) => 0.0,
             }
@@ -110,8 +110,8 @@ pub struct Correlation {
     pub high: f64,
 }
 
-/// Spearman's rank correlation, ties at their mean rank, with the interval by Fisher's transformation (Bonett and
-/// Wright's variance). None where one of the two does not vary, or for fewer than ten pairs.
+/// Spearman's rank correlation with mean ranks for ties, and its interval by Fisher's transformation with Bonett and
+/// Wright's variance. `None` if a series is constant, or for fewer than ten pairs.
 pub fn spearman(x: &[f64], y: &[f64]) -> Option<Correlation> {
     let (a, b) = (ranks(x), ranks(y));
     let middle = (x.len() as f64 - 1.0) / 2.0;
@@ -128,7 +128,7 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<Correlation> {
     Some(Correlation { r, low: libm::tanh(z - reach), high: libm::tanh(z + reach) })
 }
 
-/// The rank of each value from 0, equal values at the mean of their ranks.
+/// The rank of each value from 0; ties get their mean rank.
 fn ranks(x: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..x.len()).collect();
     order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));

@@ -1,4 +1,4 @@
-//! What each image or token of a split was like for the network: how hard it was, and which experts it got.
+//! The loss, margin and experts of every image or token of a split.
 
 use std::collections::BTreeSet;
 
@@ -13,24 +13,24 @@ use crate::train::{Examples, Input};
 /// One image, or one token of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// Its class: an image's, or the kind of token.
+    /// The class of the image, or the kind of the token.
     pub class: usize,
-    /// Cross-entropy of the network's answer.
+    /// Cross-entropy in nats.
     pub loss: f64,
-    /// The logit of the right answer less the largest of the others: below zero where the answer is wrong.
+    /// The target's logit minus the largest other logit: negative if the prediction is wrong.
     pub margin: f64,
-    /// The experts it got in each layer, rising.
+    /// The active experts in each layer, in ascending order.
     pub experts: Vec<Vec<u16>>,
 }
 
 impl Token {
-    /// How many experts it got, over all layers.
+    /// The number of active experts, summed over layers.
     pub fn k(&self) -> usize {
         self.experts.iter().map(Vec::len).sum()
     }
 }
 
-/// What kinds of rows there are: the classes of images, or kinds of tokens.
+/// The classes of images, or the kinds of tokens.
 #[derive(Clone, Debug)]
 pub struct Classes {
     /// Their names.
@@ -39,8 +39,8 @@ pub struct Classes {
     of_token: Option<Vec<usize>>,
 }
 
-/// The kinds of tokens that [`Classes::of`] tells apart.
-const KINDS: [&str; 6] = ["begins a word", "goes on", "number", "punctuation", "white space", "other"];
+/// The kinds of tokens.
+const KINDS: [&str; 6] = ["word start", "word continuation", "number", "punctuation", "white space", "other"];
 
 impl Classes {
     /// Of what a network takes.
@@ -71,16 +71,16 @@ fn kind(piece: &str) -> usize {
     }
 }
 
-/// The most rows that are looked at; of images there are no more in any split.
+/// The largest number of rows to observe.
 const MOST: usize = 20_000;
 
-/// Rows whose logits are there at once.
+/// Logits are computed for this many rows at a time.
 const ROWS: usize = 256;
 
-/// Looks at the images of a split, or at the tokens of its first sequences, up to 20,000.
+/// Observes the images of a split, or the tokens of its first sequences, until there are 20,000.
 ///
 /// # Errors
-/// Examples of another kind or size than the model takes.
+/// Examples that do not fit the model.
 pub fn observe(model: &Model<f32>, examples: Examples, classes: &Classes) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     for (feed, targets) in examples.batches() {
@@ -113,12 +113,12 @@ pub fn observe(model: &Model<f32>, examples: Examples, classes: &Classes) -> Res
     Ok(tokens)
 }
 
-/// The different sets of experts that tokens got in layer `layer`.
+/// The distinct activation patterns (sets of experts) of layer `layer`.
 pub fn patterns(tokens: &[Token], layer: usize) -> BTreeSet<&[u16]> {
     tokens.iter().map(|token| &token.experts[layer][..]).collect()
 }
 
-/// How many tokens of each class each expert of layer `layer` served: a row for each class.
+/// The number of tokens of each class (rows) that each expert (columns) of layer `layer` served.
 pub fn by_class(tokens: &[Token], layer: usize, classes: usize, experts: usize) -> Vec<Vec<u64>> {
     let mut counts = vec![vec![0; experts]; classes];
     for token in tokens {
@@ -135,7 +135,7 @@ mod tests {
     use crate::train::{Learner, evaluate::evaluate};
 
     #[test]
-    fn tokens_have_kinds() {
+    fn tokens_are_classified_by_their_text() {
         let kinds = [" the", "ing", " 12", "3", ",", " (", "\n", " ", "\u{fffd}"].map(kind);
         assert_eq!(kinds, [0, 1, 2, 2, 3, 3, 4, 4, 5]);
     }

@@ -1,24 +1,24 @@
-//! How a trained network uses its experts on the test split: how many, which, and for which images.
+//! How a trained network uses its experts on the test split: how many, which, and for which examples.
 
 use serde::Serialize;
 
 use super::stats::{Correlation, spearman};
-use super::theory::{choose, dynamic_patterns};
+use super::theory::{binomial, dynamic_patterns};
 use super::tokens::{Token, by_class, patterns};
 use crate::train::metrics::LayerRecord;
 
-/// The whole of it.
+/// The use of experts in all layers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Usage {
-    /// Images, or tokens, looked at.
+    /// Number of observed images or tokens.
     pub images: usize,
-    /// Names of their classes.
+    /// Class names.
     pub class_names: Vec<String>,
-    /// Share of right answers.
+    /// Share of correct predictions.
     pub accuracy: f64,
-    /// Each layer.
+    /// The layers.
     pub layers: Vec<Layer>,
-    /// Whether harder images get more experts; none where all get as many.
+    /// How the number of active experts depends on difficulty; `None` if it is constant.
     pub difficulty: Option<Difficulty>,
 }
 
@@ -27,39 +27,39 @@ pub struct Usage {
 pub struct Layer {
     /// Usage, entropy, utilization, distribution of k.
     pub record: LayerRecord,
-    /// Different sets of experts that images got.
+    /// Number of distinct activation patterns (sets of experts).
     pub patterns: usize,
-    /// Sets that a router could choose that takes up to as many experts as any image got (Gülmez, theorem 1).
+    /// Number of possible patterns with up to the largest observed number of experts (Gülmez, theorem 1).
     pub dynamic_patterns: f64,
-    /// Sets of a fixed number of experts, the mean rounded.
+    /// Number of possible patterns with a fixed number of experts, the rounded mean.
     pub fixed_patterns: f64,
-    /// For each class, the share of its assignments that each expert served.
+    /// For each class, each expert's share of its assignments.
     pub by_class: Vec<Vec<f64>>,
-    /// Mutual information of class and serving expert, in bits: 0 where experts serve all classes alike.
+    /// Mutual information of class and expert in bits: 0 if all experts serve all classes equally.
     pub class_information_bits: f64,
 }
 
-/// How the number of experts, over all layers, goes with how hard an image is.
+/// The number of active experts, summed over layers, by difficulty.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difficulty {
-    /// Rank correlation of k with the image's loss.
+    /// Rank correlation of k and loss.
     pub with_loss: Option<Correlation>,
-    /// Rank correlation of k with the margin of the right class: negative if close calls get more experts.
+    /// Rank correlation of k and margin: negative if uncertain examples get more experts.
     pub with_margin: Option<Correlation>,
-    /// Tenths of the images by rising loss.
+    /// Deciles by ascending loss.
     pub tenths: Vec<Group>,
-    /// The classes.
+    /// By class.
     pub classes: Vec<Group>,
 }
 
-/// A group of images.
+/// A group of images or tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Group {
-    /// How many.
+    /// Number of them.
     pub images: usize,
-    /// Their mean loss.
+    /// Mean loss.
     pub loss: f64,
-    /// Their mean number of experts, over all layers.
+    /// Mean number of active experts, summed over layers.
     pub k: f64,
 }
 
@@ -77,7 +77,7 @@ impl Group {
 }
 
 impl Usage {
-    /// From what every image got; `records` has the layers' statistics on the same images.
+    /// Summarizes the observations; `records` are the layers' statistics on the same examples.
     pub fn new(tokens: &[Token], records: &[LayerRecord], class_names: Vec<String>) -> Usage {
         let classes = class_names.len();
         let layer = |(l, record): (usize, &LayerRecord)| {
@@ -87,7 +87,7 @@ impl Usage {
                 record: record.clone(),
                 patterns: patterns(tokens, l).len(),
                 dynamic_patterns: dynamic_patterns(record.experts, most),
-                fixed_patterns: choose(record.experts, record.mean_active.round() as usize),
+                fixed_patterns: binomial(record.experts, record.mean_active.round() as usize),
                 class_information_bits: information_bits(&counts),
                 by_class: counts.iter().map(|row| shares(row)).collect(),
             }
@@ -125,7 +125,7 @@ fn difficulty(tokens: &[Token], classes: usize) -> Option<Difficulty> {
     })
 }
 
-/// Mutual information of row and column of a table of counts, in bits.
+/// Mutual information of the row and the column of a table of counts, in bits.
 fn information_bits(counts: &[Vec<u64>]) -> f64 {
     let all = counts.iter().flatten().sum::<u64>().max(1) as f64;
     let columns = counts.first().map_or(0, Vec::len);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn harder_images_with_more_experts_are_seen() {
+    fn more_experts_for_harder_images_are_found() {
         let tokens: Vec<Token> =
             (0..40).map(|i| token(i % 2, i as f64 - 9.5, if i < 20 { &[0] } else { &[0, 1, 2] })).collect();
         let usage = usage(&tokens);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_with_experts_of_their_own_share_one_bit() {
+    fn separate_experts_for_two_classes_give_one_bit() {
         let own: Vec<Token> =
             (0..40).map(|i| token(i % 2, 1.0, if i % 2 == 0 { &[0] } else { &[2] })).collect();
         let own = usage(&own);

@@ -1,4 +1,4 @@
-//! A cell of an experiment: a configuration that is trained once for each seed.
+//! A cell of an experiment: a configuration that is trained once per seed.
 
 use super::quantity::Quantity;
 use super::results::Store;
@@ -6,19 +6,19 @@ use crate::nn::spec::Spec;
 use crate::train::config::{Config, Layers};
 use crate::train::metrics::mean_active;
 
-/// How large everything is.
+/// The size of the experiments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// As in the papers.
     Full,
-    /// Tiny networks on the bundled digits or texts for one epoch, only to see that everything runs.
+    /// A smoke test: tiny networks, one epoch on the bundled digits or text.
     Quick,
 }
 
-/// What a cell has in common with the reference, by the hidden width of its experts.
+/// The cost that a cell is matched to the reference in, by choosing the hidden width of its experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// Nothing: it is as its settings say.
+    /// Not matched.
     None,
     /// The number of parameters.
     Parameters,
@@ -27,24 +27,24 @@ pub enum Match {
     Flops,
 }
 
-/// One configuration, up to the seed.
+/// One configuration without its seed.
 #[derive(Clone, Debug)]
 pub struct Cell {
     /// Its name in tables and claims.
     pub label: String,
-    /// The settings, with any seed.
+    /// The settings; the seed is ignored.
     pub config: Config,
-    /// What it is made equal to the reference in.
+    /// The cost that is matched to the reference.
     pub matched: Match,
-    /// What a paper reports of it.
+    /// Values that a paper reports.
     pub paper: Vec<(Quantity, f64)>,
 }
 
 impl Cell {
-    /// A cell of a preset's size with further `key=value` settings.
+    /// A cell with a preset and `key=value` settings.
     ///
     /// # Panics
-    /// On settings that cannot be: experiments are written by hand, and a test resolves all of them.
+    /// On invalid settings: experiments are part of the source, and a test resolves all of them.
     pub fn new(scale: Scale, preset: &str, label: impl Into<String>, settings: &[&str]) -> Cell {
         let (label, mut set) = (label.into(), settings.iter().map(|s| s.to_string()).collect::<Vec<_>>());
         if scale == Scale::Quick {
@@ -65,13 +65,13 @@ impl Cell {
         Cell { label, config, matched: Match::None, paper: Vec::new() }
     }
 
-    /// The same cell with a figure that a paper reports of it.
+    /// The same cell with a value that a paper reports for it.
     pub fn paper(mut self, quantity: Quantity, figure: f64) -> Cell {
         self.paper.push((quantity, figure));
         self
     }
 
-    /// The same cell, made equal to the reference.
+    /// The same cell, matched to the reference.
     pub fn matched(self, matched: Match) -> Cell {
         let with = match matched {
             Match::None => return self,
@@ -81,7 +81,7 @@ impl Cell {
         Cell { label: format!("{}, {with}", self.label), matched, ..self }
     }
 
-    /// Its configuration under a seed. None where it depends on a result that is not there (yet).
+    /// The configuration for a seed; `None` if it depends on a result that is missing.
     pub fn config(&self, seed: u64, store: &Store) -> Option<Config> {
         let config = Config { seed, ..self.config.clone() };
         let spec = config.spec(1, 1);
@@ -100,7 +100,7 @@ impl Cell {
     }
 }
 
-/// The network that others are made equal to: the same size and data with the papers' router and schedule.
+/// The reference of matched cells: the same size and data with the first paper's router and schedule.
 fn reference(config: &Config) -> Config {
     let defaults = Config::default();
     let schedule = defaults.schedule;
@@ -108,7 +108,7 @@ fn reference(config: &Config) -> Config {
     Config { routing: defaults.routing, schedule, experts, ..config.clone() }
 }
 
-/// The hidden width of experts that brings `measure`, which grows linearly with it, nearest to `target`.
+/// The hidden width that brings `measure`, a linear function of it, closest to `target`.
 fn nearest_hidden(spec: &Spec, measure: impl Fn(&Spec) -> f64, target: f64) -> usize {
     let at = |hidden| measure(&Spec { hidden, ..spec.clone() });
     (1.0 + (target - at(1)) / (at(2) - at(1))).round().max(1.0) as usize
@@ -116,7 +116,7 @@ fn nearest_hidden(spec: &Spec, measure: impl Fn(&Spec) -> f64, target: f64) -> u
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::trained;
+    use super::super::fixtures::trained;
     use super::super::results::{Outcome, Record};
     use super::*;
 
@@ -137,7 +137,7 @@ mod tests {
 
         let flops = cell().matched(Match::Flops);
         assert_eq!((flops.config(3, &store), &flops.label[..]), (None, "top-k, equal FLOPs"));
-        // One expert each was measured, where the reference has 3, 2, 1 and 1.
+        // The measured layers have 1 active expert each, those of the reference 3, 2, 1 and 1.
         let measured = Outcome::Trained(Box::new(trained(0.9, &[8, 6, 3, 1])));
         store.append(Record::new(&plain, measured)).unwrap();
         assert_eq!(flops.config(3, &store).unwrap().expert_hidden, 64 * 7 / 4);

@@ -1,16 +1,21 @@
-//! The papers' experiments, run again over several seeds and put beside the papers' figures.
+//! The papers' experiments, repeated over several seeds and compared with the reported values.
 //!
-//! An [`Experiment`](experiments::Experiment) is data: cells (one configuration each), the figures and claims of
-//! the papers, and what its table shows. [`run`] trains the cells that have no result yet;
-//! [`report`] is made of the results alone.
+//! An [`Experiment`](experiment::Experiment) is data: cells (one configuration each), claims, and the columns of its
+//! table; [`experiments`] lists them all, with the values reported in [`paper`]. [`run`] trains the cells without a
+//! result and stores [`results`]. [`experiment_results`] joins an experiment with its results, [`judge`] tests its claims,
+//! and [`report`] writes what came out; the same results give the same report.
 
 pub mod cell;
-pub mod claims;
+pub mod claim;
+pub mod experiment;
+pub mod experiment_results;
 pub mod experiments;
+#[cfg(test)]
+mod fixtures;
+pub mod judge;
 pub mod paper;
 pub mod quantity;
 pub mod report;
 pub mod results;
 pub mod run;
 pub mod seeds;
-pub mod view;

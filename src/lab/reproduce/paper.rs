@@ -1,4 +1,4 @@
-//! The figures that the first paper reports (Gülmez, arXiv 2603.01697), by table.
+//! The values that the first paper reports (Gülmez, arXiv 2603.01697), by table.
 
 use crate::nn::schedule::Schedule;
 

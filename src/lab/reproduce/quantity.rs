@@ -1,19 +1,19 @@
-//! What is measured of a trained network and shown in tables.
+//! The measurements of a trained network that tables show.
 
 use super::results::Trained;
 use crate::lab::analysis::stats::Mean;
 use crate::train::metrics::perplexity;
 
-/// A number of a trained network.
+/// A measurement of a trained network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// Test accuracy after the last epoch, in percent.
     Accuracy,
-    /// Test accuracy of the best epoch, in percent: chosen on the test split, so it flatters.
+    /// Test accuracy of the best epoch, in percent: chosen on the test split, so it is optimistic.
     BestAccuracy,
     /// Perplexity on the test split after the last epoch.
     Perplexity,
-    /// Perplexity on the test split of the best epoch: chosen on the test split, so it flatters.
+    /// Perplexity on the test split of the best epoch: chosen on the test split, so it is optimistic.
     BestPerplexity,
     /// The first epoch that reached 95% of the final accuracy.
     EpochsTo95,
@@ -21,26 +21,26 @@ pub enum Quantity {
     Parameters,
     /// Active FLOPs per token, in thousands.
     ActiveFlops,
-    /// Percent of accuracy for each 10,000 parameters (the first paper's efficiency).
+    /// Percent of accuracy per 10,000 parameters (the first paper's efficiency).
     Efficiency,
     /// Active experts per token, mean over layers.
     MeanActive,
     /// Usage entropy over the largest possible, mean over the layers with more than one expert.
     UsageEntropy,
-    /// Share of the wanted assignments that found no room, in percent, mean over layers.
+    /// Share of assignments dropped for lack of capacity, in percent, mean over layers.
     Dropped,
-    /// Training time in seconds of one processor, without evaluation.
+    /// Training time in CPU seconds, without evaluation.
     TrainSeconds,
 }
 
-/// The mean; 0 of nothing.
+/// The mean; 0 if there are no values.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), v| (sum + v, count + 1));
     sum / f64::from(count.max(1))
 }
 
 impl Quantity {
-    /// The head of its column.
+    /// The heading of its column.
     pub fn head(self) -> &'static str {
         match self {
             Quantity::Accuracy => "accuracy %",
@@ -78,7 +78,7 @@ impl Quantity {
         }
     }
 
-    /// Digits after the point.
+    /// Decimals to show.
     pub fn digits(self) -> usize {
         match self {
             Quantity::Parameters => 0,
@@ -88,12 +88,12 @@ impl Quantity {
     }
 }
 
-/// Percent of accuracy for each 10,000 parameters.
+/// Percent of accuracy per 10,000 parameters.
 pub fn efficiency(percent: f64, parameters: f64) -> f64 {
     percent / (parameters / 1e4)
 }
 
-/// A mean with its interval; without where that is nothing in so many digits.
+/// A mean with its interval, which is left out if it rounds to zero.
 pub fn shown(mean: &Mean, digits: usize) -> String {
     let unit = libm::pow(10.0, -(digits as f64));
     let mean = match mean.half {

@@ -1,4 +1,4 @@
-//! `results.jsonl`: a line for each finished cell, never written twice.
+//! `results.jsonl`: one line per finished cell and seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -21,26 +21,26 @@ pub const FILE: &str = "results.jsonl";
 pub struct Record {
     /// The seed.
     pub seed: u64,
-    /// Its other settings, as far as they are not the defaults. With the seed they say which cell this is: a setting
-    /// that is new in the program, and has its default, makes no other cell of it.
+    /// The other settings that differ from the defaults. With the seed they identify the cell, so that adding a setting
+    /// to the program does not change the identity of old results.
     pub settings: BTreeMap<String, serde_json::Value>,
     /// This crate's version.
     pub version: String,
-    /// What came out.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What came out of a cell.
+/// The outcome of a training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// A trained network.
     Trained(Box<Trained>),
-    /// NaN or infinity, in words.
+    /// Training diverged: the first non-finite value, in words.
     Diverged(String),
 }
 
-/// What is kept of a trained network.
+/// The summary of a trained network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
     /// Scores after the last epoch.
@@ -58,12 +58,12 @@ pub struct Trained {
     pub active_flops_per_token: f64,
     /// How each layer used its experts on the test split.
     pub layers: Vec<LayerRecord>,
-    /// How many different sets of experts the test split's images got in each layer.
+    /// The number of distinct activation patterns (sets of experts) on the test split, for each layer.
     pub patterns: Vec<usize>,
     /// Variance of the gates' gradients with varying and with fixed k, where the router allows both.
     #[serde(default)]
     pub gradient_variance: Option<Comparison>,
-    /// Processor time of its one thread.
+    /// CPU time.
     pub seconds: Seconds,
     /// BLAKE3 of the trained parameters.
     pub digest: String,
@@ -89,7 +89,7 @@ impl Trained {
 }
 
 impl Record {
-    /// What came out of the cell with this configuration.
+    /// The outcome of training with a configuration.
     pub fn new(config: &Config, outcome: Outcome) -> Record {
         let value = |config: &Config| serde_json::to_value(config).expect("a configuration is plain data");
         let (defaults, mine) = (value(&Config::default()), value(config));
@@ -103,12 +103,12 @@ impl Record {
         }
     }
 
-    /// What tells it from other cells.
+    /// The identity: seed and settings.
     fn key(&self) -> String {
         serde_json::to_string(&(self.seed, &self.settings)).expect("plain data")
     }
 
-    /// The trained network, if it came to that.
+    /// The trained network, unless training diverged.
     pub fn trained(&self) -> Option<&Trained> {
         match &self.outcome {
             Outcome::Trained(trained) => Some(trained),
@@ -117,29 +117,29 @@ impl Record {
     }
 }
 
-/// All finished cells of a folder, held by one process at a time.
+/// All results in a folder, locked by one process at a time.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// Locked as long as it is open.
+    /// Locked while open.
     file: File,
     records: BTreeMap<String, Record>,
 }
 
 impl Store {
-    /// Opens the results in `folder`, which is made if it is not there. A last line that a killed process left
-    /// half written is dropped.
+    /// Opens the results in `folder`, which is created if missing. An incomplete last line, left by a killed process, is
+    /// dropped.
     ///
     /// # Errors
-    /// A folder that cannot be written to or that another process works in; a line that is no result.
+    /// A folder that cannot be written or is locked by another process; an invalid line.
     pub fn open(folder: &Path) -> Result<Store> {
         files::create_dir(folder)?;
         let path = folder.join(FILE);
         let options = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let file = options.map_err(Error::io("open", &path))?;
-        // A file system without locks cannot keep a second process out.
+        // On a file system without locks a second process cannot be excluded.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let what = "another process is reproducing in this folder; wait for it, or use another --out-dir";
+            let what = "another process uses this folder; wait for it, or choose another --out-dir";
             return Err(Error::data(folder, what));
         }
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
@@ -151,8 +151,10 @@ impl Store {
         let mut records = BTreeMap::new();
         for (number, line) in text[..whole].lines().enumerate() {
             let record: Record = serde_json::from_str(line).map_err(|e| {
-                let what =
-                    format!("line {}: not a result ({e}); delete the line to run it again", number + 1);
+                let what = format!(
+                    "line {}: not a valid result ({e}); delete the line to train that network again",
+                    number + 1
+                );
                 Error::data(&path, what)
             })?;
             records.entry(record.key()).or_insert(record);
@@ -160,12 +162,12 @@ impl Store {
         Ok(Store { path, file, records })
     }
 
-    /// Where it is.
+    /// The path of `results.jsonl`.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The result of this configuration.
+    /// The result for a configuration.
     pub fn get(&self, config: &Config) -> Option<&Record> {
         self.records.get(&Record::new(config, Outcome::Diverged(String::new())).key())
     }
@@ -180,10 +182,10 @@ impl Store {
         self.records.values().map(|record| record.seed).collect()
     }
 
-    /// Appends a result, as one whole line that is on the disk when this returns.
+    /// Appends a result as one line and syncs it to disk. Does nothing if it is there already.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// I/O errors, with the path.
     pub fn append(&mut self, record: Record) -> Result<()> {
         if self.records.contains_key(&record.key()) {
             return Ok(());
@@ -197,51 +199,16 @@ impl Store {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::train::config::Layers;
-
-    /// The configuration of `settings` with this seed.
-    pub fn config(settings: &[&str], seed: u64) -> Config {
-        let set = settings.iter().map(|s| s.to_string()).chain([format!("seed={seed}")]).collect();
-        Config::resolve(&Layers { set, ..Layers::default() }).unwrap()
-    }
-
-    /// A made-up trained network, all of whose tokens had one expert in each layer.
-    pub fn trained(accuracy: f64, experts: &[usize]) -> Trained {
-        let layer = |&experts: &usize| LayerRecord {
-            experts,
-            mean_active: 1.0,
-            utilization: 100.0 / experts as f64,
-            usage_entropy_bits: 0.0,
-            usage_entropy_normalized: if experts > 1 { 0.0 } else { 1.0 },
-            effective_experts: 1.0,
-            routing_entropy_bits: 0.0,
-            dropped_share: 0.0,
-            usage: (0..experts).map(|e| f64::from(u8::from(e == 0))).collect(),
-            k_share: vec![0.0, 1.0],
-        };
-        Trained {
-            last: Scores { test_accuracy: accuracy, test_loss: 0.1, perplexity: None },
-            best: Best { epoch: 2, test_accuracy: accuracy, test_loss: 0.1 },
-            epochs_to_95: 2,
-            epochs: 3,
-            parameters: 1000,
-            active_flops_per_token: 5000.0,
-            layers: experts.iter().map(layer).collect(),
-            patterns: vec![1; experts.len()],
-            gradient_variance: None,
-            seconds: Seconds { train: 2.0, eval: 0.5 },
-            digest: format!("{accuracy}"),
-        }
-    }
+    use crate::lab::reproduce::fixtures::{config, trained};
 
     fn record(settings: &[&str], seed: u64) -> Record {
         Record::new(&config(settings, seed), Outcome::Trained(Box::new(trained(0.9, &[8, 6]))))
     }
 
     #[test]
-    fn what_was_appended_is_there_again_and_never_twice() {
+    fn results_are_stored_once_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let records = [record(&[], 1), record(&[], 2), record(&["tau=0.5"], 1)];
         let mut store = Store::open(folder.path()).unwrap();
@@ -251,7 +218,7 @@ pub(crate) mod tests {
         let diverged = Record::new(&config(&["lr=9"], 1), Outcome::Diverged("step 3".into()));
         store.append(diverged.clone()).unwrap();
         let error = Store::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("another process is reproducing in this folder"), "{error}");
+        assert!(error.contains("another process uses this folder"), "{error}");
         drop(store);
         let store = Store::open(folder.path()).unwrap();
         assert_eq!(store.records().count(), 4);
@@ -266,7 +233,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_cut_last_line_is_dropped_and_others_are_named() {
+    fn an_incomplete_last_line_is_dropped_and_an_invalid_line_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         let lines = [record(&[], 1), record(&[], 2)].map(|r| serde_json::to_string(&r).unwrap());
@@ -279,6 +246,6 @@ pub(crate) mod tests {
         }
         std::fs::write(&path, format!("{}\nnonsense\n{}\n", lines[0], lines[1])).unwrap();
         let error = Store::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("line 2: not a result") && !error.contains('\n'), "{error}");
+        assert!(error.contains("line 2: not a valid result") && !error.contains('\n'), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Training the cells that have no result yet, several side by side, each on one thread.
+//! Training the cells without a result, several in parallel, each on one thread.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use cpu_time::ThreadTime;
 
-use super::experiments::Experiment;
+use super::experiment::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
 use crate::data::Dataset;
 use crate::engine::error::{Error, Result};
@@ -23,72 +23,71 @@ use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
 use crate::train::{Control, Examples, Start, checkpoint, examples, learner::steps_per_epoch, train};
 
-/// What is to be done, and how.
+/// What to train, and how.
 pub struct Plan<'a> {
     /// The experiments.
     pub experiments: &'a [Experiment],
     /// The seeds.
     pub seeds: &'a [u64],
-    /// Where results are kept, and cells while they train.
+    /// The folder of the results and of cells in training.
     pub folder: &'a Path,
-    /// Where data sets are.
+    /// The folder of the data sets.
     pub data_dir: Option<&'a Path>,
-    /// How many cells train side by side.
+    /// The number of cells to train in parallel.
     pub workers: usize,
     /// The git revision of the program.
     pub revision: Option<&'a str>,
-    /// Set from outside (Ctrl-C) to save and stop.
+    /// Set by the caller (Ctrl-C) to save and stop.
     pub stop: &'a AtomicBool,
 }
 
-/// What happens while cells are trained, from any of the workers.
+/// Progress, reported by any of the workers.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// So many cells with so many steps in all are found that have no result yet; more may follow.
+    /// Cells without a result were found; more may follow.
     Found {
-        /// Cells.
+        /// The number of cells.
         cells: usize,
-        /// Steps.
+        /// Their optimizer steps in total.
         steps: u64,
     },
-    /// A worker begins a cell, or goes on with it.
+    /// A worker starts or resumes a cell.
     Started {
         /// The worker, from 0.
         worker: usize,
-        /// What it trains.
+        /// The cell.
         job: &'a Job,
     },
-    /// So many steps more are taken.
+    /// This many steps were taken since the last report.
     Steps(u64),
-    /// A cell is finished and kept.
+    /// A cell is finished and stored.
     Finished {
         /// The worker.
         worker: usize,
-        /// What it trained.
+        /// The cell.
         job: &'a Job,
         /// What came out.
         record: &'a Record,
     },
 }
 
-/// A cell under one seed.
+/// A cell with one seed.
 #[derive(Debug)]
 pub struct Job {
-    /// The cell, with the first experiment that asks for it, and the seed.
+    /// The first experiment that contains the cell, its label and the seed.
     pub name: String,
     config: Config,
 }
 
 impl Plan<'_> {
-    /// Trains what has no result yet, and returns how many cells that were.
+    /// Trains every cell without a result and returns their number.
     ///
     /// # Errors
-    /// Data that is missing, a full disk, [`Error::Interrupted`] (after saving). Training that ends in NaN is a
-    /// result.
+    /// Missing data, I/O errors, [`Error::Interrupted`] (after saving). Divergence is a result, not an error.
     pub fn run(&self, store: &mut Store, watch: &(dyn Fn(Event) + Sync)) -> Result<usize> {
         let (mut data, mut count) = (BTreeMap::new(), 0);
         loop {
-            // A cell that is made equal to another by what that one measured is known only after it.
+            // The configuration of a matched cell is known only after the cell it is derived from.
             let jobs = self.jobs(store);
             if jobs.is_empty() {
                 return Ok(count);
@@ -105,7 +104,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Cells without a result, each once; all cells of a seed before the next seed.
+    /// Cells without a result, without duplicates; all cells of one seed before the next seed.
     fn jobs(&self, store: &Store) -> Vec<Job> {
         let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
         for &seed in self.seeds {
@@ -171,7 +170,7 @@ impl Plan<'_> {
         self.folder.join("cells").join(&crate::train::manifest::config_digest(config)[..16])
     }
 
-    /// Trains a cell, from where an earlier process left it.
+    /// Trains a cell, or resumes it.
     fn train_one(
         &self,
         path: &Path,
@@ -187,7 +186,7 @@ impl Plan<'_> {
         let folder = match opened {
             Some((folder, _)) => folder.locked()?,
             None => {
-                // What is there was left before the run began.
+                // A leftover of a process that was killed before its run began.
                 if path.exists() {
                     std::fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
                 }
@@ -212,7 +211,7 @@ impl Plan<'_> {
                 let start = Start { checkpoint: LAST, keep_last: 1, revision: self.revision };
                 match train(config, data, &folder, &start, &mut control) {
                     Ok(summary) => {
-                        // A thread that had to wait for a processor is no slower for it.
+                        // CPU time: waiting for a core does not count.
                         let share = (own.elapsed().as_secs_f64() / wall.elapsed().as_secs_f64()).min(1.0);
                         let Seconds { train, eval } = summary.seconds;
                         Summary { seconds: Seconds { train: share * train, eval: share * eval }, ..summary }
@@ -228,12 +227,12 @@ impl Plan<'_> {
                 summary.last.test_loss
             )));
         }
-        let (patterns, gradient_variance) = look_at(config, data, &folder)?;
+        let (patterns, gradient_variance) = analyze(config, data, &folder)?;
         Ok(Outcome::Trained(Box::new(Trained::new(summary, patterns, gradient_variance))))
     }
 }
 
-/// Training that ends in NaN is a result.
+/// Divergence is a result.
 fn diverged(error: Error) -> Result<Outcome> {
     match error {
         Error::NonFinite { step, what, .. } => Ok(Outcome::Diverged(format!("step {step}: {what}"))),
@@ -241,14 +240,14 @@ fn diverged(error: Error) -> Result<Outcome> {
     }
 }
 
-/// The summary of a run that was finished just before its process was killed.
+/// The summary of a run that finished just before its process was killed.
 fn finished(folder: &RunFolder) -> Option<Summary> {
     serde_json::from_slice(&std::fs::read(folder.path().join("summary.json")).ok()?).ok()
 }
 
-/// How many different sets of experts the images of the test split get in each layer, and the variance of the gates'
+/// The number of distinct activation patterns in each layer on the test split, and the variance of the gates'
 /// gradients with varying and with fixed k.
-fn look_at(
+fn analyze(
     config: &Config,
     data: &Dataset,
     folder: &RunFolder,
@@ -264,13 +263,13 @@ fn look_at(
     Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
 }
 
-/// What the data of a cell depends on.
+/// The settings that determine the data of a cell.
 fn data_key(config: &Config) -> String {
     let Config { dataset, tokenizer, sequence, pack, .. } = config;
     format!("{dataset} {tokenizer:?} {sequence} {pack}")
 }
 
-/// Optimizer steps of a whole training.
+/// Optimizer steps of a complete training.
 fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
     let all = steps_per_epoch(config, &data[&data_key(config)]) * config.epochs as u64;
     if config.max_steps > 0 { all.min(config.max_steps) } else { all }

@@ -1,23 +1,23 @@
-//! Lists of seeds as users write them: `1..5`, `1..=5` and `1,2,5`.
+//! Parsing lists of seeds: `1..5`, `1..=5` and `1,2,5`.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-/// Seeds, rising, each once.
+/// Seeds in ascending order, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seeds(pub Vec<u64>);
 
-/// More seeds than this are a mistake.
+/// The largest range; more is taken for a mistake.
 const MOST: u64 = 1000;
 
 impl FromStr for Seeds {
     type Err = String;
 
-    /// `1..3` is 1, 2 and 3: both ends belong to it, as in `1..=3`.
+    /// Ranges include both ends: `1..3` is 1, 2 and 3, as is `1..=3`.
     fn from_str(text: &str) -> Result<Seeds, String> {
         let number = |text: &str| {
             let seed = text.trim().parse::<u64>().ok().filter(|&seed| i64::try_from(seed).is_ok());
-            seed.ok_or_else(|| format!("`{text}` is no seed; give 1..5 or 1,2,5"))
+            seed.ok_or_else(|| format!("`{text}` is not a seed; write 1..5 or 1,2,5"))
         };
         let mut all = BTreeSet::new();
         for part in text.split(',') {
@@ -26,10 +26,10 @@ impl FromStr for Seeds {
                 Some((first, last)) => {
                     let (first, last) = (number(first)?, number(last.strip_prefix('=').unwrap_or(last))?);
                     if first > last {
-                        return Err(format!("`{part}` is empty; write the smaller seed first"));
+                        return Err(format!("`{part}` is an empty range; write the smaller seed first"));
                     }
                     if last - first >= MOST {
-                        return Err(format!("`{part}` is more than {MOST} seeds"));
+                        return Err(format!("`{part}` is more than {MOST} seeds; choose a smaller range"));
                     }
                     all.extend(first..=last);
                 }

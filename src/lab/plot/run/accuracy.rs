@@ -1,5 +1,6 @@
 //! Accuracy over the epochs.
 
+use super::common;
 use crate::lab::plot::axis::Axis;
 use crate::lab::plot::color;
 use crate::lab::plot::frame::{self, Key, Labels};
@@ -10,7 +11,7 @@ const TITLE: &str = "Accuracy";
 /// Accuracy in training and on the test split, with the best test epoch marked.
 pub fn draw(history: &[EpochRecord]) -> String {
     let (Some(first), Some(last)) = (history.first(), history.last()) else {
-        return frame::empty(TITLE, super::NO_EPOCH);
+        return frame::empty(TITLE, common::NO_EPOCH);
     };
     let percent = |accuracy: fn(&EpochRecord) -> f64| -> Vec<(f64, f64)> {
         history.iter().map(|e| (e.epoch as f64, 100.0 * accuracy(e))).collect()

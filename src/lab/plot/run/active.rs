@@ -1,5 +1,6 @@
 //! Active experts over the epochs.
 
+use super::common;
 use crate::lab::plot::axis::Axis;
 use crate::lab::plot::color;
 use crate::lab::plot::frame::{self, Key, Labels};
@@ -13,9 +14,9 @@ const MOST: usize = 60;
 /// Mean number of active experts of each layer.
 pub fn draw(history: &[EpochRecord]) -> String {
     let (Some(first), Some(last)) = (history.first(), history.last()) else {
-        return frame::empty(TITLE, super::NO_EPOCH);
+        return frame::empty(TITLE, common::NO_EPOCH);
     };
-    let layers = super::spread(last.layers.len(), MOST);
+    let layers = common::spread(last.layers.len(), MOST);
     if layers.is_empty() {
         return frame::empty(TITLE, "This network has no layer with experts.");
     }

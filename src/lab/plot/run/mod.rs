@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod active;
+mod common;
 mod loss;
 mod usage;
 
@@ -28,18 +29,6 @@ fn all(steps: &[StepRecord], history: &[EpochRecord]) -> Vec<(&'static str, Stri
         ("active_experts.svg", active::draw(history)),
         ("expert_usage.svg", usage::draw(history)),
     ]
-}
-
-/// Shown in place of a chart before the first epoch has finished.
-const NO_EPOCH: &str = "No epoch has finished yet.";
-
-/// At most `most` numbers of `0..count`, evenly spaced, including both ends.
-fn spread(count: usize, most: usize) -> Vec<usize> {
-    if count <= most {
-        (0..count).collect()
-    } else {
-        (0..most).map(|i| i * (count - 1) / (most - 1)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! What the first paper leaves out: other routers, balance losses, equal cost, other sizes.
+//! Experiments beyond the first paper: other routers, balance losses, equal cost, other sizes.
 
-use super::Column::{Mean, Ratio};
-use super::{DENSE, Experiment, labels, readings, scheduled, small};
+use super::cells::{DENSE, labels, readings, scheduled, small};
 use crate::lab::reproduce::cell::{Cell, Match, Scale};
-use crate::lab::reproduce::claims::{Claim, End};
+use crate::lab::reproduce::claim::{Claim, Extreme};
+use crate::lab::reproduce::experiment::Column::{Mean, Ratio};
+use crate::lab::reproduce::experiment::{Experiment, Extra};
 use crate::lab::reproduce::paper;
 use crate::lab::reproduce::quantity::Quantity::{
     Accuracy, ActiveFlops, BestAccuracy, Dropped, MeanActive, Parameters, TrainSeconds, UsageEntropy,
 };
-use crate::lab::reproduce::report::more;
 use crate::nn::router;
 use crate::nn::schedule::Schedule;
 
@@ -53,8 +53,8 @@ pub fn routers(scale: Scale) -> Experiment {
     Experiment {
         name: "routers",
         title: "Every router",
-        about: "Descending on MNIST at size Small, each router with the defaults of its source. Times are those of \
-                training on one processor.",
+        about: "Descending on MNIST at size Small, each router with the defaults of its source. Times are for training \
+                on one core.",
         claims: others.map(claim).collect(),
         columns: vec![
             Mean(Accuracy),
@@ -68,7 +68,7 @@ pub fn routers(scale: Scale) -> Experiment {
             Mean(Dropped),
         ],
         cells,
-        more: |view| vec![more::accuracy(view)],
+        extra: Extra::Accuracy,
     }
 }
 
@@ -105,13 +105,13 @@ pub fn balance(scale: Scale) -> Experiment {
     Experiment {
         name: "balance",
         title: "With and without balance losses",
-        about: "The ablation that the first paper says is missing: every router that chooses, without a balance \
-                loss and with one of weight 0.01, which switch, gshard, top-p and learned-k have by default; \
+        about: "The ablation that the first paper leaves to future work: every router with a choice, without a balance \
+                loss and with one of weight 0.01, the default of switch, gshard, top-p and learned-k; \
                 noisy-top-k also with the losses of its source.",
         cells,
         columns: [Accuracy, UsageEntropy, MeanActive, Dropped].map(Mean).into(),
         claims,
-        more: |_| Vec::new(),
+        extra: Extra::None,
     }
 }
 
@@ -138,7 +138,7 @@ pub fn fairness(scale: Scale) -> Experiment {
                 .clone()
         });
         let best = |says: String, cells: &[Cell], label: &str| {
-            Claim::extreme(says, Accuracy, End::Most, label, &labels(cells))
+            Claim::extreme(says, Accuracy, Extreme::Largest, label, &labels(cells))
         };
         claims.push(best(format!("At {what} descending is the best schedule"), &schedules, &descending));
         claims.push(best(
@@ -158,14 +158,14 @@ pub fn fairness(scale: Scale) -> Experiment {
     Experiment {
         name: "fairness",
         title: "Schedules and routers at equal cost",
-        about: "MNIST at size Small; learned is the schedule from the diversity of the layers after a brief training, with \
-                as many experts in all as uniform. The hidden width of the experts is set so that the active FLOPs, with the \
+        about: "MNIST at size Small; `learned` is the schedule computed from the diversity of the layers after a short \
+                training, with the same total number of experts as uniform. The hidden width of the experts is set so that the active FLOPs, with the \
                 number of active experts measured under the same seed, or the parameters come nearest to those of \
                 the descending schedule with the literal percentile.",
         cells,
         columns: [Accuracy, ActiveFlops, Parameters, MeanActive, TrainSeconds].map(Mean).into(),
         claims,
-        more: more::fairness,
+        extra: Extra::Fairness,
     }
 }
 
@@ -176,12 +176,12 @@ pub fn theory(scale: Scale) -> Experiment {
     Experiment {
         name: "theory",
         title: "Theory: patterns, FLOPs, variance of gradients",
-        about: "What theorems 1 and 2 and proposition 1 of the first paper say, and what trained networks show on the \
-                test split and on micro-batches.",
+        about: "Theorems 1 and 2 and proposition 1 of the first paper, compared with trained networks on the test \
+                split and on micro-batches.",
         cells,
         columns: [MeanActive, ActiveFlops].map(Mean).into(),
         claims: Vec::new(),
-        more: more::theory,
+        extra: Extra::Theory,
     }
 }
 
@@ -193,7 +193,7 @@ pub fn sizes(scale: Scale) -> Experiment {
         ("percentile (batch), descending", &["percentile_scope=batch"]),
         ("dense, descending", &["router=dense"]),
     ];
-    // The larger take minutes to an hour each: fewer of them, and fewer epochs.
+    // The larger ones take minutes to an hour each.
     let few: &[&str] = &["epochs=10"];
     let sizes = [("tiny", 4, &[][..]), ("small", 4, &[]), ("medium", 2, few), ("large", 1, few)];
     let mut cells = Vec::new();
@@ -209,11 +209,11 @@ pub fn sizes(scale: Scale) -> Experiment {
     Experiment {
         name: "sizes",
         title: "The best accuracy at each size",
-        about: "A few routers and schedules at every size on every data set; the larger sizes with fewer of them and \
-                10 epochs. It takes long, so `all` leaves it out.",
+        about: "A few routers and schedules at every size on every data set; fewer of them, and 10 epochs, at the \
+                larger sizes. It takes hours, so `all` leaves it out.",
         cells,
         columns: [Accuracy, BestAccuracy, Parameters, ActiveFlops, TrainSeconds].map(Mean).into(),
         claims: Vec::new(),
-        more: |_| Vec::new(),
+        extra: Extra::None,
     }
 }

@@ -1,9 +1,10 @@
 //! Language models: the first paper's, and Transformers.
 
-use super::Column::{Mean, Ratio};
-use super::{Experiment, name};
+use super::cells::name;
 use crate::lab::reproduce::cell::{Cell, Match, Scale};
-use crate::lab::reproduce::claims::{Claim, End, Test};
+use crate::lab::reproduce::claim::{Claim, Extreme, Test};
+use crate::lab::reproduce::experiment::Column::{Mean, Ratio};
+use crate::lab::reproduce::experiment::{Experiment, Extra};
 use crate::lab::reproduce::paper;
 use crate::lab::reproduce::quantity::Quantity::{
     ActiveFlops, BestPerplexity, MeanActive, Parameters, Perplexity, TrainSeconds,
@@ -19,23 +20,23 @@ const CONFIGURATIONS: [(&str, &[&str]); 5] = [
     ("uniform", &["schedule=uniform"]),
 ];
 
-/// Passes over the training text: enough to compare, and an evening's work in all.
+/// Epochs: enough to compare; all cells together take an evening.
 const EPOCHS: &str = "epochs=2";
 
-/// Language modeling without attention, by schedule and size, on a text that can be had everywhere.
+/// Language models without attention, by schedule and size, on a text that is freely available.
 pub fn table5(scale: Scale) -> Experiment {
-    let about = "WikiText-2 (its test file to learn from, its validation file to be judged on), GPT-2's tokens, 2 epochs. \
-                 The paper's text is another, so its figures are no more than a scale.";
+    let about = "WikiText-2 (trained on its test file, evaluated on its validation file), GPT-2 tokens, 2 epochs. \
+                 The paper uses another text, so its values only give the order of magnitude.";
     let (cells, claims) = language_models(scale, "dataset=wikitext-2");
     without_attention("table5", "Table 5: language models without attention", about, cells, claims)
 }
 
-/// The same on the paper's text: a figure of the paper can be contradicted only here.
+/// The same on the paper's text: only here can the reported values be tested.
 pub fn table5_web(scale: Scale) -> Experiment {
     let about =
-        "A thousand samples of Recycling the Web, every tenth to be judged on, GPT-2's tokens, 2 epochs.";
+        "A thousand samples of Recycling the Web, every tenth for evaluation, GPT-2 tokens, 2 epochs.";
     let (cells, mut claims) = language_models(scale, "dataset=recycling-the-web");
-    let says = "Our perplexities do not contradict the paper's".into();
+    let says = "Our perplexities agree with the paper's".into();
     claims.push(Claim { says, test: Test::Figures(BestPerplexity) });
     without_attention("table5-web", "Table 5 on the paper's text", about, cells, claims)
 }
@@ -54,10 +55,10 @@ fn language_models(scale: Scale, dataset: &str) -> (Vec<Cell>, Vec<Claim>) {
         let least = |a: &f64, b: &f64| a.total_cmp(b);
         let best = (0..figures.len()).min_by(|&a, &b| least(&figures[a], &figures[b])).expect("five figures");
         let says = format!("At {size} {} has the lowest perplexity", CONFIGURATIONS[best].0);
-        claims.push(Claim::extreme(says, BestPerplexity, End::Least, &labels[best], &labels));
+        claims.push(Claim::extreme(says, BestPerplexity, Extreme::Smallest, &labels[best], &labels));
         let of = |name: &str| CONFIGURATIONS.iter().position(|(n, _)| *n == name).expect("among the five");
         let [descending, uniform] = ["descending", "uniform"].map(of);
-        // At medium the paper has it the other way round.
+        // At medium the paper reports the opposite order.
         if figures[descending] < figures[uniform] {
             let says = format!("At {size} descending is better than uniform");
             claims.push(Claim::larger(says, BestPerplexity, &labels[uniform], &labels[descending]));
@@ -80,7 +81,7 @@ fn without_attention(
     claims: Vec<Claim>,
 ) -> Experiment {
     let columns = [BestPerplexity, Perplexity, Parameters, ActiveFlops].map(Mean).into();
-    Experiment { name, title, about, cells, columns, claims, more: |_| Vec::new() }
+    Experiment { name, title, about, cells, columns, claims, extra: Extra::None }
 }
 
 /// The routers that [`transformer`] compares: label, settings.
@@ -115,14 +116,14 @@ pub fn transformer(scale: Scale) -> Experiment {
     let says = "At equal active FLOPs top-p with a descending schedule is the best";
     let top_p =
         labels.iter().find(|label| label.starts_with("top-p, descending")).expect("among all routers");
-    claims.push(Claim::extreme(says, Perplexity, End::Least, top_p, &labels));
+    claims.push(Claim::extreme(says, Perplexity, Extreme::Smallest, top_p, &labels));
     cells.extend(matched);
     Experiment {
         name: "transformer",
         title: "Transformers: routers and schedules at equal active FLOPs",
-        about: "A Transformer of about a million parameters on the bytes of WikiText-2, one epoch; as they are, and \
-                with the experts' hidden width set so that active FLOPs come nearest to those of the descending \
-                schedule with the literal percentile. Perplexity is that of a byte.",
+        about: "A Transformer of about a million parameters on the bytes of WikiText-2, one epoch; unmatched, and \
+                with the experts' hidden width chosen so that active FLOPs come closest to those of the descending \
+                schedule with the literal percentile. Perplexity is per byte.",
         cells,
         columns: vec![
             Mean(Perplexity),
@@ -133,6 +134,6 @@ pub fn transformer(scale: Scale) -> Experiment {
             Ratio(Perplexity, "percentile (token), descending, equal FLOPs"),
         ],
         claims,
-        more: |_| Vec::new(),
+        extra: Extra::None,
     }
 }

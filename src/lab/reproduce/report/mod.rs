@@ -1,9 +1,12 @@
-//! The report, made of the results alone: a section for each experiment that is complete, and what does not fit
-//! together in the papers.
+//! The report, a function of the results alone: a section for each complete experiment, and inconsistencies of the
+//! first paper.
 
+mod best;
 pub mod document;
-mod findings;
-pub mod more;
+mod extras;
+mod fairness;
+mod inconsistencies;
+mod theory;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,60 +14,61 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cell::Scale;
-use super::claims::Judged;
-use super::experiments::{self, Column, Experiment};
+use super::experiment::{Column, Experiment};
+use super::experiment_results::{CellResults, ExperimentResults};
+use super::experiments;
+use super::judge::{Finding, judge};
 use super::quantity::shown;
 use super::results::{Record, Store};
-use super::view::{Row, View};
 use crate::engine::error::Result;
 use crate::engine::files;
 use crate::lab::analysis::stats::{Mean, Verdict};
 use document::Block;
 
-/// What one experiment found.
+/// The results of one experiment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Section {
-    /// The experiment's name.
+    /// Name.
     pub name: &'static str,
-    /// Its title.
+    /// Title.
     pub title: &'static str,
-    /// What it is about.
+    /// Description.
     pub about: &'static str,
-    /// The seeds that have results.
+    /// The seeds with results.
     pub seeds: Vec<u64>,
-    /// Some cells lack the results of some of these seeds.
+    /// Whether results are missing for some cells and seeds.
     pub is_partial: bool,
-    /// Its table: [`Block::Table`].
+    /// The table, a [`Block::Table`].
     pub table: Block,
-    /// Its claims and what the results say of them.
-    pub claims: Vec<Judged>,
-    /// What else there is to show.
+    /// The claims with their verdicts.
+    pub claims: Vec<Finding>,
+    /// Further blocks.
     pub more: Vec<Block>,
 }
 
 impl Section {
-    /// What an experiment found; none if a cell has no result at all.
+    /// The section of an experiment; `None` if a cell has no result.
     pub fn of(experiment: &Experiment, store: &Store) -> Option<Section> {
-        let view = View::new(experiment, store);
-        view.is_complete().then(|| Section {
+        let results = ExperimentResults::new(experiment, store);
+        results.is_complete().then(|| Section {
             name: experiment.name,
             title: experiment.title,
             about: experiment.about,
-            is_partial: view.rows.iter().any(|row| row.records.len() < view.seeds().len()),
-            seeds: view.seeds().into_iter().collect(),
-            table: table(&view),
-            claims: experiment.claims.iter().map(|claim| claim.judge(&view)).collect(),
-            more: (experiment.more)(&view),
+            is_partial: results.cells.iter().any(|row| row.records.len() < results.seeds().len()),
+            seeds: results.seeds().into_iter().collect(),
+            table: table(&results),
+            claims: experiment.claims.iter().map(|claim| judge(claim, &results)).collect(),
+            more: extras::blocks(&results),
         })
     }
 
-    /// How many claims have this verdict.
+    /// The number of claims with this verdict.
     fn count(&self, verdict: Verdict) -> usize {
         self.claims.iter().filter(|claim| claim.verdict == verdict).count()
     }
 
     fn blocks(&self) -> Vec<Block> {
-        let partial = if self.is_partial { " (not yet all of them for every network)" } else { "" };
+        let partial = if self.is_partial { " (some networks lack some of these seeds)" } else { "" };
         let seeds = join(&self.seeds) + partial;
         let mut blocks = vec![
             Block::Heading(2, self.title.into()),
@@ -81,12 +85,12 @@ fn join(numbers: &[u64]) -> String {
     numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The claims by their verdicts.
-fn verdicts(claims: &[Judged]) -> Vec<Block> {
+/// The claims, grouped by verdict.
+fn verdicts(claims: &[Finding]) -> Vec<Block> {
     let groups = [
         (Verdict::Holds, "Held"),
         (Verdict::Fails, "Did not hold"),
-        (Verdict::Undecided, "Cannot be decided at this number of seeds"),
+        (Verdict::Undecided, "Undecided with this number of seeds"),
     ];
     let mut blocks = Vec::new();
     for (verdict, head) in groups {
@@ -99,11 +103,11 @@ fn verdicts(claims: &[Judged]) -> Vec<Block> {
     blocks
 }
 
-/// The experiment's table: mean, 95% interval and the paper's figure side by side.
-fn table(view: &View) -> Block {
-    let columns = &view.experiment.columns;
+/// The experiment's table: means with 95% intervals, beside the reported values.
+fn table(results: &ExperimentResults) -> Block {
+    let columns = &results.experiment.columns;
     let has_paper = |column: &Column| match column {
-        Column::Mean(quantity) => view.rows.iter().any(|row| row.paper(*quantity).is_some()),
+        Column::Mean(quantity) => results.cells.iter().any(|row| row.paper(*quantity).is_some()),
         Column::Ratio(..) => false,
     };
     let mut head = vec![String::new()];
@@ -117,7 +121,7 @@ fn table(view: &View) -> Block {
         }
     }
     let none = || "–".to_string();
-    let cells = |row: &Row| {
+    let cells = |row: &CellResults| {
         let mut cells = vec![row.cell.label.clone()];
         for column in columns {
             cells.push(match column {
@@ -125,7 +129,7 @@ fn table(view: &View) -> Block {
                     row.mean(*quantity).map_or_else(none, |mean| shown(&mean, quantity.digits()))
                 }
                 Column::Ratio(quantity, label) => {
-                    let ratios = row.pairs(view.row(label), *quantity).into_iter().map(|(a, b)| a / b);
+                    let ratios = row.pairs(results.cell(label), *quantity).into_iter().map(|(a, b)| a / b);
                     Mean::of(&ratios.collect::<Vec<_>>()).map_or_else(none, |mean| shown(&mean, 2))
                 }
             });
@@ -138,18 +142,18 @@ fn table(view: &View) -> Block {
         }
         cells
     };
-    Block::Table { head, rows: view.rows.iter().map(cells).collect() }
+    Block::Table { head, rows: results.cells.iter().map(cells).collect() }
 }
 
-/// The whole report as a title and blocks.
+/// The report: title and blocks.
 pub fn compose(scale: Scale, store: &Store) -> (&'static str, Vec<Block>) {
     let experiments = experiments::all(scale);
     let sections: Vec<Section> = experiments.iter().filter_map(|e| Section::of(e, store)).collect();
-    let title = "The first paper's experiments, run again";
+    let title = "The first paper's experiments, reproduced";
     let mut blocks = vec![Block::Heading(1, title.into())];
     if scale == Scale::Quick {
-        let what = "**This is a trial (`--quick`): tiny networks, one epoch on the bundled digits, or on the bytes of \
-                    the bundled tinyshakespeare, in place of every data set. No number here says anything about the paper.**";
+        let what = "**This is a smoke test (`--quick`): tiny networks, one epoch on the bundled digits or text in place of \
+                    every data set. Its numbers say nothing about the paper.**";
         blocks.push(Block::Text(what.into()));
     }
     blocks.push(Block::Text(preface(store)));
@@ -163,11 +167,11 @@ pub fn compose(scale: Scale, store: &Store) -> (&'static str, Vec<Block>) {
         .map(|e| format!("`{}`", e.name))
         .collect();
     if !missing.is_empty() {
-        blocks.push(Block::Text(format!("Not run, or not to the end: {}.", missing.join(", "))));
+        blocks.push(Block::Text(format!("Not run, or incomplete: {}.", missing.join(", "))));
     }
     blocks.extend(sections.iter().flat_map(Section::blocks));
-    blocks.extend(more::best(store));
-    blocks.extend(findings::blocks(store));
+    blocks.extend(best::blocks(store));
+    blocks.extend(inconsistencies::blocks(store));
     (title, blocks)
 }
 
@@ -176,21 +180,21 @@ fn summary(section: &Section) -> Vec<String> {
     [section.title.to_string()].into_iter().chain(counts).collect()
 }
 
-/// What the numbers are and where they are from.
+/// How to read the numbers.
 fn preface(store: &Store) -> String {
     let records: Vec<&Record> = store.records().collect();
     let versions: BTreeSet<&str> = records.iter().map(|r| r.version.as_str()).collect();
     let seconds: f64 =
         records.iter().filter_map(|r| r.trained()).map(|t| t.seconds.train + t.seconds.eval).sum();
     format!(
-        "{} networks were trained with seeds {}, in {:.1} hours of one processor, by dynamoe {}. A figure such \
-         as 98.37 ± 0.12 is the mean over seeds with its 95% interval (Student's t); without ± there is one seed, or \
-         all seeds gave the same in these digits. A claim held or did not hold if a paired test over seeds says so at the 5% level \
-         (with Bonferroni's correction where one of many contradictions would do); otherwise this number of seeds \
-         cannot decide it. Accuracies are those of the test split after the last epoch; \"best epoch\" is chosen on \
-         the test split, so it flatters. Papers: [G] Gülmez, arXiv 2603.01697 (\"the paper\"); [H] Huang et al., arXiv \
-         2403.07652. Every result is a line of `{}` with the settings that make it again, to the bit: \
-         `dynamoe train --seed N --set KEY=VALUE ..`.",
+        "{} networks were trained with seeds {}, in {:.1} CPU hours, by dynamoe {}. A value such as 98.37 ± 0.12 is the \
+         mean over seeds with its 95% interval (Student's t); without ± there is one seed, or all seeds agree to the \
+         digits shown. A claim held or did not hold if a paired test over seeds is significant at the 5% level \
+         (with Bonferroni's correction where a single difference refutes the claim); otherwise it is undecided with this \
+         number of seeds. Reported values agree with ours if they do not differ significantly. Accuracies are those of \
+         the test split after the last epoch; \"best epoch\" is selected on the test split, so it is optimistic. Papers: \
+         [G] Gülmez, arXiv 2603.01697 (\"the paper\"); [H] Huang et al., arXiv 2403.07652. Every result is a line of \
+         `{}` with the settings that reproduce it bit for bit: `dynamoe train --seed N --set KEY=VALUE ..`.",
         records.len(),
         join(&store.seeds().into_iter().collect::<Vec<_>>()),
         seconds / 3600.0,
@@ -202,7 +206,7 @@ fn preface(store: &Store) -> String {
 /// Writes `report.md`, `report.html` and the pictures into `folder`.
 ///
 /// # Errors
-/// The system's, with the path.
+/// I/O errors, with the path.
 pub fn write(folder: &Path, scale: Scale, store: &Store) -> Result<()> {
     let (title, blocks) = compose(scale, store);
     let figures = folder.join(document::FIGURES);
@@ -217,4 +221,4 @@ pub fn write(folder: &Path, scale: Scale, store: &Store) -> Result<()> {
 }
 
 #[cfg(test)]
-pub mod tests;
+mod tests;

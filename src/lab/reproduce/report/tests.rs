@@ -1,75 +1,48 @@
-//! Tests of the report on made-up results.
+//! Tests of the report on synthetic results.
 
 use super::super::cell::Match;
-use super::super::results::tests::trained;
+use super::super::fixtures::{filled, noise, trained};
 use super::super::results::{Outcome, Record};
 use super::*;
 
-/// A store with made-up networks for every cell, with the accuracy of experiment, label and seed; the first
-/// experiment that asks for a cell decides. Networks of equal accuracy have equal digests.
-pub fn filled(
-    folder: &Path,
-    experiments: &[&Experiment],
-    seeds: u64,
-    accuracy: impl Fn(&str, &str, u64) -> f64,
-) -> Store {
-    let mut store = Store::open(folder).unwrap();
-    for seed in 1..=seeds {
-        for experiment in experiments {
-            for cell in &experiment.cells {
-                let config = cell.config(seed, &store).expect("cells come after those they are made of");
-                let made_up = trained(accuracy(experiment.name, &cell.label, seed), &config.experts);
-                store.append(Record::new(&config, Outcome::Trained(Box::new(made_up)))).unwrap();
-            }
-        }
-    }
-    store
-}
-
-/// A little unrest that is another for each label and seed.
-pub fn unrest(label: &str, seed: u64) -> f64 {
-    let bytes: u64 = label.bytes().map(u64::from).sum();
-    1e-4 * (bytes * (2 * seed + 3) % 11) as f64
-}
-
 #[test]
-fn the_report_says_what_the_results_say() {
+fn the_report_follows_the_results() {
     let folder = tempfile::tempdir().unwrap();
     let all = experiments::all(Scale::Full);
     let table2 = all.iter().find(|e| e.name == "table2").unwrap();
     let mut store = filled(folder.path(), &[table2], 3, |_, label, seed| {
         let base = if label == "wave-up" { 0.97 } else { 0.96 };
-        base + unrest(label, seed)
+        base + noise(label, seed)
     });
     let text = document::markdown(&compose(Scale::Full, &store).1);
     for part in [
-        "# The first paper's experiments, run again",
+        "# The first paper's experiments, reproduced",
         "27 networks were trained with seeds 1, 2, 3",
         "| Table 2: schedules on MNIST | 0 | ",
-        "Not run, or not to the end: `table3`, `table4`",
+        "Not run, or incomplete: `table3`, `table4`",
         "## Table 2: schedules on MNIST",
         "| accuracy % | paper | best epoch % | epochs to 95% | paper |",
         "| descending | 96.0",
         "| 92.68 |",
         "**Did not hold:**",
         "- Descending is the most accurate schedule (highest accuracy % here: wave-up, 97.0",
-        "**Cannot be decided at this number of seeds:**",
+        "**Undecided with this number of seeds:**",
         "- Descending beats uniform on MNIST (",
         "![Table 2: schedules on MNIST: accuracy with 95% intervals](figures/table2-accuracy.svg)",
         "## The best of all results",
         "| mnist small | `schedule=wave-up` | 97.0",
-        "## What does not fit together in the first paper",
+        "## Inconsistencies in the first paper",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    assert!(!text.contains("NaN") && !text.contains("trial"), "{text}");
+    assert!(!text.contains("NaN") && !text.contains("smoke test"), "{text}");
 
-    // The same order the other way around gives the other conclusion: nothing is prefabricated.
+    // The opposite order gives the opposite conclusion.
     drop(store);
     let folder = tempfile::tempdir().unwrap();
     store = filled(folder.path(), &[table2], 3, |_, label, seed| {
         let base = if label == "descending" { 0.97 } else { 0.96 };
-        base + unrest(label, seed)
+        base + noise(label, seed)
     });
     let text = document::markdown(&compose(Scale::Full, &store).1);
     let held = text.split("**Held:**").nth(1).unwrap().split("**").next().unwrap();
@@ -77,7 +50,7 @@ fn the_report_says_what_the_results_say() {
 }
 
 #[test]
-fn every_section_can_be_written_and_html_holds_its_pictures() {
+fn every_section_can_be_written_and_html_contains_its_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let all = experiments::all(Scale::Quick);
     let unmatched = |e: &&Experiment| e.cells.iter().all(|c| c.matched == Match::None);
@@ -89,7 +62,7 @@ fn every_section_can_be_written_and_html_holds_its_pictures() {
     write(folder.path(), Scale::Quick, &store).unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     let (markdown, html) = (read("report.md"), read("report.html"));
-    assert!(markdown.contains("This is a trial") && !markdown.contains("Not run"), "{markdown}");
+    assert!(markdown.contains("This is a smoke test") && !markdown.contains("Not run"), "{markdown}");
     for experiment in &all {
         assert!(markdown.contains(&format!("## {}\n", experiment.title)), "{}", experiment.name);
     }
@@ -98,7 +71,7 @@ fn every_section_can_be_written_and_html_holds_its_pictures() {
     assert!(figures.len() >= 7 && figures.iter().all(|f| read(&format!("figures/{f}")).starts_with("<svg")));
     assert_eq!(html.matches("<svg ").count(), figures.len());
     assert!(!html.contains("src=") && !html.contains("href="), "self-contained");
-    // Made of the results alone: again the same bytes.
+    // The same results give the same bytes.
     write(folder.path(), Scale::Quick, &store).unwrap();
     assert!(read("report.md") == markdown && read("report.html") == html);
 }

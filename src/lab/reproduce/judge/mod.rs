@@ -1,102 +1,29 @@
-//! Claims about an experiment, and what the results say of them.
+//! Testing claims against the results.
 
 use serde::Serialize;
 
+use super::claim::{Claim, Extreme, LayerQuantity, Test};
+use super::experiment_results::{CellResults, ExperimentResults};
+use super::quantity::{Quantity, shown};
 use crate::lab::analysis::stats::{Mean, Paired, Verdict};
-use crate::lab::reproduce::quantity::{Quantity, shown};
-use crate::lab::reproduce::view::{Row, View};
-use crate::train::metrics::LayerRecord;
 
-/// Differences less likely than this by chance count as real.
+/// The significance level.
 const LEVEL: f64 = 0.05;
 
-/// A statement that results can support or contradict.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// In words, as a whole sentence without its full stop.
-    pub says: String,
-    /// How it is tested.
-    pub test: Test,
-}
-
-/// How a claim is tested.
-#[derive(Clone, Debug)]
-pub enum Test {
-    /// The first cell has a larger value than the second: a paired test over seeds.
-    Larger(Quantity, String, String),
-    /// Of all these cells one has the most extreme value: paired tests against each other one.
-    Extreme {
-        /// Which value.
-        quantity: Quantity,
-        /// Whether it is the largest or the smallest.
-        end: End,
-        /// The cell.
-        label: String,
-        /// It and the others.
-        among: Vec<String>,
-    },
-    /// The figures that a paper gives for a quantity are those found: t-tests for each cell.
-    Figures(Quantity),
-    /// The figures that a paper gives for a cell's layers are those found: t-tests for each layer.
-    ///
-    /// A figure is that of a layer with so many experts.
-    Layers(Stat, String, Vec<(usize, f64)>),
-}
-
-/// An end of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The largest.
-    Most,
-    /// The smallest.
-    Least,
-}
-
-/// A number of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stat {
-    /// Mean active experts.
-    MeanActive,
-    /// Utilization in percent.
-    Utilization,
-    /// Usage entropy in bits.
-    UsageEntropy,
-}
-
-impl Stat {
-    /// Its value in a layer.
-    pub fn of(self, layer: &LayerRecord) -> f64 {
-        match self {
-            Stat::MeanActive => layer.mean_active,
-            Stat::Utilization => layer.utilization,
-            Stat::UsageEntropy => layer.usage_entropy_bits,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stat::MeanActive => "mean active experts",
-            Stat::Utilization => "utilization in percent",
-            Stat::UsageEntropy => "usage entropy in bits",
-        }
-    }
-}
-
-/// A claim and what the results say of it.
+/// A claim and what the results say about it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Judged {
+pub struct Finding {
     /// The claim.
     pub claim: String,
-    /// Whether it held.
+    /// Whether it holds.
     pub verdict: Verdict,
     /// The numbers behind the verdict.
     pub evidence: String,
-    /// How many seeds it rests on.
+    /// The number of seeds behind the verdict.
     pub seeds: usize,
 }
 
-impl Judged {
+impl Finding {
     /// The verdict in words.
     pub fn word(&self) -> String {
         match self.verdict {
@@ -111,38 +38,21 @@ impl Judged {
     }
 }
 
-impl Claim {
-    /// `a` has a larger `quantity` than `b`.
-    pub fn larger(says: impl Into<String>, quantity: Quantity, a: &str, b: &str) -> Claim {
-        Claim { says: says.into(), test: Test::Larger(quantity, a.into(), b.into()) }
-    }
-
-    /// `label` has the most extreme `quantity` of the cells `among`.
-    pub fn extreme(
-        says: impl Into<String>,
-        quantity: Quantity,
-        end: End,
-        label: &str,
-        among: &[String],
-    ) -> Claim {
-        let test = Test::Extreme { quantity, end, label: label.into(), among: among.to_vec() };
-        Claim { says: says.into(), test }
-    }
-
-    /// What the results say of it.
-    pub fn judge(&self, view: &View) -> Judged {
-        let (verdict, evidence, seeds) = match &self.test {
-            Test::Larger(quantity, a, b) => larger(*quantity, view.row(a), view.row(b)),
-            Test::Extreme { quantity, end, label, among } => extreme(view, *quantity, *end, label, among),
-            Test::Figures(quantity) => figures(view, *quantity),
-            Test::Layers(stat, label, paper) => layers(view.row(label), *stat, paper),
-        };
-        Judged { claim: self.says.clone(), verdict, evidence, seeds }
-    }
+/// Tests a claim.
+pub fn judge(claim: &Claim, results: &ExperimentResults) -> Finding {
+    let (verdict, evidence, seeds) = match &claim.test {
+        Test::Larger(quantity, a, b) => larger(*quantity, results.cell(a), results.cell(b)),
+        Test::IsExtreme { quantity, extreme, label, among } => {
+            is_extreme(results, *quantity, *extreme, label, among)
+        }
+        Test::Figures(quantity) => figures(results, *quantity),
+        Test::Layers(quantity, label, paper) => layers(results.cell(label), *quantity, paper),
+    };
+    Finding { claim: claim.says.clone(), verdict, evidence, seeds }
 }
 
 /// Verdict, evidence, number of seeds.
-type Finding = (Verdict, String, usize);
+type Judgment = (Verdict, String, usize);
 
 /// A difference with its sign and interval: `+0.21 ± 0.10`.
 fn signed(mean: &Mean, digits: usize) -> String {
@@ -158,7 +68,7 @@ fn p_value(p: Option<f64>) -> String {
     }
 }
 
-fn larger(quantity: Quantity, a: &Row, b: &Row) -> Finding {
+fn larger(quantity: Quantity, a: &CellResults, b: &CellResults) -> Judgment {
     let pairs = a.pairs(b, quantity);
     let Some(paired) = Paired::of(&pairs) else {
         return (Verdict::Undecided, "no seed has a result for both".into(), 0);
@@ -171,26 +81,32 @@ fn larger(quantity: Quantity, a: &Row, b: &Row) -> Finding {
     };
     let mut evidence = format!("{difference}, {}", p_value(paired.p));
     if a.is_same(b) {
-        evidence = "the two are the same network, to the bit".into();
+        evidence = "the two networks are identical, bit for bit".into();
     }
     if let (Some(a), Some(b)) = (a.paper(quantity), b.paper(quantity)) {
         let mean = Mean { mean: a - b, half: None, count: 1 };
-        evidence += &format!("; the paper has {}", signed(&mean, digits));
+        evidence += &format!("; reported: {}", signed(&mean, digits));
     }
     (paired.verdict(), evidence, pairs.len())
 }
 
-fn extreme(view: &View, quantity: Quantity, end: End, label: &str, among: &[String]) -> Finding {
-    let mine = view.row(label);
-    let sign = if end == End::Most { 1.0 } else { -1.0 };
-    let rows: Vec<&Row> = among.iter().map(|label| view.row(label)).collect();
+fn is_extreme(
+    results: &ExperimentResults,
+    quantity: Quantity,
+    extreme: Extreme,
+    label: &str,
+    among: &[String],
+) -> Judgment {
+    let mine = results.cell(label);
+    let sign = if extreme == Extreme::Largest { 1.0 } else { -1.0 };
+    let rows: Vec<&CellResults> = among.iter().map(|label| results.cell(label)).collect();
     let means = rows.iter().filter_map(|row| Some((row.cell.label.as_str(), row.mean(quantity)?)));
     let first =
         means.reduce(|best, other| if sign * other.1.mean > sign * best.1.mean { other } else { best });
     let Some((first, mean)) = first else {
         return (Verdict::Undecided, "no results".into(), 0);
     };
-    let (same, others): (Vec<&Row>, Vec<&Row>) =
+    let (same, others): (Vec<&CellResults>, Vec<&CellResults>) =
         rows.into_iter().filter(|row| row.cell.label != label).partition(|row| row.is_same(mine));
     let paired: Vec<(&str, Paired)> = others
         .iter()
@@ -201,7 +117,7 @@ fn extreme(view: &View, quantity: Quantity, end: End, label: &str, among: &[Stri
         .collect();
     let seeds = paired.iter().map(|(_, p)| p.difference.count).min().unwrap_or(0);
     let count = paired.len() as f64;
-    // That it is beaten by one of many would also come up by chance: Bonferroni's correction.
+    // With many comparisons one is lost by chance now and then: Bonferroni's correction.
     let beaten = |p: &Paired| p.difference.mean < 0.0 && p.p.is_some_and(|p| p * count < LEVEL);
     let open: Vec<&str> =
         paired.iter().filter(|(_, p)| p.verdict() == Verdict::Undecided).map(|(label, _)| *label).collect();
@@ -215,7 +131,7 @@ fn extreme(view: &View, quantity: Quantity, end: End, label: &str, among: &[Stri
         Verdict::Undecided
     };
     let digits = quantity.digits();
-    let which = if end == End::Most { "highest" } else { "lowest" };
+    let which = if extreme == Extreme::Largest { "highest" } else { "lowest" };
     let mine = mine.mean(quantity);
     let is_first = mine.is_some_and(|mine| mine.mean == mean.mean);
     let first = if is_first { label } else { first };
@@ -225,24 +141,25 @@ fn extreme(view: &View, quantity: Quantity, end: End, label: &str, among: &[Stri
     }
     match open.len() {
         0 => {}
-        1..=3 => evidence += &format!("; {label} cannot be told apart from {}", open.join(", ")),
+        1..=3 => evidence += &format!("; {label} is not significantly different from {}", open.join(", ")),
         many => {
-            evidence += &format!("; {label} cannot be told apart from {many} of {} others", paired.len());
+            evidence +=
+                &format!("; {label} is not significantly different from {many} of {} others", paired.len());
         }
     }
     if !same.is_empty() {
         let same: Vec<&str> = same.iter().map(|row| row.cell.label.as_str()).collect();
-        evidence += &format!("; {label} is the same network as {}, to the bit", same.join(", "));
+        evidence += &format!("; {label} is bit-identical to {}", same.join(", "));
     }
     (verdict, evidence, seeds)
 }
 
-/// How many digits after the point a paper gives.
+/// The number of decimals of a reported value.
 fn decimals(figure: f64) -> i32 {
     figure.to_string().split_once('.').map_or(0, |(_, digits)| digits.len() as i32)
 }
 
-/// A t-test of `values` against a figure that was rounded to the digits it has.
+/// A t-test of `values` against a reported value, which stands for every number that rounds to it.
 fn against(values: &[f64], figure: f64) -> Option<Paired> {
     let mean = Mean::of(values)?.mean;
     let reach = 0.5 * libm::pow(10.0, f64::from(-decimals(figure)));
@@ -250,8 +167,8 @@ fn against(values: &[f64], figure: f64) -> Option<Paired> {
     Paired::of(&values.iter().map(|&v| (v, nearest)).collect::<Vec<_>>())
 }
 
-/// One verdict for several comparisons with figures: it holds if none is contradicted, and fails if one is even
-/// by Bonferroni's count.
+/// One verdict for several comparisons with reported values: it holds if none differs significantly, and fails if one
+/// does even with Bonferroni's correction.
 fn agreement(all: &[Paired]) -> Verdict {
     let p = || all.iter().map(|paired| paired.p);
     if all.is_empty() || p().any(|p| p.is_none()) {
@@ -265,19 +182,19 @@ fn agreement(all: &[Paired]) -> Verdict {
     }
 }
 
-/// How many of these comparisons find no contradiction, in words.
+/// The number of comparisons without a significant difference, in words.
 fn agreeing(all: &[Paired], things: &str) -> String {
     let inside = all.iter().filter(|paired| paired.p.is_some_and(|p| p >= LEVEL)).count();
     match all.iter().any(|paired| paired.p.is_none()) {
         true => "one seed gives no interval".into(),
-        false => format!("the paper's figure lies in our 95% interval in {inside} of {} {things}", all.len()),
+        false => format!("the reported value lies in our 95% interval in {inside} of {} {things}", all.len()),
     }
 }
 
-fn figures(view: &View, quantity: Quantity) -> Finding {
+fn figures(results: &ExperimentResults, quantity: Quantity) -> Judgment {
     let mut all = Vec::new();
     let mut away = Vec::new();
-    for row in &view.rows {
+    for row in &results.cells {
         let Some(figure) = row.paper(quantity) else { continue };
         let values: Vec<f64> = row.trained().map(|(_, t)| quantity.of(t)).collect();
         all.extend(against(&values, figure));
@@ -289,16 +206,16 @@ fn figures(view: &View, quantity: Quantity) -> Finding {
     }
     let digits = quantity.digits();
     let evidence =
-        format!("{}; ours less the paper's is {low:+.digits$} to {high:+.digits$}", agreeing(&all, "cells"));
+        format!("{}; ours minus reported: {low:+.digits$} to {high:+.digits$}", agreeing(&all, "cells"));
     (agreement(&all), evidence, all.iter().map(|p| p.difference.count).min().unwrap_or(0))
 }
 
-fn layers(row: &Row, stat: Stat, paper: &[(usize, f64)]) -> Finding {
+fn layers(row: &CellResults, quantity: LayerQuantity, paper: &[(usize, f64)]) -> Judgment {
     let (mut all, mut means, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for (l, &(experts, figure)) in paper.iter().enumerate() {
         let layer =
             row.trained().filter_map(|(_, t)| t.layers.get(l).filter(|layer| layer.experts == experts));
-        let values: Vec<f64> = layer.map(|layer| stat.of(layer)).collect();
+        let values: Vec<f64> = layer.map(|layer| quantity.of(layer)).collect();
         if let (Some(paired), Some(mean)) = (against(&values, figure), Mean::of(&values)) {
             all.push(paired);
             means.push(shown(&mean, 2));
@@ -309,7 +226,7 @@ fn layers(row: &Row, stat: Stat, paper: &[(usize, f64)]) -> Finding {
         return (Verdict::Undecided, "no results".into(), 0);
     }
     let evidence =
-        format!("{} against {}; {}", means.join(", "), figures.join(", "), agreeing(&all, "layers"));
+        format!("{} (reported: {}); {}", means.join(", "), figures.join(", "), agreeing(&all, "layers"));
     (agreement(&all), evidence, all[0].difference.count)
 }
 

@@ -1,4 +1,4 @@
-//! What does not fit together in the first paper, each point with its calculation.
+//! Inconsistencies of the first paper, each with its calculation.
 
 use super::document::Block;
 use crate::engine::kernels::select::token_scope_k;
@@ -12,7 +12,7 @@ use crate::train::config::{Config, Layers};
 /// The section on inconsistencies.
 pub fn blocks(store: &Store) -> Vec<Block> {
     let parts = [constant_k(store), equal_taus(store), parameters(), efficiencies(store), entropies()];
-    let heading = Block::Heading(2, "What does not fit together in the first paper".into());
+    let heading = Block::Heading(2, "Inconsistencies in the first paper".into());
     [heading].into_iter().chain(parts.into_iter().flatten()).collect()
 }
 
@@ -20,14 +20,14 @@ pub fn blocks(store: &Store) -> Vec<Block> {
 fn small(settings: &[&str]) -> Spec {
     let set = settings.iter().map(|s| s.to_string()).collect();
     let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() });
-    config.expect("settings written by hand").spec(784, 10)
+    config.expect("settings in the source are valid").spec(784, 10)
 }
 
 fn list(numbers: impl Iterator<Item = usize>) -> String {
     numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether this result is of the percentile in token scope.
+/// Whether this result is for the percentile in token scope.
 fn is_literal(record: &Record) -> bool {
     let set = |key: &str| record.settings.contains_key(key);
     !set("router") && !set("percentile_scope") && !set("model")
@@ -46,7 +46,7 @@ fn constant_k(store: &Store) -> Vec<Block> {
     let measured = match layers().count() {
         0 => String::new(),
         all => format!(
-            " In our results of this rule {constant} of {all} layers gave every image of the test split the same \
+            " In our results with this rule, {constant} of {all} layers gave every image of the test split the same \
              number of experts."
         ),
     };
@@ -59,12 +59,12 @@ fn constant_k(store: &Store) -> Vec<Block> {
     ];
     let possible = TABLE6.iter().filter(|row| row.1 == token_scope_k(row.0, tau) as f64).count();
     vec![
-        Block::Heading(3, "The rule, read literally, never varies k".into()),
+        Block::Heading(3, "The literal rule never varies k".into()),
         Block::Text(format!(
-            "The rule keeps the experts whose gate lies above the tau-percentile of the token's own E gates. A \
-             percentile is a rank: without ties exactly `max(1, E - 1 - floor(tau (E - 1)))` of E numbers lie above \
-             it, whatever the numbers are. At tau = {tau}, {possible} of the {} reported averages can come about so.\
-             {measured}",
+            "The rule keeps the experts whose gate is above the tau-percentile of the token's own E gates. A \
+             percentile depends on ranks only: without ties exactly `max(1, E - 1 - floor(tau (E - 1)))` of E numbers are \
+             above it, whatever their values. At tau = {tau}, {possible} of the {} reported averages can result from \
+             it.{measured}",
             TABLE6.len()
         )),
         Block::Table { head: head.map(String::from).into(), rows: rows.into() },
@@ -75,7 +75,7 @@ fn equal_taus(store: &Store) -> Vec<Block> {
     let taus = TABLE7.iter().find(|row| row.0 == "tau").map_or(&[][..], |row| row.2);
     let experts = small(&[]).experts;
     let k = |tau: &str| -> Vec<usize> {
-        let tau = tau.parse().expect("a number written by hand");
+        let tau = tau.parse().expect("a number in the source");
         experts.iter().map(|&e| token_scope_k(e, tau)).collect()
     };
     let rows: Vec<Vec<String>> =
@@ -87,10 +87,9 @@ fn equal_taus(store: &Store) -> Vec<Block> {
     let pairs: Vec<String> = same.iter().map(|(a, b)| format!("{a} and {b}")).collect();
     let mut text = match same.len() {
         0 => "All of them differ.".to_string(),
-        _ => format!(
-            "So tau {} are the same model, and no experiment can tell them apart.",
-            pairs.join(", and ")
-        ),
+        _ => {
+            format!("So tau {} are the same model; no experiment can distinguish them.", pairs.join(", and "))
+        }
     };
     for (a, b) in same {
         let found = |tau: &str, seed: u64| {
@@ -104,7 +103,7 @@ fn equal_taus(store: &Store) -> Vec<Block> {
         let equal = pairs.iter().filter(|&&same| same).count();
         if !pairs.is_empty() {
             text += &format!(
-                " Trained with tau {a} and {b}, {equal} of {} pairs are equal to the bit.",
+                " Trained with tau {a} and {b}, {equal} of {} pairs are bit-identical.",
                 pairs.len()
             );
         }
@@ -134,7 +133,7 @@ fn parameters() -> Vec<Block> {
     let hidden = nearest.unwrap_or(64);
     let count = Spec { hidden, ..small(&[]) }.parameters();
     rows.push(vec![
-        "the hidden width that comes nearest".into(),
+        "the hidden width that comes closest".into(),
         hidden.to_string(),
         count.to_string(),
         away(count),
@@ -146,7 +145,7 @@ fn parameters() -> Vec<Block> {
              1 experts, with weights and biases of experts `W2 relu(W1 x + b1) + b2` and gates:"
         )),
         Block::Table {
-            head: ["", "hidden width", "parameters", "to the paper's"].map(String::from).into(),
+            head: ["", "hidden width", "parameters", "difference from the paper"].map(String::from).into(),
             rows,
         },
     ]
@@ -177,13 +176,13 @@ fn efficiencies(store: &Store) -> Vec<Block> {
     let best = all.iter().max_by(|a, b| a.3.total_cmp(&b.3)).expect("six rows");
     let smallest = all.iter().min_by_key(|row| row.2).expect("six rows");
     let also = if best == smallest { ", which is also the smallest network" } else { "" };
-    let head = ["", "parameters counted", "paper's accuracy", "its efficiency then", "our efficiency"];
+    let head = ["", "parameters counted", "paper's accuracy", "resulting efficiency", "our efficiency"];
     vec![
         Block::Heading(3, "Efficiency with counted parameters".into()),
         Block::Text(format!(
-            "Table 3 divides accuracy by the number of parameters. With {SMALL_PARAMETERS} parameters E8-1 comes to \
-             {:.3} percent for each 10,000; with those counted, the paper's own accuracies give the following: E{}-{} is the \
-             highest{also}.",
+            "Table 3 divides accuracy by the number of parameters. With {SMALL_PARAMETERS} parameters E8-1 has \
+             {:.3} percent per 10,000; with counted parameters, the paper's own accuracies make E{}-{} the most \
+             efficient{also}.",
             efficiency(claimed, SMALL_PARAMETERS),
             best.0,
             best.1
@@ -192,8 +191,8 @@ fn efficiencies(store: &Store) -> Vec<Block> {
     ]
 }
 
-/// The smallest entropy in bits of the shares of assignments when each token has `k` experts on average: an expert
-/// serves a token at most once, so no share is larger than 1/k.
+/// The smallest possible entropy, in bits, of the shares of assignments if tokens have `k` experts on average: an expert
+/// serves a token at most once, so no share exceeds 1/k.
 fn least_entropy(k: f64) -> f64 {
     let (full, share) = (k.floor(), 1.0 / k);
     let rest = 1.0 - full * share;
@@ -207,7 +206,7 @@ fn entropies() -> Vec<Block> {
     for (experts, active, utilization, entropy) in TABLE6 {
         let (from_active, most) = (100.0 * active / experts as f64, libm::log2(experts as f64));
         let least = least_entropy(active);
-        // The figures are rounded: utilization to whole percents, entropy to hundredths.
+        // The reported values are rounded: utilization to whole percents, entropy to hundredths.
         let fits =
             (from_active - utilization).abs() <= 0.5 && (least - 0.005..=most + 0.005).contains(&entropy);
         wrong += usize::from(!fits);
@@ -225,8 +224,8 @@ fn entropies() -> Vec<Block> {
     vec![
         Block::Heading(3, "Utilization and usage entropy".into()),
         Block::Text(format!(
-            "Utilization must be 100 times mean active over E; usage entropy cannot be above log2 E, nor below that of \
-             the most uneven use with so many active experts. {wrong} of {} rows of Table 6 contradict this.",
+            "Utilization must be 100 times mean active over E; usage entropy is at most log2 E and at least that of the \
+             most uneven usage with this number of active experts. {wrong} of {} rows of Table 6 contradict this.",
             TABLE6.len()
         )),
         Block::Table { head: head.map(String::from).into(), rows },
@@ -245,18 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn the_calculations_come_to_what_is_known() {
+    fn the_calculations_give_known_results() {
         let folder = tempfile::tempdir().unwrap();
         let text = super::super::document::markdown(&blocks(&Store::open(folder.path()).unwrap()));
         for part in [
             "| 8 | 3 | 2.4 | no | 2.4 |",
             "| 1 | 1 | 1 | yes | 1.0 |",
-            "1 of the 4 reported averages can come about so",
+            "1 of the 4 reported averages can result from it",
             "So tau 0.6 and 0.7 are the same model",
             "| normalization after every residual | 64 | 403484 | +6.2% |",
             "| normalization once, before the head | 64 | 402716 | +6.0% |",
             "0 of 4 rows of Table 6 contradict this",
-            "E8-1 comes to 2.439 percent",
+            "E8-1 has 2.439 percent",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -1,15 +1,15 @@
-//! An experiment together with its results: what tables, claims and figures are read from.
+//! An experiment with its results, the input of tables, claims and figures.
 
 use std::collections::BTreeSet;
 
 use super::cell::Cell;
-use super::experiments::Experiment;
+use super::experiment::Experiment;
 use super::quantity::Quantity;
 use super::results::{Record, Store, Trained};
 use crate::lab::analysis::stats::Mean;
 
-/// A cell and its results, by rising seeds.
-pub struct Row<'a> {
+/// A cell and its results, by ascending seed.
+pub struct CellResults<'a> {
     /// The cell.
     pub cell: &'a Cell,
     /// A result for each seed that has one.
@@ -17,55 +17,56 @@ pub struct Row<'a> {
 }
 
 /// An experiment and its results.
-pub struct View<'a> {
+pub struct ExperimentResults<'a> {
     /// The experiment.
     pub experiment: &'a Experiment,
     /// All results, of this and other experiments.
     pub store: &'a Store,
-    /// Its cells in order.
-    pub rows: Vec<Row<'a>>,
+    /// The cells, in the order of the experiment.
+    pub cells: Vec<CellResults<'a>>,
 }
 
-impl<'a> View<'a> {
-    /// Finds the results of an experiment, under every seed that the store knows.
-    pub fn new(experiment: &'a Experiment, store: &'a Store) -> View<'a> {
+impl<'a> ExperimentResults<'a> {
+    /// Finds the results of an experiment for every seed in the store.
+    pub fn new(experiment: &'a Experiment, store: &'a Store) -> ExperimentResults<'a> {
         let seeds = store.seeds();
         let row = |cell: &'a Cell| {
             let configs = seeds.iter().filter_map(|&seed| cell.config(seed, store));
-            Row { cell, records: configs.filter_map(|config| store.get(&config)).collect() }
+            CellResults { cell, records: configs.filter_map(|config| store.get(&config)).collect() }
         };
-        View { experiment, store, rows: experiment.cells.iter().map(row).collect() }
+        ExperimentResults { experiment, store, cells: experiment.cells.iter().map(row).collect() }
     }
 
-    /// Whether every cell has a result, except those that are made equal to a network that diverged.
+    /// Whether every cell has a result, except those matched to a network that diverged.
     pub fn is_complete(&self) -> bool {
         let seeds = self.store.seeds();
-        let can_be = |row: &Row| seeds.iter().any(|&seed| row.cell.config(seed, self.store).is_some());
-        !seeds.is_empty() && self.rows.iter().all(|row| !row.records.is_empty() || !can_be(row))
+        let can_be =
+            |row: &CellResults| seeds.iter().any(|&seed| row.cell.config(seed, self.store).is_some());
+        !seeds.is_empty() && self.cells.iter().all(|row| !row.records.is_empty() || !can_be(row))
     }
 
-    /// The row with this label.
+    /// The results of the cell with this label.
     ///
     /// # Panics
-    /// If there is none: claims are written by hand, and a test judges all of them.
-    pub fn row(&self, label: &str) -> &Row<'a> {
-        let found = self.rows.iter().find(|row| row.cell.label == label);
+    /// If there is no such cell: claims are part of the source, and a test judges all of them.
+    pub fn cell(&self, label: &str) -> &CellResults<'a> {
+        let found = self.cells.iter().find(|row| row.cell.label == label);
         found.unwrap_or_else(|| panic!("{}: no cell `{label}`", self.experiment.name))
     }
 
-    /// The seeds that any cell has a result for.
+    /// The seeds for which any cell has a result.
     pub fn seeds(&self) -> BTreeSet<u64> {
-        self.rows.iter().flat_map(|row| &row.records).map(|r| r.seed).collect()
+        self.cells.iter().flat_map(|row| &row.records).map(|r| r.seed).collect()
     }
 }
 
-impl Row<'_> {
-    /// Its trained networks with their seeds.
+impl CellResults<'_> {
+    /// The trained networks with their seeds.
     pub fn trained(&self) -> impl Iterator<Item = (u64, &Trained)> {
         self.records.iter().filter_map(|r| Some((r.seed, r.trained()?)))
     }
 
-    /// How many seeds ended in NaN or infinity.
+    /// The number of seeds whose training diverged.
     pub fn diverged(&self) -> usize {
         self.records.len() - self.trained().count()
     }
@@ -80,13 +81,13 @@ impl Row<'_> {
         self.mean_of(|t| quantity.of(t))
     }
 
-    /// What a paper reports of it.
+    /// The value that the paper reports.
     pub fn paper(&self, quantity: Quantity) -> Option<f64> {
         self.cell.paper.iter().find(|(q, _)| *q == quantity).map(|(_, figure)| *figure)
     }
 
-    /// A quantity of this and of another row under each seed that both have.
-    pub fn pairs(&self, other: &Row, quantity: Quantity) -> Vec<(f64, f64)> {
+    /// A quantity of this and another cell for each seed that both have.
+    pub fn pairs(&self, other: &CellResults, quantity: Quantity) -> Vec<(f64, f64)> {
         let same = |(seed, mine): (u64, &Trained)| {
             let (_, theirs) = other.trained().find(|(s, _)| *s == seed)?;
             Some((quantity.of(mine), quantity.of(theirs)))
@@ -94,8 +95,8 @@ impl Row<'_> {
         self.trained().filter_map(same).collect()
     }
 
-    /// Whether both ended in the same networks, to the bit, under every seed that both have.
-    pub fn is_same(&self, other: &Row) -> bool {
+    /// Whether the trained networks are bit-identical for every seed that both have.
+    pub fn is_same(&self, other: &CellResults) -> bool {
         let mut pairs = self.trained().filter_map(|(seed, mine)| {
             let (_, theirs) = other.trained().find(|(s, _)| *s == seed)?;
             Some(mine.digest == theirs.digest)

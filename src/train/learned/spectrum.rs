@@ -1,4 +1,7 @@
-//! In which directions tokens lie: their covariance and its eigenvalues.
+//! The covariance of tokens and its eigenvalues.
+//!
+//! The eigenvalue solver is written here, not taken from a library: learned schedules depend on its results, which must
+//! be the same bits on every machine and in every later version.
 
 use crate::engine::arr::{self, Arr};
 
@@ -18,9 +21,9 @@ pub fn covariance(h: &Arr<f32>) -> Vec<Vec<f64>> {
     covariance
 }
 
-/// The eigenvalues of a symmetric matrix, by Jacobi's rotations in cyclic order.
+/// The eigenvalues of a symmetric matrix, in no particular order, by cyclic Jacobi rotations.
 pub fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
-    /// Sweeps until the matrix is diagonal to the last bits, at most.
+    /// The largest number of sweeps.
     const SWEEPS: usize = 30;
     let n = a.len();
     for _ in 0..SWEEPS {

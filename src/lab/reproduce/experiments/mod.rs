@@ -54,8 +54,8 @@ pub fn named(names: &[String], scale: Scale) -> Result<Vec<Experiment>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::cell::Cell;
+    use super::*;
     use std::collections::BTreeSet;
 
     #[test]

@@ -35,7 +35,7 @@ fn experiments_are_run_once_and_go_on_after_a_kill() {
     let before = std::fs::read_to_string(whole.join("results.jsonl")).unwrap();
     assert_eq!(before.lines().count(), 18);
     let markdown = std::fs::read_to_string(whole.join("report.md")).unwrap();
-    assert!(markdown.contains("| descending | ") && markdown.contains("This is a trial"), "{markdown}");
+    assert!(markdown.contains("| descending | ") && markdown.contains("This is a smoke test"), "{markdown}");
     assert!(std::fs::read_to_string(whole.join("report.html")).unwrap().contains("<svg "));
     assert!(std::fs::read_dir(whole.join("cells")).unwrap().next().is_none(), "nothing is left of the cells");
 
@@ -69,7 +69,7 @@ fn experiments_are_run_once_and_go_on_after_a_kill() {
     assert!(refusal(folder, &["reproduce", "all", "--threads", "0"]).contains("threads: 0 is out of range"));
     let line = refusal(folder, &["reproduce", "table2", "--out-dir", "none"]);
     assert!(line.contains("dynamoe data fetch mnist"), "{line}");
-    for (seeds, part) in [("5..1", "`5..1` is empty"), ("one", "`one` is no seed")] {
+    for (seeds, part) in [("5..1", "`5..1` is an empty range"), ("one", "`one` is not a seed")] {
         let output = dynamoe(folder, &["reproduce", "table2", "--seeds", seeds]);
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), line.trim_end().lines().count()), (Some(2), 1), "{line}");

@@ -44,7 +44,7 @@ pub fn named(names: &[String], scale: Scale) -> Result<Vec<Experiment>> {
         if name != "all" && !of_all.clone().any(|known| known == name) {
             let list = of_all.clone().collect::<Vec<_>>().join(", ");
             let near = nearest(name, of_all.by_ref().chain(["all"])).unwrap_or_default();
-            let what = format!("no experiment `{name}`; did you mean `{near}`? Known: {list}, all");
+            let what = format!("no experiment `{name}`; the nearest is `{near}`, known are {list}, all");
             return Err(Error::config("experiment", what));
         }
     }
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(names(&["all"]).unwrap().len(), all(Scale::Full).len() - LONG.len());
         assert_eq!(names(&[&["all"], &LONG[..]].concat()).unwrap().len(), all(Scale::Full).len());
         let line = names(&["tabel2"]).unwrap_err().to_string();
-        assert!(line.contains("no experiment `tabel2`; did you mean `table2`?"), "{line}");
+        assert!(line.contains("no experiment `tabel2`; the nearest is `table2`"), "{line}");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub enum Event<'a> {
         worker: usize,
         /// The cell.
         job: &'a Job,
-        /// What came out.
+        /// Its result.
         record: &'a Record,
     },
 }

@@ -12,7 +12,6 @@ use dynamoe::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::nn::experts::Experts;
 use dynamoe::nn::linear::Linear;
 use dynamoe::nn::norm::LayerNorm;
-use dynamoe::nn::param::number;
 use dynamoe::nn::router::{Layer, Settings};
 use dynamoe::nn::{Init, Phase};
 use dynamoe::{Mode, Tape, Var, arr};
@@ -47,21 +46,17 @@ fn both(c: &mut Criterion, name: &str, width: usize, op: impl for<'t> Fn(Var<'t,
 
 fn ops(c: &mut Criterion) {
     let init = &mut Init::new(1);
-    let mut linear = Linear::new(WIDTH, WIDTH, init);
-    number(&mut linear);
+    let linear = Linear::new(WIDTH, WIDTH, init);
     both(c, "linear", WIDTH, |x| linear.forward(x).expect("shapes fit"));
 
-    let mut norm = LayerNorm::new(WIDTH);
-    number(&mut norm);
+    let norm = LayerNorm::new(WIDTH);
     both(c, "layer_norm", WIDTH, |x| norm.forward(x).expect("shapes fit"));
 
-    let mut router = Settings::default().router(Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
-    number(router.as_mut());
+    let router = Settings::default().router(Layer { number: 0, width: WIDTH, experts: EXPERTS }, init);
     let phase = Phase::Train { seed: Some(1), step: 0 };
     both(c, "router and gate", WIDTH, |x| router.route(x, phase).expect("shapes fit").gates);
 
-    let mut experts = Experts::new(EXPERTS, WIDTH, HIDDEN, init);
-    number(&mut experts);
+    let experts = Experts::new(EXPERTS, WIDTH, HIDDEN, init);
     let gates = normal(BATCH * EXPERTS, 1);
     let mut mask = vec![false; gates.len()];
     select::top_k(&gates, EXPERTS, select::token_scope_k(EXPERTS, 0.7), &mut mask);

@@ -14,7 +14,7 @@ fn steps(c: &mut Criterion) {
     for size in ["tiny", "small", "medium", "large"] {
         let spec = spec(size);
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
-        let mut optimizer = Optimizer::new(Settings::ADAMW, &mut model);
+        let mut optimizer = Optimizer::new(Settings::ADAMW, &model);
         let x = arr::from_vec(&[BATCH, spec.inputs], normal(BATCH * spec.inputs, 0));
         let targets: Vec<u32> = (0..BATCH as u32).map(|i| i % 10).collect();
         group.bench_function(size, |bench| {

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     // The same function on the tape. A variable is an array; a number is an array without axes.
     let tape = Tape::new(Mode::Train);
     let x = tape.variable(arr::full(&[], at));
-    let y = x.mul(x).mul(x.tanh());
+    let y = x * x * x.tanh();
 
     println!("f(x) = x^2 tanh(x) at x = {at}: {:.6} by hand, {:.6} on the tape\n", f(at), y.item());
     println!("The tape after the forward pass: number, operation, inputs, value.\n{tape}");

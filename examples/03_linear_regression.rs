@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let x = random(&[POINTS, 2], 1);
     let true_w = tape.constant(arr::from_vec(&[2, 1], vec![2.0, -3.0]));
     let noise = tape.constant(random(&[POINTS, 1], 2)).scale(0.1);
-    let y = tape.constant(x.clone()).matmul(true_w).shift(1.0).add(noise).value();
+    let y = (tape.constant(x.clone()).matmul(true_w).shift(1.0) + noise).value();
 
     // What is to be found, starting from nothing.
     let mut w = arr::zeros(&[2, 1]);
@@ -28,8 +28,8 @@ fn main() -> Result<()> {
     for step in 0..=60 {
         let tape = Tape::new(Mode::Train);
         let (w_var, b_var) = (tape.variable(w.clone()), tape.variable(b.clone()));
-        let prediction = tape.constant(x.clone()).matmul(w_var).add(b_var);
-        let loss = prediction.sub(tape.constant(y.clone())).powi(2).mean();
+        let prediction = tape.constant(x.clone()).matmul(w_var) + b_var;
+        let loss = (prediction - tape.constant(y.clone())).powi(2).mean();
         if step % 10 == 0 {
             let loss = loss.item();
             println!("{step:>4} {loss:>10.5} {:>10.4} {:>10.4} {:>10.4}", w[[0, 0]], w[[1, 0]], b[[0]]);

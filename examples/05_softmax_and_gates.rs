@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     let tape = Tape::new(Mode::Infer);
     let logits = tape.constant(arr::from_vec(&[1, EXPERTS], vec![1.0, 0.2, -0.5, 0.9]));
     let gates = logits.softmax();
-    let noisy = gates.add(tape.constant(random(&[1, EXPERTS], 5)).scale(0.1)).value();
+    let noisy = (gates + tape.constant(random(&[1, EXPERTS], 5)).scale(0.1)).value();
 
     // The rule: chosen is what lies strictly above the percentile of the token's own gates.
     let threshold = select::percentile(arr::data(&noisy), TAU);

@@ -13,7 +13,7 @@ use dynamoe::engine::kernels::routes::Routes;
 use dynamoe::nn::experts::Form;
 use dynamoe::nn::moe::{Dispatch, Moe};
 use dynamoe::nn::router::{Layer, percentile};
-use dynamoe::nn::{Init, Phase, param};
+use dynamoe::nn::{Init, Phase};
 use dynamoe::{Mode, Result, Tape};
 
 const TOKENS: usize = 5;
@@ -29,8 +29,7 @@ fn main() -> Result<()> {
     let settings =
         percentile::Settings { tau: 0.8, temperature: 0.1, noise: 0.0, ..Default::default() }.into();
     let place = Layer { number: 0, width: WIDTH, experts: EXPERTS };
-    let mut layer = Moe::<f64>::routed(place, 16, Form::Relu, &settings, &mut Init::new(1));
-    param::number(&mut layer);
+    let layer = Moe::<f64>::routed(place, 16, Form::Relu, &settings, &mut Init::new(1));
     let tokens = random(&[TOKENS, WIDTH], 1);
 
     // Routed: the layer as training uses it.

@@ -22,7 +22,7 @@ use dynamoe::train::{Examples, State, step};
 fn train(config: &Config, digits: &ImageSet) -> Result<String> {
     let spec = config.spec(digits.train.features(), digits.classes);
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
-    let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
+    let mut optimizer = Optimizer::new(config.optimizer_settings(), &model);
     let standardize = Standardize::fit(&digits.train);
     println!("threads: {}, parameters: {}, experts: {:?}", par::threads(), spec.parameters(), spec.experts);
     for epoch in 0..config.epochs {
@@ -40,7 +40,7 @@ fn train(config: &Config, digits: &ImageSet) -> Result<String> {
         }
         println!();
     }
-    Ok(State::of(&mut model, None).digest())
+    Ok(State::of(&model, None).digest())
 }
 
 fn main() -> Result<()> {

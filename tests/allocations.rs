@@ -19,7 +19,7 @@ fn allocations_do_not_grow_from_step_to_step_and_one_image_wakes_no_thread() {
     par::with_threads(2, || {
         let config = Config::default();
         let mut model = Model::<f32>::new(&config.spec(784, 10), &mut Init::new(1));
-        let mut optimizer = Optimizer::new(Settings::ADAMW, &mut model);
+        let mut optimizer = Optimizer::new(Settings::ADAMW, &model);
         let mut x = vec![0.0; 256 * 784];
         Stream::new(1, Purpose::Check, 0, 0).normal(&mut x, 1.0);
         let targets: Vec<u32> = (0..256).map(|i| i % 10).collect();

@@ -37,14 +37,14 @@ fn run(router: Settings, norm: Norm, threads: usize) -> (Vec<f64>, String) {
             text: None,
         };
         let mut model = Model::<f32>::new(&spec, &mut Init::new(1));
-        let mut optimizer = Optimizer::new(optim::Settings::ADAMW, &mut model);
+        let mut optimizer = Optimizer::new(optim::Settings::ADAMW, &model);
         let losses = (0..12).map(|i| {
             // The last batch is smaller, as at the end of an epoch.
             let (x, targets) = batch(i, if i == 11 { 37 } else { 300 });
             step(&mut model, &mut optimizer, x, targets, 1, 3e-3, 1.0).unwrap().loss
         });
         let losses = losses.collect();
-        (losses, State::of(&mut model, None).digest())
+        (losses, State::of(&model, None).digest())
     })
 }
 

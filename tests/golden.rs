@@ -12,10 +12,9 @@ use dynamoe::engine::kernels::elem::Elem;
 use dynamoe::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use dynamoe::nn::optim::rate::{Rate, RateSchedule};
 use dynamoe::nn::optim::{self, Optimizer};
-use dynamoe::nn::param::{Init, for_each_param};
 use dynamoe::nn::router::percentile;
 use dynamoe::nn::spec::{Norm, Spec};
-use dynamoe::nn::{Model, Phase};
+use dynamoe::nn::{Init, Model, Module, Param, Phase};
 use dynamoe::{Mode, Tape, train};
 
 /// All of `tiny.json` that the comparison needs.
@@ -84,12 +83,8 @@ fn numbers<F: Elem>(array: &Arr<F>) -> Vec<f64> {
     arr::data(array).iter().map(|v| v.f64()).collect()
 }
 
-fn parameters<F: Elem>(model: &mut Model<F>) -> Values {
-    let mut values = Values::new();
-    for_each_param(model, |name, p| {
-        values.insert(name.into(), numbers(&p.value));
-    });
-    values
+fn parameters<F: Elem>(model: &Model<F>) -> Values {
+    model.parameters().into_iter().map(|(name, p)| (name, numbers(&p.value))).collect()
 }
 
 impl Golden {
@@ -102,40 +97,36 @@ impl Golden {
         let spec = Spec { inputs, classes, width, hidden, experts, router, norm, text: None };
         let mut model = Model::new(&spec, &mut Init::new(0));
         let initial = if case.routed { &self.initial.routed } else { &self.initial.dense };
-        for_each_param(&mut model, |name, p| {
-            let Tensor { shape, data } = &initial[name];
+        for (name, p) in model.parameters_mut() {
+            let Tensor { shape, data } = &initial[&name];
             assert_eq!(p.value.shape(), shape, "{name}");
             p.value = array(shape, data);
-        });
+        }
         model
     }
 
     /// The engine's gradients on a batch, taken as `train::step` takes them.
-    fn gradients<F: Elem>(&self, model: &mut Model<F>, batch: &Batch) -> Values {
+    fn gradients<F: Elem>(&self, model: &Model<F>, batch: &Batch) -> Values {
         let tape = Tape::new(Mode::Train);
         let x = array(&[batch.targets.len(), self.inputs], &batch.x);
         let (logits, _) = model.forward(tape.constant(x), Phase::Train { seed: Some(0), step: 0 }).unwrap();
         let targets = batch.targets.clone().into();
         let loss = tape.apply(SoftmaxCrossEntropy { targets }, [logits]).unwrap();
-        let gradients = optim::collect(model, &mut tape.backward(loss).unwrap()).unwrap();
-        let (mut values, mut gradients) = (Values::new(), gradients.iter());
-        for_each_param(model, |name, _| {
-            values
-                .insert(name.into(), numbers(&gradients.next().expect("one gradient per parameter").values));
-        });
-        values
+        let gradients = tape.backward(loss).unwrap();
+        let gradient = |p: &Param<F>| numbers(gradients.parameter(p.id()).unwrap().values);
+        model.parameters().into_iter().map(|(name, p)| (name, gradient(p))).collect()
     }
 
     /// Trains the network of a case on all batches.
     fn train<F: Elem>(&self, case: &Case) -> Outcome {
         let mut model = self.model::<F>(case);
         let settings = optim::Settings { weight_decay: self.weight_decay, ..optim::Settings::ADAMW };
-        let mut optimizer = Optimizer::new(settings, &mut model);
+        let mut optimizer = Optimizer::new(settings, &model);
         let total_steps = self.batches.len() as u64;
         let rate = Rate { peak: self.lr, schedule: RateSchedule::Cosine, warmup_steps: 0, total_steps };
         let (mut losses, mut gradients) = (Vec::new(), Vec::new());
         for (step, batch) in self.batches.iter().enumerate() {
-            gradients.push(self.gradients(&mut model, batch));
+            gradients.push(self.gradients(&model, batch));
             let x = array(&[batch.targets.len(), self.inputs], &batch.x);
             let (targets, lr) = (batch.targets.clone(), rate.at(step as u64));
             losses.push(train::step(&mut model, &mut optimizer, x, targets, 0, lr, 0.0).unwrap().loss);
@@ -144,7 +135,7 @@ impl Golden {
             losses,
             last_gradients: gradients.pop().expect("there are batches"),
             first_gradients: gradients.swap_remove(0),
-            parameters: parameters(&mut model),
+            parameters: parameters(&model),
         }
     }
 }

@@ -6,11 +6,9 @@ use dynamoe::engine::arr;
 use dynamoe::engine::kernels::attention::Heads;
 use dynamoe::engine::kernels::elem::Elem;
 use dynamoe::engine::tape::Gradient;
-use dynamoe::nn::optim;
-use dynamoe::nn::param::for_each_param;
 use dynamoe::nn::router::percentile;
 use dynamoe::nn::spec::{Attention, Norm, Spec, Text};
-use dynamoe::nn::{Feed, Init, Model, Phase, Tokens};
+use dynamoe::nn::{Feed, Init, Model, Module, Phase, Tokens};
 use dynamoe::{Mode, Tape};
 use serde::Deserialize;
 
@@ -55,22 +53,21 @@ fn largest_difference<F: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
     };
     let mut model = Model::<F>::new(&spec, &mut Init::new(1));
     let mut filled = 0;
-    for_each_param(&mut model, |name, p| {
-        let numbers = case.parameters[name].value.iter().map(|&v| F::of(v)).collect();
+    for (name, p) in model.parameters_mut() {
+        let numbers = case.parameters[&name].value.iter().map(|&v| F::of(v)).collect();
         p.value = arr::from_vec(p.value.shape(), numbers);
         filled += 1;
-    });
+    }
     assert_eq!(filled, case.parameters.len());
     let tape = Tape::new(mode);
     let tokens = Tokens { ids: golden.ids[..].into(), starts: golden.starts[..].into() };
     let phase = Phase::Train { seed: None, step: 0 };
     let (h, _) = model.hidden(&tape, &Feed::Tokens(tokens), phase).unwrap();
     let loss = model.loss(h, &golden.targets).unwrap().mean;
-    let gradients = optim::collect(&mut model, &mut tape.backward(loss).unwrap()).unwrap();
+    let gradients = tape.backward(loss).unwrap();
     let mut largest = (loss.item().f64() - case.loss).abs();
-    let mut gradients = gradients.iter();
-    for_each_param(&mut model, |name, p| {
-        let Gradient { values, rows } = gradients.next().expect("one gradient per parameter");
+    for (name, p) in model.parameters() {
+        let Gradient { values, rows } = gradients.parameter(p.id()).unwrap();
         let width = p.value.len() / p.value.shape()[0];
         let whole = match rows {
             None => arr::data(values).to_vec(),
@@ -82,11 +79,11 @@ fn largest_difference<F: Elem>(golden: &Golden, name: &str, mode: Mode) -> f64 {
                 whole
             }
         };
-        let expected = &case.parameters[name].gradient;
+        let expected = &case.parameters[&name].gradient;
         assert_eq!(whole.len(), expected.len(), "{name}");
         let differences = whole.iter().zip(expected).map(|(v, e)| (v.f64() - e).abs());
         largest = differences.fold(largest, f64::max);
-    });
+    }
     largest
 }
 

@@ -23,9 +23,9 @@ pub struct Args {
 /// Reads the network and writes it as a run.
 pub fn run(args: Args) -> Result<()> {
     let Args { folder, out_dir } = args;
-    let Imported { config, mut model, tokenizer } = read(&folder)?;
+    let Imported { config, model, tokenizer } = read(&folder)?;
     let run = RunFolder::create(&out_dir, &config)?;
-    let state = State::of(&mut model, None);
+    let state = State::of(&model, None);
     let digest = state.digest();
     let (name, vocabulary) = (tokenizer.name(), tokenizer.vocabulary());
     let progress = Progress { input: Input::Text(TextInput { tokenizer }), ..Progress::default() };

@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         learner.quiet = from.is_some();
         if let Some((saved, folder)) = checkpoint {
             saved.restore(&mut learner.model, &folder)?;
-            saved.restore_optimizer(&mut learner.model, &mut learner.optimizer, &folder)?;
+            saved.restore_optimizer(&learner.model, &mut learner.optimizer, &folder)?;
         }
         let (mut lines, mut batch) = (String::new(), None);
         if let Some(from) = &from {

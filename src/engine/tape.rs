@@ -8,12 +8,16 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::{Display, Formatter};
 use std::panic::Location;
-use std::sync::Arc;
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::{elem::Elem, reduce};
-use crate::engine::watch::{Place, Seen, Watch};
+use crate::engine::watch::{ParamId, Place, Seen, Watch};
+
+mod parameters;
+
+pub use parameters::Gradient;
+use parameters::Parameters;
 
 /// A differentiable operation on `N` arrays. One struct, one forward, one backward, both required.
 pub trait Op<F: Elem, const N: usize>: 'static {
@@ -60,17 +64,10 @@ pub enum Mode {
 /// A record of one computation.
 pub struct Tape<F: Elem> {
     nodes: RefCell<Vec<Node<F>>>,
-    parameters: RefCell<Vec<Option<Parameter>>>,
+    parameters: RefCell<Parameters>,
     mode: Mode,
     place: Cell<Place>,
     watch: Option<Watch<F>>,
-}
-
-/// A model's parameter on the tape: its node, and which of its rows stand there if not all do.
-#[derive(Clone)]
-struct Parameter {
-    id: usize,
-    rows: Option<Arc<[u32]>>,
 }
 
 struct Node<F: Elem> {
@@ -98,9 +95,9 @@ impl<F: Elem> Tape<F> {
     pub fn watched(mode: Mode, watch: Option<Watch<F>>) -> Tape<F> {
         /// Nodes that most graphs stay below.
         const NODES: usize = 256;
-        let (nodes, parameters) = (Vec::with_capacity(NODES), Vec::with_capacity(NODES));
+        let nodes = RefCell::new(Vec::with_capacity(NODES));
         let place = Cell::new(Place("input", None));
-        Tape { nodes: RefCell::new(nodes), parameters: RefCell::new(parameters), mode, place, watch }
+        Tape { nodes, parameters: RefCell::default(), mode, place, watch }
     }
 
     /// Says which part of the network the following operations belong to; only watchers look at it.
@@ -121,44 +118,6 @@ impl<F: Elem> Tape<F> {
     /// An input whose gradient is asked for.
     pub fn variable(&self, value: Arr<F>) -> Var<'_, F> {
         self.push("variable", value, self.mode != Mode::Infer, None, None)
-    }
-
-    /// The parameter number `slot` of a model; asked for again, it is the same variable.
-    pub fn parameter(&self, slot: usize, value: &Arr<F>) -> Var<'_, F> {
-        self.known_parameter(slot, None, || value.clone())
-    }
-
-    /// Some rows of the parameter number `slot`, by rising number: the variable holds them alone, and so does its
-    /// gradient. A table of which a step touches little then costs little.
-    ///
-    /// # Panics
-    /// If the parameter is on the tape with other rows.
-    pub fn parameter_rows(
-        &self,
-        slot: usize,
-        rows: Arc<[u32]>,
-        values: impl FnOnce() -> Arr<F>,
-    ) -> Var<'_, F> {
-        self.known_parameter(slot, Some(rows), values)
-    }
-
-    fn known_parameter(
-        &self,
-        slot: usize,
-        rows: Option<Arc<[u32]>>,
-        value: impl FnOnce() -> Arr<F>,
-    ) -> Var<'_, F> {
-        if let Some(known) = self.parameters.borrow().get(slot).and_then(Option::as_ref) {
-            assert!(known.rows == rows, "parameter {slot} is on the tape with other rows");
-            return Var { tape: self, id: known.id };
-        }
-        let var = self.push("parameter", value(), self.mode != Mode::Infer, None, Some(slot));
-        let mut parameters = self.parameters.borrow_mut();
-        if parameters.len() <= slot {
-            parameters.resize(slot + 1, None);
-        }
-        parameters[slot] = Some(Parameter { id: var.id, rows });
-        var
     }
 
     /// Applies an operation: the one door through which every computation passes.
@@ -206,7 +165,7 @@ impl<F: Elem> Tape<F> {
         mut value: Arr<F>,
         needs_grad: bool,
         step: Option<Box<dyn Step<F>>>,
-        parameter: Option<usize>,
+        parameter: Option<ParamId>,
     ) -> Var<'_, F> {
         let place = self.place.get();
         if let Some(watch) = &self.watch {
@@ -236,8 +195,7 @@ impl<F: Elem> Tape<F> {
     pub fn backward_from(&self, y: Var<'_, F>, cotangent: Arr<F>) -> Gradients<F> {
         self.walk(y, cotangent, |node, input, gradient| {
             if let Some(watch) = &self.watch {
-                let is_input = |p: &Option<Parameter>| p.as_ref().is_some_and(|p| p.id == input);
-                let parameter = self.parameters.borrow().iter().position(is_input);
+                let parameter = self.parameter_at(input);
                 let input = self.nodes.borrow()[input].name;
                 let seen = Seen::Gradient { place: node.place, op: node.name, input, parameter };
                 watch.borrow_mut()(seen, gradient);
@@ -353,16 +311,7 @@ impl<F: Elem, O: Op<F, N>, const N: usize> Step<F> for Recorded<O, O::Saved, N> 
 /// The gradients that a backward pass found.
 pub struct Gradients<F: Elem> {
     of: Vec<Option<Arr<F>>>,
-    parameters: Vec<Option<Parameter>>,
-}
-
-/// The gradient of a parameter.
-#[derive(Clone, Debug)]
-pub struct Gradient<F> {
-    /// Of all rows, or of those that `rows` names.
-    pub values: Arr<F>,
-    /// The rows that have one, by rising number; the gradient of any other is zero. None stands for all.
-    pub rows: Option<Arc<[u32]>>,
+    parameters: Parameters,
 }
 
 impl<F: Elem> Gradients<F> {
@@ -374,12 +323,6 @@ impl<F: Elem> Gradients<F> {
     /// The gradient with respect to an input: zeros if the result does not depend on it.
     pub fn wrt(&self, var: Var<'_, F>) -> Arr<F> {
         self.of(var).cloned().unwrap_or_else(|| arr::zeros(&var.shape()))
-    }
-
-    /// Takes out the gradient of parameter number `slot`, if the result depends on it.
-    pub fn take_parameter(&mut self, slot: usize) -> Option<Gradient<F>> {
-        let Parameter { id, rows } = self.parameters.get(slot)?.clone()?;
-        Some(Gradient { values: self.of[id].take()?, rows })
     }
 }
 

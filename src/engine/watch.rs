@@ -4,13 +4,28 @@
 //! it sees. A watcher may also change what it is shown: that is how tests make a fault.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::arr::Arr;
 
 /// Is shown every array, in the order in which they come up.
 pub type Watch<F> = Rc<RefCell<dyn FnMut(Seen, &mut Arr<F>)>>;
+
+/// The identity of a parameter: what finds it on a tape and its gradient after the backward pass. It is no part of
+/// any result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParamId(u64);
+
+impl ParamId {
+    /// An id that no other parameter of this process has.
+    pub fn unique() -> ParamId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ParamId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// What an array is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +36,8 @@ pub enum Seen {
         place: Place,
         /// Name of the operation; `constant`, `variable` or `parameter` for inputs.
         op: &'static str,
-        /// The parameter's number in the model, where it is one.
-        parameter: Option<usize>,
+        /// The parameter, if it is one.
+        parameter: Option<ParamId>,
     },
     /// The gradient that operation `op` handed back to one of its inputs, added to what that input had already.
     Gradient {
@@ -32,15 +47,15 @@ pub enum Seen {
         op: &'static str,
         /// Name of the operation that the input came from.
         input: &'static str,
-        /// The input's number among the model's parameters, where it is one.
-        parameter: Option<usize>,
+        /// The parameter, if the input is one.
+        parameter: Option<ParamId>,
     },
     /// The global norm of all gradients, to look at only: one element.
     GradientNorm,
     /// What the optimizer made.
     Update {
-        /// The parameter's number in the model.
-        parameter: usize,
+        /// The parameter.
+        parameter: ParamId,
         /// Which of its arrays.
         part: Part,
     },
@@ -72,17 +87,17 @@ impl Display for Place {
 
 impl Seen {
     /// In words, given the names of the model's parameters.
-    pub fn describe(&self, names: &[String]) -> String {
+    pub fn describe(&self, names: &HashMap<ParamId, String>) -> String {
         match *self {
             Seen::Value { place, parameter: None, op } => format!("forward, {place}: {op}"),
             Seen::Value { place, parameter: Some(p), .. } => {
-                format!("forward, {place}: parameter {}", names[p])
+                format!("forward, {place}: parameter {}", names[&p])
             }
             Seen::Gradient { place, op, input, parameter: None } => {
                 format!("backward, {place}: gradient of {op} for its input from {input}")
             }
             Seen::Gradient { place, op, parameter: Some(p), .. } => {
-                format!("backward, {place}: gradient of {op} for parameter {}", names[p])
+                format!("backward, {place}: gradient of {op} for parameter {}", names[&p])
             }
             Seen::GradientNorm => "backward: norm of all gradients".into(),
             Seen::Update { parameter, part } => {
@@ -91,7 +106,7 @@ impl Seen {
                     Part::First => "first moment of",
                     Part::Second => "second moment of",
                 };
-                format!("optimizer: {part} {}", names[parameter])
+                format!("optimizer: {part} {}", names[&parameter])
             }
         }
     }

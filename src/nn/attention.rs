@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::param::{Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::attention::{self as kernel, Heads, Starts};
@@ -13,6 +13,7 @@ use crate::engine::ops::fused::{
 };
 use crate::engine::ops::matmul::Matmul;
 use crate::engine::tape::{Mode, Var};
+use crate::module;
 
 /// `attention(rotary(x q), rotary(x k), x v) o`, without biases.
 #[derive(Clone, Debug)]
@@ -143,15 +144,7 @@ impl<F: Elem> SelfAttention<F> {
     }
 }
 
-impl<F: Elem> Module<F> for SelfAttention<F> {
-    fn visit(&mut self, visitor: &mut Visitor<'_, F>) {
-        let SelfAttention { q, k, v, o, heads: _, theta: _ } = self;
-        visitor.param("q", q);
-        visitor.param("k", k);
-        visitor.param("v", v);
-        visitor.param("o", o);
-    }
-}
+module!(SelfAttention { q, k, v, o; heads, theta });
 
 #[cfg(test)]
 mod tests {
@@ -159,12 +152,10 @@ mod tests {
     use crate::Tape;
     use crate::engine::gradcheck::{gradcheck, random};
     use crate::engine::kernels::random::{Purpose, Stream};
-    use crate::nn::param;
+    use crate::nn::Module;
 
     fn layer<F: Elem>(width: usize, heads: Heads) -> SelfAttention<F> {
-        let mut layer = SelfAttention::new(width, heads, &mut Init::new(3));
-        param::number(&mut layer);
-        layer
+        SelfAttention::new(width, heads, &mut Init::new(3))
     }
 
     #[test]
@@ -193,9 +184,9 @@ mod tests {
 
     #[test]
     fn parameters_have_names_and_shapes() {
-        let mut layer = layer::<f32>(8, Heads { count: 4, groups: 2, width: 6 });
-        let mut seen = Vec::new();
-        param::for_each_param(&mut layer, |name, p| seen.push(format!("{name} {:?}", p.value.shape())));
+        let layer = layer::<f32>(8, Heads { count: 4, groups: 2, width: 6 });
+        let parameters = layer.parameters().into_iter();
+        let seen: Vec<String> = parameters.map(|(name, p)| format!("{name} {:?}", p.value.shape())).collect();
         assert_eq!(seen, ["q [8, 24]", "k [8, 12]", "v [8, 12]", "o [24, 8]"]);
     }
 
@@ -208,26 +199,22 @@ mod tests {
 
         let tape = Tape::new(Mode::Train);
         let y = layer.forward(tape.constant(x.clone()), starts.clone()).unwrap();
-        let mut gradients = tape.backward_from(y, cotangent.clone());
+        let gradients = tape.backward_from(y, cotangent.clone());
         let value = |layer: &SelfAttention<f64>| {
             let tape = Tape::new(Mode::Infer);
             let y = layer.forward(tape.constant(x.clone()), starts.clone()).unwrap();
             y.mul(tape.constant(cotangent.clone())).sum().item()
         };
-        for slot in 0..4 {
-            let gradient = gradients.take_parameter(slot).unwrap();
-            for (i, &exact) in arr::data(&gradient.values).iter().enumerate() {
+        for parameter in 0..4 {
+            let id = layer.parameters()[parameter].1.id();
+            for (i, &exact) in arr::data(gradients.parameter(id).unwrap().values).iter().enumerate() {
                 let mut moved = |by: f64| {
-                    param::for_each_param(&mut layer, |_, p| {
-                        if p.slot() == slot {
-                            arr::data_mut(&mut p.value)[i] += by;
-                        }
-                    });
+                    arr::data_mut(&mut layer.parameters_mut()[parameter].1.value)[i] += by;
                     value(&layer)
                 };
                 let (up, down) = (moved(1e-5), moved(-2e-5));
                 moved(1e-5);
-                assert!(((up - down) / 2e-5 - exact).abs() < 1e-7, "parameter {slot}, element {i}");
+                assert!(((up - down) / 2e-5 - exact).abs() < 1e-7, "parameter {parameter}, element {i}");
             }
         }
     }

@@ -1,9 +1,10 @@
 //! A vector for each token of a vocabulary.
 
-use super::param::{Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
 use crate::engine::tape::{Mode, Tape, Var};
+use crate::module;
 
 /// A table of vectors, (V, d).
 #[derive(Clone, Debug)]
@@ -53,36 +54,28 @@ fn embed<'t, F: Elem>(table: Var<'t, F>, ids: &[u32]) -> Result<Var<'t, F>> {
     table.tape().apply(crate::engine::ops::index::Embedding::new(ids, &[ids.len()]), [table])
 }
 
-impl<F: Elem> Module<F> for Embedding<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Embedding { table } = self;
-        v.param("table", table);
-    }
-}
+module!(Embedding { table });
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::arr;
-    use crate::nn::param::number;
 
     #[test]
     fn rows_alone_and_the_whole_table_give_the_same_vectors_and_gradients() {
-        let mut embedding = Embedding::<f64>::new(9, 3, &mut Init::new(1));
-        number(&mut embedding);
+        let embedding = Embedding::<f64>::new(9, 3, &mut Init::new(1));
         let ids = [7, 2, 2, 0, 7, 7];
         let run = |alone| {
             let tape = Tape::new(Mode::Train);
             let h = embedding.forward(&tape, &ids, alone).unwrap();
-            let gradient =
-                tape.backward(h.mul(h).sum()).unwrap().take_parameter(embedding.table.slot()).unwrap();
-            (h.value(), gradient)
+            (h.value(), tape.backward((h * h).sum()).unwrap())
         };
         let ((h, some), (expected, whole)) = (run(true), run(false));
         assert_eq!(h, expected);
-        assert_eq!((some.rows.as_deref(), whole.rows), (Some(&[0, 2, 7][..]), None));
+        let [some, whole] = [&some, &whole].map(|all| all.parameter(embedding.table.id()).unwrap());
+        assert_eq!((some.rows, whole.rows), (Some(&[0, 2, 7][..]), None));
         for (i, row) in [0usize, 2, 7].into_iter().enumerate() {
-            assert_eq!(arr::data(&some.values)[i * 3..][..3], arr::data(&whole.values)[row * 3..][..3]);
+            assert_eq!(arr::data(some.values)[i * 3..][..3], arr::data(whole.values)[row * 3..][..3]);
         }
         let tape = Tape::new(Mode::Train);
         let error = embedding.forward(&tape, &[1, 9], true).err().unwrap().to_string();

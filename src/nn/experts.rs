@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::param::{Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, routes::Routes};
 use crate::engine::ops::fused::{experts as op, gated_experts};
 use crate::engine::tape::Var;
+use crate::module;
 
 /// E experts `relu(x W1 + b1) W2 + b2`. Their parameters are stacked, so that a layer has four parameters
 /// however many experts it has.
@@ -95,24 +96,14 @@ impl<F: Elem> AnyExperts<F> {
     }
 }
 
-impl<F: Elem> Module<F> for AnyExperts<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        match self {
-            AnyExperts::Relu(experts) => experts.visit(v),
-            AnyExperts::Gated(experts) => experts.visit(v),
-        }
+module!(
+    enum AnyExperts {
+        Relu,
+        Gated,
     }
-}
+);
 
-impl<F: Elem> Module<F> for Experts<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Experts { w1, b1, w2, b2 } = self;
-        v.param("w1", w1);
-        v.param("b1", b1);
-        v.param("w2", w2);
-        v.param("b2", b2);
-    }
-}
+module!(Experts { w1, b1, w2, b2 });
 
 /// E experts `(silu(x G) * (x U)) W2` without biases (SwiGLU), G and U side by side in `w1`.
 #[derive(Clone, Debug)]
@@ -144,24 +135,16 @@ impl<F: Elem> GatedExperts<F> {
     }
 }
 
-impl<F: Elem> Module<F> for GatedExperts<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let GatedExperts { w1, w2 } = self;
-        v.param("w1", w1);
-        v.param("w2", w2);
-    }
-}
+module!(GatedExperts { w1, w2 });
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{Mode, Tape, arr};
-    use crate::nn::param::number;
 
     #[test]
     fn one_gated_expert_is_its_formula() {
-        let mut experts = GatedExperts::<f64>::new(1, 3, 2, &mut Init::new(1));
-        number(&mut experts);
+        let experts = GatedExperts::<f64>::new(1, 3, 2, &mut Init::new(1));
         let tape = Tape::new(Mode::Infer);
         let (x, gates) = (crate::engine::gradcheck::random(&[4, 3], 1), arr::full(&[4, 1], 0.5));
         let routes = Arc::new(Routes::new(&[true; 4], 1));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::linear::Linear;
-use super::param::{Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use crate::engine::arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, select};
@@ -12,6 +12,7 @@ use crate::engine::ops::fused::linear_cross_entropy::LinearCrossEntropy;
 use crate::engine::ops::fused::logits::Logits;
 use crate::engine::ops::fused::softmax_cross_entropy::SoftmaxCrossEntropy;
 use crate::engine::tape::{Mode, Var};
+use crate::module;
 
 /// What a batch of answers cost.
 pub struct Loss<'t, F: Elem> {
@@ -93,19 +94,11 @@ impl<F: Elem> Head<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Vocabulary<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Vocabulary { w, b } = self;
-        w.iter_mut().for_each(|w| v.param("w", w));
-        b.iter_mut().for_each(|b| v.param("b", b));
-    }
-}
+module!(Vocabulary { w, b });
 
-impl<F: Elem> Module<F> for Head<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        match self {
-            Head::Classes(linear) => linear.visit(v),
-            Head::Vocabulary(head) => head.visit(v),
-        }
+module!(
+    enum Head {
+        Classes,
+        Vocabulary,
     }
-}
+);

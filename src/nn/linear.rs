@@ -1,10 +1,11 @@
 //! A linear layer.
 
-use super::param::{Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
 use crate::engine::ops::fused::linear::{self, Activation};
 use crate::engine::tape::Var;
+use crate::module;
 
 /// `x w + b`, w (in, out), b (out).
 #[derive(Clone, Debug)]
@@ -37,10 +38,4 @@ impl<F: Elem> Linear<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Linear<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Linear { w, b } = self;
-        v.param("w", w);
-        v.param("b", b);
-    }
-}
+module!(Linear { w, b });

@@ -30,8 +30,11 @@ pub mod schedule;
 pub mod spec;
 pub mod usage;
 
+pub use embedding::Embedding;
 pub use feed::{Feed, Tokens};
+pub use linear::Linear;
 pub use model::Model;
-pub use param::{Init, Item, Module, Param, Visitor};
+pub use norm::{LayerNorm, RmsNorm};
+pub use param::{Init, Item, ItemMut, Module, Param, Visitor};
 pub use phase::Phase;
 pub use usage::Usage;

@@ -10,7 +10,7 @@ use super::head::{Head, Loss, Vocabulary};
 use super::linear::Linear;
 use super::moe::{Dispatch, Moe};
 use super::norm::{self, LayerNorm, RmsNorm};
-use super::param::{self, Init, Module, Param, Visitor};
+use super::param::{Init, Param};
 use super::phase::Phase;
 use super::router::Layer;
 use super::spec::{Attention, Norm, Spec, Text};
@@ -19,6 +19,7 @@ use crate::engine::arr::Arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
 use crate::engine::tape::{Tape, Var, shape_error};
+use crate::module;
 
 /// Input layer, layers of experts with residuals, normalization, head.
 #[derive(Clone, Debug)]
@@ -87,9 +88,7 @@ impl<F: Elem> Model<F> {
                 Head::Vocabulary(Vocabulary::new(spec.classes, d, tied, attention.is_none(), init))
             }
         };
-        let mut model = Model { spec: spec.clone(), stem, attention, layers, norms, head };
-        param::number(&mut model);
-        model
+        Model { spec: spec.clone(), stem, attention, layers, norms, head }
     }
 
     /// What the network is made of.
@@ -288,27 +287,10 @@ impl<F: Elem> Model<F> {
     }
 }
 
-impl<F: Elem> Module<F> for AttentionBlock<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let AttentionBlock { norm, attention } = self;
-        v.child("norm", norm);
-        attention.visit(v);
-    }
-}
+module!(AttentionBlock { norm, attention as "" });
+module!(enum Stem { Images as "input", Text as "embedding" });
 
-impl<F: Elem> Module<F> for Model<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Model { spec: _, stem, attention, layers, norms, head } = self;
-        match stem {
-            Stem::Images(linear) => v.child("input", linear),
-            Stem::Text(embedding) => v.child("embedding", embedding),
-        }
-        v.children("attention", attention);
-        v.children("layers", layers);
-        v.children("norms", norms);
-        v.child("head", head);
-    }
-}
+module!(Model { stem as "", attention, layers, norms, head; spec });
 
 #[cfg(test)]
 mod tests {
@@ -316,6 +298,7 @@ mod tests {
     use crate::engine::arr;
     use crate::engine::gradcheck::{gradcheck, random};
     use crate::engine::tape::Mode;
+    use crate::nn::Module;
     use crate::nn::router::{Settings, percentile, percentile::Scope};
 
     fn spec(scope: Scope, norm: Norm) -> Spec {
@@ -329,10 +312,8 @@ mod tests {
         for (norm, router) in norms.into_iter().flat_map(|n| Settings::all().map(move |router| (n, router))) {
             let spec = Spec { router: Some(router), ..spec(Scope::Token, norm) };
             for spec in [spec.clone(), spec.dense_match(|s| s.parameters() as f64)] {
-                let mut count = 0;
-                param::for_each_param(&mut Model::<f32>::new(&spec, &mut Init::new(1)), |_, p| {
-                    count += p.value.len()
-                });
+                let model = Model::<f32>::new(&spec, &mut Init::new(1));
+                let count: usize = model.parameters().iter().map(|(_, p)| p.value.len()).sum();
                 assert_eq!(count, spec.parameters(), "{router:?}");
             }
         }
@@ -352,16 +333,16 @@ mod tests {
 
     #[test]
     fn spelled_out_in_small_operations_it_is_the_same_function() {
-        let mut model = Model::<f64>::new(&spec(Scope::Batch, Norm::Post), &mut Init::new(3));
+        let model = Model::<f64>::new(&spec(Scope::Batch, Norm::Post), &mut Init::new(3));
         let phase = Phase::Train { seed: Some(1), step: 0 };
-        let mut run = |mode| {
+        let run = |mode| {
             let tape = Tape::new(mode);
             let (y, _) = model.forward(tape.constant(random(&[4, 6], 1)), phase).unwrap();
-            let mut gradients = tape.backward(y.mul(y).mean()).unwrap();
+            let gradients = tape.backward((y * y).mean()).unwrap();
             let mut all = arr::data(&y.value()).to_vec();
-            param::for_each_param(&mut model, |_, p| {
-                all.extend(arr::data(&gradients.take_parameter(p.slot()).unwrap().values));
-            });
+            for (_, p) in model.parameters() {
+                all.extend(arr::data(gradients.parameter(p.id()).unwrap().values));
+            }
             all
         };
         for (fused, plain) in run(Mode::Train).into_iter().zip(run(Mode::Teach)) {
@@ -371,13 +352,13 @@ mod tests {
 
     #[test]
     fn every_parameter_gets_a_gradient() {
-        let mut model = Model::<f64>::new(&spec(Scope::Token, Norm::Pre), &mut Init::new(3));
+        let model = Model::<f64>::new(&spec(Scope::Token, Norm::Pre), &mut Init::new(3));
         let tape = Tape::new(Mode::Train);
         let (y, _) = model.forward(tape.constant(random(&[4, 6], 1)), Phase::Eval).unwrap();
-        let mut gradients = tape.backward(y.mean()).unwrap();
-        param::for_each_param(&mut model, |name, p| {
-            assert!(gradients.take_parameter(p.slot()).is_some(), "{name}");
-        });
+        let gradients = tape.backward(y.mean()).unwrap();
+        for (name, p) in model.parameters() {
+            assert!(gradients.parameter(p.id()).is_some(), "{name}");
+        }
     }
 
     #[test]
@@ -409,13 +390,10 @@ mod tests {
     fn one_expert_is_the_dense_network() {
         let routed = Spec { experts: vec![1, 1], ..spec(Scope::Token, Norm::Final) };
         let dense = Spec { router: None, ..routed.clone() };
-        let mut a = Model::<f32>::new(&routed, &mut Init::new(3));
+        let a = Model::<f32>::new(&routed, &mut Init::new(3));
         let mut b = Model::<f32>::new(&dense, &mut Init::new(4));
-        let mut values = std::collections::BTreeMap::new();
-        param::for_each_param(&mut a, |name, p| {
-            values.insert(name.to_string(), p.value.clone());
-        });
-        param::for_each_param(&mut b, |name, p| p.value = values[name].clone());
+        let values: std::collections::BTreeMap<_, _> = a.parameters().into_iter().collect();
+        b.parameters_mut().into_iter().for_each(|(name, p)| p.value = values[&name].value.clone());
         let x: Vec<f32> = arr::data(&random(&[5, 6], 1)).iter().map(|&v| v as f32).collect();
         let run = |model: &Model<f32>| {
             let tape = Tape::new(Mode::Infer);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::experts::{AnyExperts, Form};
-use super::param::{Init, Module, Visitor};
+use super::param::Init;
 use super::phase::Phase;
 use super::router::{Layer, Losses, Router, Routing, Settings};
 use super::usage::Usage;
@@ -11,6 +11,7 @@ use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::kernels::{elem::Elem, pool::Buffer, reduce, routes::Routes, rows};
 use crate::engine::tape::Var;
+use crate::module;
 
 /// A layer of experts.
 #[derive(Clone, Debug)]
@@ -96,12 +97,4 @@ fn entropy_bits<F: Elem>(probabilities: &Arr<F>) -> f64 {
     rows.iter().map(|nats| nats.f64()).sum::<f64>() * std::f64::consts::LOG2_E
 }
 
-impl<F: Elem> Module<F> for Moe<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Moe { router, experts } = self;
-        if let Some(router) = router {
-            v.child("router", router.as_mut());
-        }
-        v.child("experts", experts);
-    }
-}
+module!(Moe { router, experts });

@@ -1,10 +1,11 @@
 //! Normalization of tokens, with its parameters.
 
-use super::param::{Module, Param, Visitor};
+use super::param::Param;
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
 use crate::engine::ops::fused::layer_norm;
 use crate::engine::tape::Var;
+use crate::module;
 
 /// `(x - mean) / sqrt(var + 1e-5) * gain + bias` over the last axis.
 #[derive(Clone, Debug)]
@@ -33,13 +34,7 @@ impl<F: Elem> LayerNorm<F> {
     }
 }
 
-impl<F: Elem> Module<F> for LayerNorm<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let LayerNorm { gain, bias } = self;
-        v.param("gain", gain);
-        v.param("bias", bias);
-    }
-}
+module!(LayerNorm { gain, bias });
 
 /// `x / sqrt(mean(x^2) + epsilon) * gain` over the last axis.
 #[derive(Clone, Debug)]
@@ -67,12 +62,7 @@ impl<F: Elem> RmsNorm<F> {
     }
 }
 
-impl<F: Elem> Module<F> for RmsNorm<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let RmsNorm { gain, epsilon: _ } = self;
-        v.param("gain", gain);
-    }
-}
+module!(RmsNorm { gain; epsilon });
 
 /// Either normalization.
 #[derive(Clone, Debug)]
@@ -97,11 +87,9 @@ impl<F: Elem> Norm<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Norm<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        match self {
-            Norm::Layer(norm) => norm.visit(v),
-            Norm::Rms(norm) => norm.visit(v),
-        }
+module!(
+    enum Norm {
+        Layer,
+        Rms,
     }
-}
+);

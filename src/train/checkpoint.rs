@@ -12,7 +12,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::files;
 use crate::engine::tensors::{self, Tensor};
 use crate::nn::optim::Optimizer;
-use crate::nn::param::{Item, Module, for_each};
+use crate::nn::{ItemMut, Module};
 use crate::train::config::Config;
 
 /// The name of the file in a checkpoint's folder.
@@ -154,9 +154,9 @@ impl Checkpoint {
     /// A parameter that is missing or has another shape, by name.
     pub fn restore(&self, model: &mut impl Module<f32>, folder: &Path) -> Result<()> {
         let (mut problem, mut used) = (None, 0);
-        for_each(model, |name, item| {
+        for (name, item) in model.items_mut() {
             let fits = match item {
-                Item::Param(param) => match self.tensors.get(name) {
+                ItemMut::Param(param) => match self.tensors.get(&name) {
                     Some(value) if value.shape() == param.value.shape() => {
                         param.value = value.clone();
                         used += 1;
@@ -164,12 +164,12 @@ impl Checkpoint {
                     }
                     _ => false,
                 },
-                Item::State(state) => self.states.get(name).map(|v| *state = *v).is_some(),
+                ItemMut::Buffer(buffer) => self.states.get(&name).map(|v| *buffer = *v).is_some(),
             };
             if !fits && problem.is_none() {
-                problem = Some(name.to_string());
+                problem = Some(name);
             }
-        });
+        }
         let parameters = self.tensors.keys().filter(|name| !name.starts_with("optimizer.")).count();
         match problem {
             None if used == parameters => Ok(()),
@@ -193,16 +193,11 @@ impl Checkpoint {
     /// As [`Checkpoint::restore`].
     pub fn restore_optimizer(
         &self,
-        model: &mut impl Module<f32>,
+        model: &impl Module<f32>,
         optimizer: &mut Optimizer<f32>,
         folder: &Path,
     ) -> Result<()> {
-        let mut names = Vec::new();
-        for_each(model, |name, item| {
-            if matches!(item, Item::Param(_)) {
-                names.push(name.to_string());
-            }
-        });
+        let names: Vec<String> = model.parameters().into_iter().map(|(name, _)| name).collect();
         for (which, moments) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
             for (name, value) in names.iter().zip(moments) {
                 match self.tensors.get(&moment(which, name)) {

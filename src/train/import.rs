@@ -13,7 +13,7 @@ use crate::data::text::Tokenizer;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result, require};
 use crate::engine::tensors;
-use crate::nn::param::for_each_param;
+use crate::nn::Module;
 use crate::nn::{Init, Model};
 use crate::train::config::{Config, Layers};
 use crate::train::progress::MOST_TOKENS;
@@ -170,9 +170,9 @@ fn fill(
     };
     let last = published.num_hidden_layers.to_string();
     let mut problem = None;
-    for_each_param(model, |name, param| {
+    for (name, param) in model.parameters_mut() {
         if problem.is_some() {
-            return;
+            break;
         }
         let shape = param.value.shape().to_vec();
         let parts: Vec<&str> = name.split('.').collect();
@@ -199,7 +199,7 @@ fn fill(
             Ok(value) => param.value = value,
             Err(error) => problem = Some(error),
         }
-    });
+    }
     problem.map_or(Ok(()), Err)?;
     // Angles are computed; a tied head may be written down nevertheless.
     let expected = |name: &str| {

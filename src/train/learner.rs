@@ -57,8 +57,8 @@ impl<'a> Learner<'a> {
     pub fn new(config: &'a Config, data: &'a Dataset) -> Result<Learner<'a>> {
         let input = Input::of(data);
         let spec = config.checked_spec(input.features(), input.classes())?;
-        let mut model = Model::new(&spec, &mut Init::new(config.seed));
-        let optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
+        let model = Model::new(&spec, &mut Init::new(config.seed));
+        let optimizer = Optimizer::new(config.optimizer_settings(), &model);
         let standardize = input.standardize()?;
         let all_steps = steps_per_epoch(config, data) * config.epochs as u64;
         let rate = Rate {
@@ -105,8 +105,8 @@ impl<'a> Learner<'a> {
     }
 
     /// Parameters, the optimizer's memory and running numbers.
-    pub fn state(&mut self) -> State<f32> {
-        State::of(&mut self.model, Some(&self.optimizer))
+    pub fn state(&self) -> State<f32> {
+        State::of(&self.model, Some(&self.optimizer))
     }
 
     /// What it learns from.

@@ -3,7 +3,7 @@
 use crate::engine::arr::{self, Arr};
 use crate::engine::kernels::{elem::Elem, par, simd::fast};
 use crate::nn::optim::Optimizer;
-use crate::nn::param::{Item, Module, for_each};
+use crate::nn::{Item, Module};
 
 /// The state of a training: what a checkpoint holds and a digest covers.
 #[derive(Clone, Debug)]
@@ -21,12 +21,14 @@ pub fn moment(which: &str, parameter: &str) -> String {
 
 impl<F: Elem> State<F> {
     /// Of a model, and its optimizer if given. The arrays are shared, not copied.
-    pub fn of(model: &mut impl Module<F>, optimizer: Option<&Optimizer<F>>) -> State<F> {
+    pub fn of(model: &impl Module<F>, optimizer: Option<&Optimizer<F>>) -> State<F> {
         let (mut tensors, mut numbers) = (Vec::new(), Vec::new());
-        for_each(model, |name, item| match item {
-            Item::Param(param) => tensors.push((name.to_string(), param.value.clone())),
-            Item::State(number) => numbers.push((name.to_string(), *number)),
-        });
+        for (name, item) in model.items() {
+            match item {
+                Item::Param(param) => tensors.push((name, param.value.clone())),
+                Item::Buffer(number) => numbers.push((name, *number)),
+            }
+        }
         if let Some(Optimizer { first, second, .. }) = optimizer {
             let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
             for (which, moments) in [("first", first), ("second", second)] {
@@ -83,9 +85,9 @@ mod tests {
     use crate::train::config::Config;
 
     fn state() -> State<f32> {
-        let mut model = Model::new(&Config::default().spec(5, 3), &mut Init::new(1));
-        let optimizer = Optimizer::new(Settings::ADAMW, &mut model);
-        State { numbers: vec![("threshold".into(), 0.25)], ..State::of(&mut model, Some(&optimizer)) }
+        let model = Model::new(&Config::default().spec(5, 3), &mut Init::new(1));
+        let optimizer = Optimizer::new(Settings::ADAMW, &model);
+        State { numbers: vec![("threshold".into(), 0.25)], ..State::of(&model, Some(&optimizer)) }
     }
 
     #[test]

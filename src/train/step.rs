@@ -3,14 +3,13 @@
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::{elem::Elem, reduce};
-use crate::engine::tape::{Gradient, Mode, Tape, Var};
+use crate::engine::tape::{Gradient, Gradients, Mode, Tape, Var};
 use crate::engine::watch::{Part, Seen, Watch};
 use crate::nn::head::Loss;
 use crate::nn::moe::Dispatch;
 use crate::nn::optim::{self, Optimizer};
-use crate::nn::param::for_each_param;
 use crate::nn::usage::Usage;
-use crate::nn::{Feed, Model, Phase};
+use crate::nn::{Feed, Model, Module, Phase};
 
 /// What one step found.
 #[derive(Default)]
@@ -59,7 +58,7 @@ pub fn watched_step<F: Elem>(
 ) -> Result<StepResult> {
     let step = optimizer.steps;
     let count: usize = batches.iter().map(|(_, targets)| targets.len()).sum();
-    let mut sum: Option<Vec<Gradient<F>>> = None;
+    let mut sum: Option<Gradients<F>> = None;
     let mut found = StepResult::default();
     for (part, (feed, targets)) in batches.into_iter().enumerate() {
         let tape = Tape::watched(Mode::Train, watch.clone());
@@ -69,34 +68,34 @@ pub fn watched_step<F: Elem>(
         let Loss { mean: loss, right } = model.loss(h, &targets)?;
         let (total, losses) = with_routers(loss, &dispatch);
         let share = targets.len() as f64 / count as f64;
-        let mut gradients = tape.backward_from(total, arr::full(&total.shape(), F::of(share)));
-        let gradients = optim::collect(model, &mut gradients)?;
-        let gradients = match sum.take() {
-            None => gradients,
-            Some(sum) => sum.into_iter().zip(gradients).map(|(a, b)| optim::add(a, b)).collect(),
+        let gradients = tape.backward_from(total, arr::full(&total.shape(), F::of(share)));
+        let sum = match &mut sum {
+            None => sum.insert(gradients),
+            Some(sum) => {
+                sum.accumulate(gradients);
+                sum
+            }
         };
-        found.gradient_norm = optim::global_norm(&gradients);
+        found.gradient_norm = optim::global_norm(model, sum)?;
         let total_value = total.item().f64();
         if !total_value.is_finite() || !found.gradient_norm.is_finite() {
             let culprit = tape.first_non_finite(total).unwrap_or_else(|| "the norm of the gradients".into());
-            let parameter = first_bad(model, &gradients)
-                .map_or(String::new(), |name| format!("; first bad gradient: {name}"));
+            let parameter =
+                first_bad(model, sum).map_or(String::new(), |name| format!("; first bad gradient: {name}"));
             let what = format!("loss {total_value}, first NaN or infinity in {culprit}{parameter}");
             return Err(Error::NonFinite { step: step + 1, loss: total_value, what });
         }
         found.add(share, loss.item().f64(), losses, right, &dispatch);
-        sum = Some(gradients);
         // The tape holds the parameters too; without it the optimizer can write in place.
     }
-    let gradients = sum.unwrap_or_default();
+    let gradients = sum.expect("a step has at least one batch");
     let norm = found.gradient_norm;
     let clip = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
-    optimizer.step(model, &gradients, rate, clip);
+    optimizer.step_scaled(model, &gradients, rate, clip)?;
     if let Some(watch) = watch {
         watch.borrow_mut()(Seen::GradientNorm, &mut arr::full(&[], F::of(norm)));
         show_update(model, optimizer, &mut *watch.borrow_mut());
     }
-    gradients.into_iter().for_each(|gradient| arr::recycle(gradient.values));
     model.absorb(&found.usage);
     Ok(found)
 }
@@ -146,25 +145,19 @@ fn show_update<F: Elem>(
     watch: &mut dyn FnMut(Seen, &mut Arr<F>),
 ) {
     let Optimizer { first, second, .. } = optimizer;
-    for_each_param(model, |_, param| {
-        let parameter = param.slot();
+    for (i, (_, param)) in model.parameters_mut().into_iter().enumerate() {
+        let parameter = param.id();
         let mut show = |part, array| watch(Seen::Update { parameter, part }, array);
-        // In the order in which they are made: the value from the moments.
-        show(Part::First, &mut first[parameter]);
-        second.get_mut(parameter).into_iter().for_each(|second| show(Part::Second, second));
+        // In the order in which they are computed: the value from the moments.
+        show(Part::First, &mut first[i]);
+        second.get_mut(i).into_iter().for_each(|second| show(Part::Second, second));
         show(Part::Value, &mut param.value);
-    });
+    }
 }
 
 /// The first parameter with a gradient that is NaN or infinite.
-fn first_bad<F: Elem>(model: &mut Model<F>, gradients: &[Gradient<F>]) -> Option<String> {
-    let mut found = None;
-    let mut gradients = gradients.iter();
-    for_each_param(model, |name, _| {
-        let gradient = gradients.next().expect("one gradient per parameter");
-        if found.is_none() && reduce::first_non_finite(arr::data(&gradient.values)).is_some() {
-            found = Some(name.to_string());
-        }
-    });
-    found
+fn first_bad<F: Elem>(model: &Model<F>, gradients: &Gradients<F>) -> Option<String> {
+    let bad = |gradient: Gradient<F>| reduce::first_non_finite(arr::data(gradient.values)).is_some();
+    let mut parameters = model.parameters().into_iter();
+    parameters.find(|(_, p)| gradients.parameter(p.id()).is_some_and(bad)).map(|(name, _)| name)
 }

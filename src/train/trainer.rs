@@ -40,7 +40,7 @@ impl<'a> Trainer<'a> {
         start: &Start,
     ) -> Result<Trainer<'a>> {
         let mut learner = Learner::new(config, data)?;
-        let init_digest = State::of(&mut learner.model, None).digest();
+        let init_digest = State::of(&learner.model, None).digest();
         let mut progress = Progress::new(data);
         let (from, mut saved_step) = (folder.checkpoint(start.checkpoint), None);
         if start.checkpoint != LAST || folder.has_checkpoint() {
@@ -50,7 +50,7 @@ impl<'a> Trainer<'a> {
                 return Err(Error::data(folder.path(), "the data set is another than the run began with"));
             }
             saved.restore(&mut learner.model, &from)?;
-            saved.restore_optimizer(&mut learner.model, &mut learner.optimizer, &from)?;
+            saved.restore_optimizer(&learner.model, &mut learner.optimizer, &from)?;
             progress = saved.progress;
             saved_step = Some(progress.step);
         }
@@ -200,7 +200,7 @@ impl<'a> Trainer<'a> {
         };
         if is_better || best.epoch == 0 {
             progress.best = Best { epoch, test_accuracy, test_loss };
-            let parameters = State::of(&mut self.learner.model, None);
+            let parameters = State::of(&self.learner.model, None);
             let digest = parameters.digest();
             // Nothing goes on from this one: it needs no record of the way here.
             let progress = Progress { chain: Vec::new(), ..progress.clone() };
@@ -211,8 +211,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Writes the summary after the last step; `before` comes first.
-    pub fn finish(mut self, before: &mut super::OnFinish) -> Result<Summary> {
-        let last_digest = State::of(&mut self.learner.model, None).digest();
+    pub fn finish(self, before: &mut super::OnFinish) -> Result<Summary> {
+        let last_digest = State::of(&self.learner.model, None).digest();
         let Trainer { config, data, progress, learner, .. } = &self;
         let last = &progress.history[progress.history.len() - 1];
         let (train, test) = data.counts();

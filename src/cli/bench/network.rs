@@ -85,8 +85,8 @@ pub struct Network {
 impl Network {
     /// An untrained network, and `batch` images of random numbers in random classes.
     pub fn new(spec: &Spec, batch: usize) -> Network {
-        let mut model = Model::new(spec, &mut Init::new(SEED));
-        let optimizer = Optimizer::new(Settings::ADAMW, &mut model);
+        let model = Model::new(spec, &mut Init::new(SEED));
+        let optimizer = Optimizer::new(Settings::ADAMW, &model);
         let mut pixels = vec![0.0; batch * spec.inputs];
         Stream::new(SEED, Purpose::Check, 0, 0).normal(&mut pixels, 1.0);
         let image = arr::from_vec(&[1, spec.inputs], pixels[..spec.inputs].to_vec());
@@ -121,7 +121,7 @@ impl Network {
     /// # Errors
     /// None.
     pub fn digest(&mut self) -> Result<()> {
-        std::hint::black_box(State::of(&mut self.model, Some(&self.optimizer)).digest());
+        std::hint::black_box(State::of(&self.model, Some(&self.optimizer)).digest());
         Ok(())
     }
 

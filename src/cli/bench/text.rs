@@ -88,7 +88,7 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     };
     let spec = config.checked_spec(0, vocabulary)?;
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
-    let mut optimizer = Optimizer::new(config.optimizer_settings(), &mut model);
+    let mut optimizer = Optimizer::new(config.optimizer_settings(), &model);
     let (batch, sequence) = (config.batch, config.sequence);
     let mut random = Stream::new(config.seed, Purpose::Check, 0, 0).generator();
     let mut ids =

@@ -121,7 +121,7 @@ fn judge(
     fault: Option<Fault>,
 ) -> Result<(ConditionReport, Option<String>)> {
     let (step, what, agreed) = match outcome {
-        Replay::Same { mut learner, compared } => {
+        Replay::Same { learner, compared } => {
             let (steps, digest) = (learner.steps(), Some(learner.state().digest()));
             let same =
                 ConditionReport { condition, steps, same: true, compared, digest, first_difference: None };
@@ -186,7 +186,7 @@ mod tests {
         let data = Dataset::from(data::load("digits", None).unwrap());
         let chain = {
             let mut learner = Learner::new(&config, &data).unwrap();
-            let mut link = |step| Link { step, epoch: None, digest: learner.state().digest() };
+            let link = |step| Link { step, epoch: None, digest: learner.state().digest() };
             let start = link(0);
             (0..4).for_each(|_| drop(learner.step(None).unwrap()));
             vec![start, Link { step: 4, epoch: None, digest: learner.state().digest() }]

@@ -49,9 +49,4 @@ impl<F: Elem> Router<F> for Dense<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Dense<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Dense { gate, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(Dense { gate; weights });

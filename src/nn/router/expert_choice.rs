@@ -81,9 +81,4 @@ impl<F: Elem> Router<F> for ExpertChoice<F> {
     }
 }
 
-impl<F: Elem> Module<F> for ExpertChoice<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let ExpertChoice { gate, capacity_factor: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(ExpertChoice { gate; capacity_factor, weights });

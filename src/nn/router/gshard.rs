@@ -96,9 +96,4 @@ impl<F: Elem> Router<F> for GShard<F> {
     }
 }
 
-impl<F: Elem> Module<F> for GShard<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let GShard { gate, capacity_factor: _, layer: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(GShard { gate; capacity_factor, layer, weights });

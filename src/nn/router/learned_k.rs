@@ -248,16 +248,7 @@ fn weigh<'t, F: Elem>(heads: &Heads<'t, F>, choice: &Choice<F>) -> Var<'t, F> {
     weights.div(weights.sum_axes(&[1]).reshape(&[shape[0], 1]))
 }
 
-impl<F: Elem> Module<F> for LearnedK<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let LearnedK { norm, hidden, gate, count, target: _, anneal_steps: _, layer: _, weights: _, own: _ } =
-            self;
-        v.child("norm", norm);
-        v.child("hidden", hidden);
-        v.child("gate", gate);
-        v.child("count", count);
-    }
-}
+module!(LearnedK { norm, hidden, gate, count; target, anneal_steps, layer, weights, own });
 
 #[cfg(test)]
 mod tests {
@@ -290,8 +281,7 @@ mod tests {
     #[test]
     fn pairs_of_experts_join_in_the_order_of_their_probabilities() {
         let layer = Layer { number: 0, width: 4, experts: 12 };
-        let mut router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
-        crate::nn::param::number(&mut router);
+        let router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
         let tape = Tape::new(Mode::Infer);
         for phase in [Phase::Eval, Phase::Train { seed: Some(1), step: 0 }] {
             let heads = router.heads(tape.constant(random(&[50, 4], 1))).unwrap();

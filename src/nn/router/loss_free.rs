@@ -85,13 +85,7 @@ impl<F: Elem> Router<F> for LossFree<F> {
     }
 }
 
-impl<F: Elem> Module<F> for LossFree<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let LossFree { gate, biases, k: _, weights: _ } = self;
-        v.child("gate", gate);
-        v.states("bias", biases);
-    }
-}
+module!(LossFree { gate, biases as "bias"; k, weights });
 
 #[cfg(test)]
 mod tests {

@@ -147,13 +147,7 @@ fn limits<F: Elem>(h: &[F], experts: usize, k: usize) -> Vec<u32> {
     limits
 }
 
-impl<F: Elem> Module<F> for NoisyTopK<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let NoisyTopK { gate, noise, k: _, layer: _, weights: _, own_weight: _ } = self;
-        v.child("gate", gate);
-        v.child("noise", noise);
-    }
-}
+module!(NoisyTopK { gate, noise; k, layer, weights, own_weight });
 
 #[cfg(test)]
 mod tests {

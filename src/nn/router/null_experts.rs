@@ -100,12 +100,7 @@ impl<F: Elem> Router<F> for NullExperts<F> {
     }
 }
 
-impl<F: Elem> Module<F> for NullExperts<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let NullExperts { gate, experts: _, k: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(NullExperts { gate; experts, k, weights });
 
 #[cfg(test)]
 mod tests;

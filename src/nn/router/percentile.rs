@@ -72,7 +72,7 @@ impl RouterSettings for Settings {
     fn build<F: Elem>(&self, layer: Layer, weights: Weights, init: &mut Init) -> Percentile<F> {
         Percentile {
             gate: Linear::new(layer.width, layer.experts, init),
-            threshold: f64::NAN,
+            threshold: (self.percentile_scope == Scope::Batch).then_some(f64::NAN),
             fixed: None,
             settings: *self,
             layer: layer.number,
@@ -86,8 +86,8 @@ impl RouterSettings for Settings {
 pub struct Percentile<F> {
     /// From tokens to logits, one per expert.
     pub gate: Linear<F>,
-    /// Running average of the batch thresholds; NaN before the first batch.
-    pub threshold: f64,
+    /// Batch scope: running average of the batch thresholds, NaN before the first batch.
+    pub threshold: Option<f64>,
     /// A number of experts for every token in place of the rule.
     fixed: Option<usize>,
     settings: Settings,
@@ -101,10 +101,10 @@ impl<F: Elem> Router<F> for Percentile<F> {
         let logits = self.gate.forward(x)?;
         let (value, tau) = (logits.value(), self.settings.tau);
         let (shape, experts) = (value.shape(), self.gate.b.value.len());
-        let running = phase == Phase::Eval && !self.threshold.is_nan();
+        let running = self.threshold.filter(|running| phase == Phase::Eval && !running.is_nan());
         // At inference before any training, and where there are no tokens, there is no threshold.
         let by_threshold = self.settings.percentile_scope == Scope::Batch
-            && (running || phase != Phase::Eval)
+            && (running.is_some() || phase != Phase::Eval)
             && !value.is_empty()
             && self.fixed.is_none();
         let by_rank = || self.fixed.unwrap_or_else(|| select::token_scope_k(experts, tau));
@@ -119,7 +119,7 @@ impl<F: Elem> Router<F> for Percentile<F> {
         gate::gate(arr::data(&value), experts, self.noise(phase), k, out);
         let threshold = by_threshold.then(|| {
             let gates = arr::data(&gates);
-            let threshold = if running { F::of(self.threshold) } else { select::percentile(gates, tau) };
+            let threshold = running.map_or_else(|| select::percentile(gates, tau), F::of);
             select::above(gates, experts, threshold, &mut mask);
             threshold.f64()
         });
@@ -137,12 +137,9 @@ impl<F: Elem> Router<F> for Percentile<F> {
 
     /// Updates the running average with a training batch's threshold.
     fn absorb(&mut self, usage: &Usage) {
-        let Some(threshold) = usage.threshold else { return };
-        self.threshold = if self.threshold.is_nan() {
-            threshold
-        } else {
-            MOMENTUM * self.threshold + (1.0 - MOMENTUM) * threshold
-        };
+        let (Some(running), Some(threshold)) = (&mut self.threshold, usage.threshold) else { return };
+        *running =
+            if running.is_nan() { threshold } else { MOMENTUM * *running + (1.0 - MOMENTUM) * threshold };
     }
 
     fn fix(&mut self, k: usize) -> bool {
@@ -160,12 +157,4 @@ impl<F: Elem> Percentile<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Percentile<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Percentile { gate, threshold, fixed: _, settings, layer: _, weights: _ } = self;
-        v.child("gate", gate);
-        if settings.percentile_scope == Scope::Batch {
-            v.state("threshold", threshold);
-        }
-    }
-}
+module!(Percentile { gate, threshold; fixed, settings, layer, weights });

@@ -54,8 +54,4 @@ impl<F: Elem> Router<F> for Single<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Single<F> {
-    fn visit(&mut self, _: &mut Visitor<'_, F>) {
-        let Single { experts: _, number: PhantomData } = self;
-    }
-}
+module!(Single { ; experts, number });

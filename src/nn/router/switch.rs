@@ -90,9 +90,4 @@ impl<F: Elem> Router<F> for Switch<F> {
     }
 }
 
-impl<F: Elem> Module<F> for Switch<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let Switch { gate, capacity_factor: _, layer: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(Switch { gate; capacity_factor, layer, weights });

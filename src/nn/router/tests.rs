@@ -14,7 +14,7 @@ use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::tape::{Mode, Tape, Var};
 use crate::nn::experts::{Experts, Form};
 use crate::nn::moe::{Dispatch, Moe};
-use crate::nn::param::{self, Init, Module, Visitor, for_each_param};
+use crate::nn::param::{Init, Item, ItemMut, Module, Visitor};
 use crate::nn::phase::Phase;
 use crate::nn::usage::Usage;
 
@@ -38,25 +38,23 @@ pub fn pair<S: RouterSettings>(settings: S, experts: usize) -> Pair<S::Router<f6
 }
 
 impl<R: Router<f64>> Module<f64> for Pair<R> {
-    fn visit(&mut self, v: &mut Visitor<'_, f64>) {
-        let Pair { router, experts } = self;
-        v.child("router", router);
-        v.child("experts", experts);
+    fn visit<'a>(&'a self, v: &mut Visitor<'_, Item<'a, f64>>) {
+        v.part("router", |v| self.router.visit(v));
+        v.part("experts", |v| self.experts.visit(v));
+    }
+    fn visit_mut<'a>(&'a mut self, v: &mut Visitor<'_, ItemMut<'a, f64>>) {
+        v.part("router", |v| self.router.visit_mut(v));
+        v.part("experts", |v| self.experts.visit_mut(v));
     }
 }
 
-/// Numbers the parameters and makes all random, those too that start at zero.
+/// Makes all parameters random, also those that start at zero.
 fn randomize<F: Elem>(module: &mut impl Module<F>) {
-    param::number(module);
-    for_each_param(module, |_, p| {
-        p.value = arr::from_vec(
-            p.value.shape(),
-            arr::data(&random(p.value.shape(), p.slot() as u64 + 9))
-                .iter()
-                .map(|&v| F::of(0.7 * v))
-                .collect(),
-        );
-    });
+    for (i, (_, p)) in module.parameters_mut().into_iter().enumerate() {
+        let numbers = random(p.value.shape(), i as u64 + 9);
+        p.value =
+            arr::from_vec(numbers.shape(), arr::data(&numbers).iter().map(|&v| F::of(0.7 * v)).collect());
+    }
 }
 
 /// Compares the gradients of `f` with respect to the tokens `x` and every parameter (some elements of each) with
@@ -73,7 +71,7 @@ pub fn assert_gradients<M: Module<f64> + Clone>(
     let tokens = tape.variable(x.clone());
     let y = f(module, tokens).unwrap();
     let cotangent = random(&y.shape(), 77);
-    let mut gradients = tape.backward_from(y, cotangent.clone());
+    let gradients = tape.backward_from(y, cotangent.clone());
     let value = |module: &M, x: &Arr<f64>| -> f64 {
         let tape = Tape::new(Mode::Infer);
         let y = f(module, tape.constant(x.clone())).unwrap().value();
@@ -93,23 +91,15 @@ pub fn assert_gradients<M: Module<f64> + Clone>(
         });
         compare(&format!("x[{i}]"), arr::data(&exact)[i], moved);
     }
-    let mut parameters = Vec::new();
-    for_each_param(&mut module.clone(), |name, p| {
-        parameters.push((name.to_string(), p.slot(), p.value.len()))
-    });
-    for (parameter, slot, len) in parameters {
-        let exact = gradients.take_parameter(slot).unwrap_or_else(|| panic!("{name}: none for {parameter}"));
-        for i in (0..len).step_by(len.div_ceil(MOST)) {
+    for (number, (parameter, p)) in module.parameters().into_iter().enumerate() {
+        let exact = gradients.parameter(p.id()).unwrap_or_else(|| panic!("{name}: none for {parameter}"));
+        for i in (0..p.value.len()).step_by(p.value.len().div_ceil(MOST)) {
             let moved = [STEP, -STEP].map(|by| {
                 let mut module = module.clone();
-                for_each_param(&mut module, |_, p| {
-                    if p.slot() == slot {
-                        arr::data_mut(&mut p.value)[i] += by;
-                    }
-                });
+                arr::data_mut(&mut module.parameters_mut()[number].1.value)[i] += by;
                 value(&module, &x)
             });
-            compare(&format!("{parameter}[{i}]"), arr::data(&exact.values)[i], moved);
+            compare(&format!("{parameter}[{i}]"), arr::data(exact.values)[i], moved);
         }
     }
 }
@@ -144,9 +134,7 @@ fn no_losses(mut settings: Settings) -> Settings {
 /// A layer for tokens of width 4, with its initial parameters.
 fn initial<F: Elem>(settings: &Settings, experts: usize) -> Moe<F> {
     let layer = Layer { number: 0, width: 4, experts };
-    let mut layer = Moe::routed(layer, 3, Form::Relu, settings, &mut Init::new(2));
-    param::number(&mut layer);
-    layer
+    Moe::routed(layer, 3, Form::Relu, settings, &mut Init::new(2))
 }
 
 /// A layer for tokens of width 4 whose parameters are all random.

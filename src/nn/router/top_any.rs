@@ -159,13 +159,7 @@ fn weigh<'t, F: Elem>(scores: &Scores<'t, F>, choice: &Choice<F>) -> Var<'t, F> 
         .mul(scores.margins.tape().constant(shares))
 }
 
-impl<F: Elem> Module<F> for TopAny<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let TopAny { directions, thresholds, weights: _, own_weight: _ } = self;
-        v.param("directions", directions);
-        v.param("thresholds", thresholds);
-    }
-}
+module!(TopAny { directions, thresholds; weights, own_weight });
 
 #[cfg(test)]
 mod tests {
@@ -196,7 +190,6 @@ mod tests {
     fn active_experts_count_equally_and_without_any_the_most_alike_serves() {
         let layer = Layer { number: 0, width: 2, experts: 3 };
         let mut router = Settings::default().build::<f64>(layer, Weights::NONE, &mut Init::new(1));
-        crate::nn::param::number(&mut router);
         // Directions east, north and north-east.
         router.directions.value = arr::from_vec(&[2, 3], vec![1.0, 0.0, 2.0, 0.0, 1.0, 2.0]);
         let tape = Tape::new(Mode::Infer);

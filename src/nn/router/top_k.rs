@@ -56,9 +56,4 @@ impl<F: Elem> Router<F> for TopK<F> {
     }
 }
 
-impl<F: Elem> Module<F> for TopK<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let TopK { gate, k: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(TopK { gate; k, weights });

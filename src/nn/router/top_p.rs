@@ -92,12 +92,7 @@ fn reach<F: Elem>(p: &[F], mass: F, mask: &mut [bool]) {
     }
 }
 
-impl<F: Elem> Module<F> for TopP<F> {
-    fn visit(&mut self, v: &mut Visitor<'_, F>) {
-        let TopP { gate, mass: _, fixed: _, weights: _ } = self;
-        v.child("gate", gate);
-    }
-}
+module!(TopP { gate; mass, fixed, weights });
 
 #[cfg(test)]
 mod tests {

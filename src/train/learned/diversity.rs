@@ -95,7 +95,7 @@ fn noise_to_signal(model: &Model<f32>, examples: Examples, batches: &[&[u32]]) -
     // For each layer the sum of squares, and the sum of each number by the name of its parameter.
     let mut squares = vec![0.0; layers];
     let mut sums = vec![BTreeMap::<String, Vec<f64>>::new(); layers];
-    gradients(&mut model.clone(), examples, batches, |_, name, gradient| {
+    gradients(model, examples, batches, |_, name, gradient| {
         let mut parts = name.split('.');
         let Some("layers" | "attention") = parts.next() else { return };
         let Some(l) = parts.next().and_then(|l| l.parse::<usize>().ok()) else { return };

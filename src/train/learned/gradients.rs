@@ -1,16 +1,15 @@
 //! Gradients of single micro-batches, with frozen weights.
 
 use crate::engine::arr;
-use crate::engine::error::Result;
+use crate::engine::error::{Error, Result};
 use crate::engine::tape::{Mode, Tape};
-use crate::nn::param::for_each_param;
-use crate::nn::{Model, Phase, optim};
+use crate::nn::{Model, Module, Phase};
 use crate::train::Examples;
 
 /// Shows `see` the gradient of every parameter for each micro-batch, with the batch's number and the parameter's name;
 /// the mean number of experts of each layer.
 pub fn gradients(
-    model: &mut Model<f32>,
+    model: &Model<f32>,
     examples: Examples,
     batches: &[&[u32]],
     mut see: impl FnMut(usize, &str, &[f32]),
@@ -21,15 +20,15 @@ pub fn gradients(
         let (feed, targets) = examples.batch(batch);
         let (h, layers) = model.hidden(&tape, &feed, Phase::Train { seed: None, step: 0 })?;
         let loss = model.loss(h, &targets)?.mean;
-        let gradients = optim::collect(model, &mut tape.backward(loss)?)?;
+        let gradients = tape.backward(loss)?;
         for (k, layer) in k.iter_mut().zip(&layers) {
             *k += layer.routes.len() as f64 / (targets.len() * batches.len()) as f64;
         }
-        let mut gradients = gradients.iter();
-        for_each_param(model, |name, _| {
-            let gradient = gradients.next().expect("one gradient per parameter");
-            see(m, name, arr::data(&gradient.values));
-        });
+        for (name, param) in model.parameters() {
+            let gradient = gradients.parameter(param.id());
+            let gradient = gradient.ok_or_else(|| Error::MissingGradient { parameter: name.clone() })?;
+            see(m, &name, arr::data(gradient.values));
+        }
     }
     Ok(k)
 }

@@ -285,7 +285,7 @@ mod tests {
         let chain = record(&config, &data);
         let learner = || Learner::new(&config, &data).unwrap();
         let outcome = condition(3).run(|| replay(learner(), &chain, STEPS, None, &mut |_| ())).unwrap();
-        let Replay::Same { learner: mut replayed, compared: 5 } = outcome else { panic!("it differs") };
+        let Replay::Same { learner: replayed, compared: 5 } = outcome else { panic!("it differs") };
         assert_eq!(replayed.state().digest(), chain[4].digest);
         assert_eq!(locate(learner(), 3, condition(1), condition(2), None).unwrap(), None);
         // A recording that no condition here gives again.

@@ -14,6 +14,7 @@
 //! | `after.` and a name | | the parameter after the optimizer's step |
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -25,8 +26,8 @@ use crate::engine::tape::{Mode, Tape};
 use crate::engine::tensors::{self, Tensor};
 use crate::engine::watch::{Place, Seen};
 use crate::nn::embedding::rows_of;
-use crate::nn::param::{Item, for_each, for_each_param};
 use crate::nn::{Feed, Phase, Tokens};
+use crate::nn::{ItemMut, Module};
 use crate::train::examples::Batch;
 use crate::train::state::moment;
 use crate::train::{Learner, State};
@@ -84,23 +85,23 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
         if is == must { Ok(array) } else { Err(bad(format!("{name} is {is:?}; this network has {must:?}"))) }
     };
     let (mut taken, mut problem, mut names) = (Taken::default(), None, Vec::new());
-    for_each(&mut learner.model, |name, item| {
+    for (name, item) in learner.model.items_mut() {
         let found = match item {
-            Item::Param(param) => {
-                names.push(name.to_string());
-                let Some(tensor) = tensors.remove(name) else { return };
+            ItemMut::Param(param) => {
+                names.push(name.clone());
+                let Some(tensor) = tensors.remove(&name) else { continue };
                 taken.parameters += 1;
-                shaped(name, &tensor, param.value.shape()).map(|array| param.value = array)
+                shaped(&name, &tensor, param.value.shape()).map(|array| param.value = array)
             }
-            Item::State(state) => {
+            ItemMut::Buffer(state) => {
                 let name = format!("{STATE}{name}");
-                let Some(tensor) = tensors.remove(&name) else { return };
+                let Some(tensor) = tensors.remove(&name) else { continue };
                 let number = tensor.to_number().ok_or_else(|| bad(format!("{name} must be one F64")));
                 number.map(|number| *state = number)
             }
         };
         problem = problem.take().or(found.err());
-    });
+    }
     taken.of = names.len();
     let optimizer = &mut learner.optimizer;
     for (which, moments) in [("first", &mut optimizer.first), ("second", &mut optimizer.second)] {
@@ -198,21 +199,19 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
         (TARGETS.to_string(), ids(&targets)),
         (STEPS.to_string(), Tensor::i64(&[], [learner.steps() as i64].into_iter())),
     ]);
-    let mut names = Vec::new();
-    for_each_param(&mut learner.model, |name, _| names.push(name.to_string()));
     let State { tensors: arrays, numbers } = learner.state();
     tensors.extend(arrays.into_iter().map(|(name, array)| (name, Tensor::f32(&array))));
     tensors.extend(numbers.into_iter().map(|(name, v)| (format!("{STATE}{name}"), Tensor::number(v))));
     routing(learner, &feed, &mut tensors)?;
 
     // The last gradient shown for a parameter is the whole of it; the linear head's value is the logits.
-    let gradients = Rc::new(RefCell::new(vec![None; names.len()]));
+    let gradients = Rc::new(RefCell::new(HashMap::new()));
     let outputs = Rc::new(RefCell::new(None));
     let watch = {
         let (gradients, outputs) = (Rc::clone(&gradients), Rc::clone(&outputs));
         move |seen: Seen, array: &mut Arr<f32>| match seen {
-            Seen::Gradient { parameter: Some(slot), .. } => {
-                gradients.borrow_mut()[slot] = Some(array.clone());
+            Seen::Gradient { parameter: Some(id), .. } => {
+                gradients.borrow_mut().insert(id, array.clone());
             }
             Seen::Value { place: Place("head", _), op: "linear", .. } => {
                 *outputs.borrow_mut() = Some(array.clone())
@@ -234,20 +233,19 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
             (format!("router_losses.{name}"), Tensor::f32(&arr::full(&[], *loss as f32)))
         }),
     );
-    let (gradients, mut slots) = (gradients.take(), 0..);
-    for_each_param(&mut learner.model, |name, param| {
-        let slot: usize = slots.next().expect("it has no end");
-        let Some(gradient) = &gradients[slot] else { return };
+    let gradients = gradients.take();
+    for (name, param) in learner.model.parameters() {
+        let Some(gradient) = gradients.get(&param.id()) else { continue };
         // An embedding's has only the rows of the batch.
         let whole = match gradient.shape() == param.value.shape() {
             true => gradient.clone(),
             false => spread(gradient, &rows, param.value.shape()),
         };
         tensors.push((format!("gradients.{name}"), Tensor::f32(&whole)));
-    });
-    for_each_param(&mut learner.model, |name, param| {
+    }
+    for (name, param) in learner.model.parameters() {
         tensors.push((format!("after.{name}"), Tensor::f32(&param.value)));
-    });
+    }
     let header = Header {
         config: learner.config(),
         step: learner.steps(),

@@ -10,7 +10,7 @@ use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::tensors::{self, Tensor};
 use crate::engine::watch::{Seen, Watch};
-use crate::nn::param::for_each_param;
+use crate::nn::param;
 use crate::train::{Learner, State};
 
 /// The arrays of a step in order, each with what it is; then the model's running numbers.
@@ -82,8 +82,7 @@ impl Trace {
     /// # Errors
     /// Those of training.
     pub fn record(learner: &mut Learner, fault: Option<Fault>) -> Result<Trace> {
-        let mut names = Vec::new();
-        for_each_param(&mut learner.model, |name, _| names.push(name.to_string()));
+        let names = param::names(&learner.model);
         let fault = fault.filter(|fault| fault.step == learner.steps() + 1).map(Fault::watch);
         let arrays = Rc::new(RefCell::new(Vec::new()));
         let record = {
@@ -99,7 +98,7 @@ impl Trace {
             Ok(_) | Err(Error::NonFinite { .. }) => (),
             Err(other) => return Err(other),
         }
-        Ok(Trace { arrays: arrays.take(), numbers: State::of(&mut learner.model, None).numbers })
+        Ok(Trace { arrays: arrays.take(), numbers: State::of(&learner.model, None).numbers })
     }
 
     /// Number of the first array that is called so and has a zero in it, and where that is.

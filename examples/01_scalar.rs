@@ -5,17 +5,17 @@
 //!
 //! Run it: `cargo run --release --example 01_scalar`
 
-use dynamoe::engine::kernels::elem::Elem;
+use dynamoe::engine::kernels::scalar::Scalar;
 use dynamoe::{Mode, Result, Tape, arr};
 
-/// The function on plain numbers. `Elem::tanh` is the same to the last bit on every computer.
+/// The function on plain numbers. `Scalar::tanh` is the same to the last bit on every computer.
 fn f(x: f64) -> f64 {
-    x * x * Elem::tanh(x)
+    x * x * Scalar::tanh(x)
 }
 
 /// Its derivative by hand: the product rule, and `tanh' = 1 - tanh^2`.
 fn derivative(x: f64) -> f64 {
-    let t = Elem::tanh(x);
+    let t = Scalar::tanh(x);
     2.0 * x * t + x * x * (1.0 - t * t)
 }
 

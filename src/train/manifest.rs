@@ -41,8 +41,9 @@ pub struct Session {
     pub target: String,
     /// Vector extensions of the processor.
     pub features: Vec<String>,
-    /// The numeric profile: which family of kernels ran. All give the same bits.
-    pub profile: String,
+    /// SIMD level of the kernels (`profile` in older manifests); every level gives the same bits.
+    #[serde(alias = "profile")]
+    pub simd_level: String,
     /// Threads. They change no bit either.
     pub threads: usize,
 }
@@ -69,7 +70,7 @@ impl Session {
             rustc: env!("DYNAMOE_RUSTC").into(),
             target: env!("DYNAMOE_TARGET").into(),
             features: features(),
-            profile: simd::name().into(),
+            simd_level: simd::name().into(),
             threads: par::threads(),
         }
     }

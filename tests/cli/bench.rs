@@ -29,7 +29,7 @@ fn speed_is_measured_and_every_figure_is_positive() {
         assert!(number(&report, pointer) >= 0.0, "{pointer} in {report}");
     }
     assert_eq!(report["allocations_per_step"].is_null(), !cfg!(feature = "count-allocations"));
-    assert!(report.get("peak_rss_mb").is_some() && report["profile"].is_string());
+    assert!(report.get("peak_rss_mb").is_some() && report["simd_level"].is_string());
     assert_eq!((number(&report, "/threads"), number(&report, "/batch")), (2.0, 8.0));
     assert_eq!((number(&report, "/parameters"), &report["experts"]), (40_307.0, &json("[8, 1]")));
     assert!(success(folder, &step).contains("the training step reaches"));
@@ -98,9 +98,14 @@ fn the_environment_names_the_instructions() {
         command.output().unwrap()
     };
     let report: Value = serde_json::from_slice(&bench("portable").stdout).unwrap();
-    assert_eq!(report["profile"], "portable");
+    assert_eq!(report["simd_level"], "portable");
     let refused = bench("mmx");
     let error = String::from_utf8(refused.stderr).unwrap();
     assert_eq!((refused.status.code(), error.lines().count()), (Some(1), 1), "{error}");
-    assert!(error.starts_with("error: setting DYNAMOE_SIMD: `mmx` is none of "), "{error}");
+    assert!(
+        error.starts_with(
+            "error: setting DYNAMOE_SIMD: `mmx` is not available on this processor; use one of "
+        ),
+        "{error}"
+    );
 }

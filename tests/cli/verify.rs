@@ -15,7 +15,7 @@ fn a_run_is_verified_and_differences_are_named() {
         manifest["chain"].as_array().unwrap().iter().map(|link| link["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [0, 20, 40, 46, 60]);
     assert_eq!((&manifest["chain"][3]["epoch"], &manifest["chain"][1]["epoch"]), (&1.into(), &Value::Null));
-    for key in ["version", "rustc", "target", "features", "profile", "threads"] {
+    for key in ["version", "rustc", "target", "features", "simd_level", "threads"] {
         assert!(!manifest["sessions"][0][key].is_null(), "{key} in {manifest}");
     }
 
@@ -61,7 +61,10 @@ fn a_run_is_verified_and_differences_are_named() {
     assert!(line.contains("gives the same here: the run was recorded by version "), "{line}");
     for (arguments, part) in [
         (&["verify", "run", "--trace", "61"][..], "there is no step 61; the run has 1 to 60"),
-        (&["verify", "run", "--simd", "avx3"], "`avx3` is none of"),
+        (
+            &["verify", "run", "--simd", "avx3"],
+            "setting simd: `avx3` is not available on this processor; use one of",
+        ),
         (&["verify", "run", "--threads", "0"], "threads: 0 is out of range"),
         (&["verify", "run", "--batches", "0"], "batches: 0 is out of range"),
         (&["verify", "missing"], "missing: not a run folder"),

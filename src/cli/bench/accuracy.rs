@@ -28,7 +28,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     threads: usize,
-    profile: &'static str,
+    simd_level: &'static str,
     stride: u32,
     functions: Vec<FunctionError>,
     norms: Vec<NormError>,
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     let report = threads.run(|| {
         Ok(Report {
             threads: par::threads(),
-            profile: simd::name(),
+            simd_level: simd::name(),
             stride,
             functions: FUNCTIONS.iter().map(|function| sweep(function, stride)).collect(),
             norms: NORMS.iter().map(|norm| measure(norm, rows)).collect(),
@@ -145,7 +145,7 @@ fn describe(report: &Report) -> String {
     format!(
         "largest errors in f32, every f32 at stride {}, {}\n\n{}\n{}",
         report.stride,
-        report.profile,
+        report.simd_level,
         table(&functions),
         table(&norms)
     )

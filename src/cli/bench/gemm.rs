@@ -60,7 +60,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     threads: usize,
-    profile: &'static str,
+    simd_level: &'static str,
     peak_gflops: f64,
     products: Vec<Product>,
 }
@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
         // Measured before and after, in case the machine is busy with something else in between.
         let peak_gflops = peak::gflops(effort.peak()).max(peak_before);
         products.iter_mut().for_each(|product| product.share_of_peak = product.gflops / peak_gflops);
-        Ok(Report { threads: par::threads(), profile: simd::name(), peak_gflops, products })
+        Ok(Report { threads: par::threads(), simd_level: simd::name(), peak_gflops, products })
     })?;
     json.print(&report, describe)
 }
@@ -151,7 +151,7 @@ fn describe(report: &Report) -> String {
     format!(
         "{} thread{s}, {}, peak {:.0} GFLOP/s; ^T: stored as its transpose\n\n{}",
         report.threads,
-        report.profile,
+        report.simd_level,
         report.peak_gflops,
         table(&rows)
     )

@@ -43,7 +43,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     threads: usize,
-    profile: &'static str,
+    simd_level: &'static str,
     peak_gflops: f64,
     tokens: usize,
     vocabulary: usize,
@@ -88,7 +88,14 @@ pub fn run(args: Args) -> Result<()> {
         for speed in widths.iter_mut().flat_map(|width| [&mut width.train, &mut width.evaluate]) {
             speed.share_of_peak = speed.gflops / peak_gflops;
         }
-        Ok(Report { threads: par::threads(), profile: simd::name(), peak_gflops, tokens, vocabulary, widths })
+        Ok(Report {
+            threads: par::threads(),
+            simd_level: simd::name(),
+            peak_gflops,
+            tokens,
+            vocabulary,
+            widths,
+        })
     })?;
     json.print(&report, describe)
 }
@@ -147,7 +154,7 @@ fn describe(report: &Report) -> String {
         grouped(report.tokens),
         grouped(report.vocabulary),
         report.threads,
-        report.profile,
+        report.simd_level,
         report.peak_gflops,
         table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
     )

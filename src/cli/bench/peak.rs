@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fearless_simd::{Simd, SimdBase, SimdFloat, dispatch, f32x16};
 
-use crate::engine::kernels::simd::{self, Level, fast};
+use crate::engine::kernels::simd::{self, SimdLevel, fast};
 use crate::engine::kernels::{fused, par};
 
 /// How long to measure.
@@ -76,23 +76,23 @@ const CHAINS: usize = 6;
 const CHAINS_AVX512: usize = 12;
 
 /// The number of chains at a level.
-fn chains(level: Level) -> usize {
+fn chains(level: SimdLevel) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => CHAINS_AVX512,
+        SimdLevel::Avx512(_) => CHAINS_AVX512,
         _ => CHAINS,
     }
 }
 
 /// `rounds` multiply-adds in each chain, as products do them at a level.
-fn multiply_adds(level: Level, rounds: usize) -> f32 {
+fn multiply_adds(level: SimdLevel, rounds: usize) -> f32 {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(simd) => simd.vectorize(
+        SimdLevel::Avx512(simd) => simd.vectorize(
             #[inline(always)]
             || run_chains::<_, CHAINS_AVX512>(simd, rounds),
         ),
-        Level::Portable => run_fused(rounds),
+        SimdLevel::Portable => run_fused(rounds),
         level => dispatch!(level.vectors(), simd => run_chains::<_, CHAINS>(simd, rounds)),
     }
 }

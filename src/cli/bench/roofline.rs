@@ -81,7 +81,7 @@ fn describe(sizes: &[StepReport]) -> String {
         std::iter::once(head.map(String::from).to_vec()).chain(sizes.iter().map(row)).collect();
     sizes.first().map_or(String::new(), |r| {
         let s = if r.threads == 1 { "" } else { "s" };
-        format!("medians, batch {}, {} thread{s}, {}\n\n", r.batch, r.threads, r.profile)
+        format!("medians, batch {}, {} thread{s}, {}\n\n", r.batch, r.threads, r.simd_level)
     }) + &table(&rows)
 }
 
@@ -100,7 +100,7 @@ fn draw(sizes: &[StepReport]) -> String {
         let s = if r.threads == 1 { "" } else { "s" };
         format!(
             "Batch {}, {} thread{s}, {}; percentages: the share of the bound that is reached",
-            r.batch, r.threads, r.profile
+            r.batch, r.threads, r.simd_level
         )
     });
     let lines = vec![

@@ -40,7 +40,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     size: &'static str,
-    profile: &'static str,
+    simd_level: &'static str,
     /// Threads of the series over tokens and over experts.
     threads: usize,
     tokens: Series,
@@ -129,7 +129,7 @@ pub fn run(args: Args) -> Result<()> {
     let over_threads = counts.iter().map(|&count| on(count)).collect::<Result<_>>()?;
     let report = Report {
         size: "small",
-        profile: simd::name(),
+        simd_level: simd::name(),
         threads: most,
         tokens: Series::of(tokens),
         experts: Series::of(experts),
@@ -194,7 +194,7 @@ fn describe(report: &Report) -> String {
     };
     format!(
         "median training steps of the network Small, {}; batch 256 and {} thread{} unless said otherwise\n\n{}{}{}",
-        report.profile,
+        report.simd_level,
         report.threads,
         plural(report.threads),
         part("tokens", &report.tokens, growth(&report.tokens)),
@@ -224,10 +224,10 @@ fn chart<'a>(
 
 /// The three series, one chart each.
 fn draw(report: &Report) -> String {
-    let Report { tokens, experts, over_threads, threads, profile, .. } = report;
+    let Report { tokens, experts, over_threads, threads, simd_level, .. } = report;
     let about = |network: &str, finding: String| {
         let finding = if finding.is_empty() { finding } else { format!("; {finding}") };
-        format!("{network}, {profile}{finding}")
+        format!("{network}, {simd_level}{finding}")
     };
     let on = format!("{threads} thread{}", plural(*threads));
     let tokens_about = about(&format!("Network Small, {on}"), growth(tokens));
@@ -283,7 +283,7 @@ mod tests {
         approx::assert_relative_eq!(series().exponent.unwrap(), 1.0, epsilon = 1e-12);
         let report = Report {
             size: "small",
-            profile: "none",
+            simd_level: "none",
             threads: 1,
             tokens: series(),
             experts: series(),

@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     threads: usize,
-    profile: &'static str,
+    simd_level: &'static str,
     tau: f64,
     layers: Vec<Layer>,
 }
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
     let Output { json, quick } = args.output;
     let effort = Effort::POINT.or_quick(quick);
     let layers = run_on(1, || EXPERTS.into_iter().map(|e| measure(e, effort)).collect::<Result<_>>())?;
-    let report = Report { threads: 1, profile: simd::name(), tau: TAU, layers };
+    let report = Report { threads: 1, simd_level: simd::name(), tau: TAU, layers };
     json.print(&report, describe)
 }
 
@@ -160,7 +160,7 @@ fn describe(report: &Report) -> String {
         ["experts", "chosen", "selection", "by sorting", "ratio", "with softmax", "by sorting", "ratio"];
     let rows: Vec<Vec<String>> =
         std::iter::once(head.map(String::from).to_vec()).chain(report.layers.iter().map(row)).collect();
-    format!("tokens per second, one thread, {}, tau {}\n\n{}", report.profile, report.tau, table(&rows))
+    format!("tokens per second, one thread, {}, tau {}\n\n{}", report.simd_level, report.tau, table(&rows))
 }
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ pub struct StepReport {
     pub parameters: usize,
     /// Threads it ran on.
     pub threads: usize,
-    /// The instruction set of the kernels.
-    pub profile: &'static str,
+    /// SIMD level of the kernels.
+    pub simd_level: &'static str,
     /// A training step: forward, backward, AdamW.
     pub train_step_ms: Times,
     /// Inference for one batch.
@@ -176,7 +176,7 @@ pub fn measure(shape: &Shape, effort: Effort) -> Result<StepReport> {
         classes: shape.classes,
         parameters: spec.parameters(),
         threads: par::threads(),
-        profile: simd::name(),
+        simd_level: simd::name(),
         train_step_ms,
         eval_batch_ms,
         eval_one_us,
@@ -234,7 +234,7 @@ fn describe(r: &StepReport) -> String {
         grouped(r.parameters),
         r.batch,
         r.threads,
-        r.profile,
+        r.simd_level,
         digits(r.roofline_ms),
         r.train_flops as f64,
         r.peak_gflops,

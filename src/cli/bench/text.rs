@@ -45,8 +45,8 @@ struct TextReport {
     router: String,
     parameters: usize,
     threads: usize,
-    /// The instruction set of the kernels.
-    profile: &'static str,
+    /// SIMD level of the kernels.
+    simd_level: &'static str,
     /// Forward, backward, AdamW on a batch of made-up tokens.
     train_step_ms: Times,
     train_tokens_per_second: f64,
@@ -125,7 +125,7 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
         router: spec.router_name(),
         parameters: spec.parameters(),
         threads: par::threads(),
-        profile: simd::name(),
+        simd_level: simd::name(),
         train_tokens_per_second: 1e3 * (batch * sequence) as f64 / train_step_ms.median,
         train_step_ms,
         train_peak_rss_mb,
@@ -153,7 +153,7 @@ fn describe(r: &TextReport) -> String {
         r.batch,
         r.sequence,
         r.threads,
-        r.profile,
+        r.simd_level,
         table(&[head, times]),
         grouped(r.train_tokens_per_second as usize),
         digits(r.generated_tokens_per_second),

@@ -30,7 +30,7 @@ pub struct Args {
     /// Replay with each of these thread counts, such as 1,2,8 [default: one per core]
     #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
     threads: Option<Vec<usize>>,
-    /// Replay with each of these kernel families: avx512, avx2, neon, portable [default: the best]
+    /// Replay with each of these SIMD levels: avx512, avx2, neon, portable [default: the best]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     simd: Option<Vec<String>>,
     /// Evaluate the test split in batches of each of these sizes [default: 1,7,64,256]
@@ -51,7 +51,7 @@ pub struct Args {
     json: Json,
 }
 
-/// Replays under every combination of threads and kernels; or writes a trace, or compares two runs.
+/// Replays under every combination of thread counts and SIMD levels; or writes a trace, or compares two runs.
 pub fn run(args: Args) -> Result<()> {
     match (&args.against, args.trace) {
         (Some(other), _) => against::run(&args.run, other, &args.json),
@@ -105,15 +105,15 @@ impl Recorded {
         const MOST: usize = 64;
         let session = self.session_at(step);
         let available = simd::available();
-        let profile = session.and_then(|s| available.iter().find(|name| **name == s.profile));
+        let simd_level = session.and_then(|s| available.iter().find(|name| **name == s.simd_level));
         let threads = session.map_or(1, |s| s.threads.clamp(1, MOST));
-        Condition { threads, profile: profile.unwrap_or(&available[0]) }
+        Condition { threads, simd_level: simd_level.unwrap_or(&available[0]) }
     }
 }
 
-/// Every combination of threads and kernels asked for.
+/// Every requested combination of thread count and SIMD level.
 fn conditions(args: &Args) -> Result<Vec<Condition>> {
-    let profiles = match &args.simd {
+    let simd_levels = match &args.simd {
         None => vec![simd::name()],
         Some(names) => names.iter().map(|name| simd::by_name(name)).collect::<Result<_, _>>()?,
     };
@@ -126,8 +126,8 @@ fn conditions(args: &Args) -> Result<Vec<Condition>> {
         "setting batches: 0 is out of range; it must be 1 or more"
     );
     counts.iter().try_for_each(|&count| threads::check(count))?;
-    let pairs = profiles.iter().flat_map(|&profile| counts.iter().map(move |&t| (t, profile)));
-    Ok(pairs.map(|(threads, profile)| Condition { threads, profile }).collect())
+    let pairs = simd_levels.iter().flat_map(|&simd_level| counts.iter().map(move |&t| (t, simd_level)));
+    Ok(pairs.map(|(threads, simd_level)| Condition { threads, simd_level }).collect())
 }
 
 /// Writes every array of step `step` of the run, replayed here, into the run's folder.
@@ -158,7 +158,7 @@ fn trace(args: &Args, step: u64) -> Result<()> {
 /// Program and machine of a session.
 fn describe_session(s: &Session) -> String {
     let revision = s.revision.as_deref().map_or(String::new(), |r| format!(" ({r})"));
-    format!("version {}{revision}, {}, {}, {} threads", s.version, s.target, s.profile, s.threads)
+    format!("version {}{revision}, {}, {}, {} threads", s.version, s.target, s.simd_level, s.threads)
 }
 
 /// Prints a line with a mark before it, in color on a terminal.

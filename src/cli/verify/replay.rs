@@ -199,7 +199,7 @@ mod tests {
             chain: chain.clone(),
         };
         let recorded = Recorded { config, data, manifest, total_steps: 4 };
-        let condition = Condition { threads: 2, profile: simd::name() };
+        let condition = Condition { threads: 2, simd_level: simd::name() };
         let outcome = |fault| replay(recorded.learner().unwrap(), &chain, 4, fault, &mut |_| ()).unwrap();
         let (report, why) = judge(outcome(None), condition, &recorded, None).unwrap();
         assert!(report.same && report.compared == 2 && why.is_none());

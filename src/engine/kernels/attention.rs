@@ -9,8 +9,8 @@
 
 use super::gemm::{Mat, Start};
 use super::par::{self, Parts};
-use super::reduce::{self, LANES};
-use super::{elem::Elem, pool::Buffer, simd::fast, softmax::whole};
+use super::reduce::{self, LANES, padded};
+use super::{elem::Elem, pool::Buffer, simd::fast};
 
 /// Rows of a block, about: enough to be worth packing the keys for, and few scores beyond the causal ones.
 const ROWS: usize = 64;
@@ -284,7 +284,7 @@ fn in_vectors<F: Elem>(x: &mut [F], f: impl Fn(F) -> F) {
             *x = f(*x);
         }
     }
-    let mut last = whole(rest, F::zero());
+    let mut last = padded(rest, F::zero());
     for x in &mut last {
         *x = f(*x);
     }
@@ -296,6 +296,7 @@ mod tests {
     use super::*;
     use crate::engine::kernels::gemm;
     use crate::engine::kernels::random::{Purpose, Stream};
+    use crate::engine::kernels::scalar::Scalar;
     use crate::engine::kernels::simd;
 
     const HEADS: Heads = Heads { count: 6, groups: 2, width: 10 };
@@ -353,16 +354,16 @@ mod tests {
                 let (seen, query, gy) = (i / per_group + 1, &queries[i * width..], &gy[i * width..][..width]);
                 let scores = product(Mat::new(query, 1, width), Mat::new(&k, seen, width).t());
                 let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let powers: Vec<f32> = scores.iter().map(|s| Elem::exp(s - max)).collect();
+                let powers: Vec<f32> = scores.iter().map(|s| Scalar::exp(s - max)).collect();
                 let sum = reduce::sum(&powers);
-                let log_sum = max + Elem::ln(sum);
+                let log_sum = max + Scalar::ln(sum);
                 let y: Vec<f32> = product(Mat::new(&powers, 1, seen), Mat::new(&v, seen, width))
                     .iter()
                     .map(|v| v / sum)
                     .collect();
                 let g_weights = product(Mat::new(gy, 1, width), Mat::new(&v, seen, width).t());
                 for j in 0..seen {
-                    weights[i * n + j] = Elem::exp(scores[j] - log_sum);
+                    weights[i * n + j] = Scalar::exp(scores[j] - log_sum);
                     g_scores[i * n + j] = weights[i * n + j] * (g_weights[j] - reduce::dot(gy, &y));
                 }
                 out[0][head(i) * width..][..width].copy_from_slice(&y);

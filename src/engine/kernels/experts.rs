@@ -333,6 +333,7 @@ fn strips(experts: usize, rows: usize) -> Vec<Strip> {
 mod tests {
     use super::*;
     use crate::engine::kernels::random::{Purpose, Stream};
+    use crate::engine::kernels::scalar::Scalar;
     use crate::engine::kernels::simd;
 
     /// A layer large enough for several blocks and chunks: 5 experts, the last of them without tokens.

@@ -327,6 +327,7 @@ fn lowest<F: Elem>() -> F {
 mod tests {
     use super::*;
     use crate::engine::kernels::random::{Purpose, Stream};
+    use crate::engine::kernels::scalar::Scalar;
     use crate::engine::kernels::simd;
 
     const T: usize = if cfg!(miri) { 520 } else { 1_100 };
@@ -398,16 +399,16 @@ mod tests {
                     let own = logits[block.clone()].iter().copied().fold(f32::MIN, f32::max);
                     let mut sum = 0.0f32;
                     for v in block.clone() {
-                        x[at(v)] = Elem::exp(x[at(v)] - own);
+                        x[at(v)] = Scalar::exp(x[at(v)] - own);
                         sum += x[at(v)];
                     }
-                    factors.push(Elem::exp(own - largest));
+                    factors.push(Scalar::exp(own - largest));
                     total = factors[factors.len() - 1].mul_add(sum, total);
                 }
                 for (block, factor) in blocks.iter().zip(factors) {
                     block.clone().for_each(|v| x[at(v)] *= factor * (scale / total));
                 }
-                losses[t] = (largest - logits[target]) + Elem::ln(total);
+                losses[t] = (largest - logits[target]) + Scalar::ln(total);
             }
             let (mut weights, mut bias) = (vec![0.0; V * D], vec![0.0; V]);
             for first in (0..T).step_by(TOKENS) {

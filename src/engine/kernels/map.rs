@@ -1,13 +1,13 @@
 //! Elementwise loops over one to three slices, vectorized, and in parallel when they are long.
 
-use super::{elem::Elem, par, simd::fast};
+use super::{par, scalar::Scalar, simd::fast};
 
 /// Elements a task works on: small enough for the first-level cache, large enough to be worth a task.
 const CHUNK: usize = 8 * 1024;
 
 /// `out[i] = f(x[i])`.
 #[inline(always)]
-pub fn map<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F) -> F + Sync) {
+pub fn map<F: Scalar>(out: &mut [F], x: &[F], f: impl Fn(F) -> F + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
@@ -24,7 +24,7 @@ pub fn map<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F) -> F + Sync) {
 
 /// `out[i] = f(x[i], y[i])`.
 #[inline(always)]
-pub fn zip<F: Elem>(out: &mut [F], x: &[F], y: &[F], f: impl Fn(F, F) -> F + Sync) {
+pub fn zip<F: Scalar>(out: &mut [F], x: &[F], y: &[F], f: impl Fn(F, F) -> F + Sync) {
     assert!(out.len() == x.len() && out.len() == y.len());
     par::chunks(out, CHUNK, |i, out| {
         let (x, y) = (&x[i * CHUNK..][..out.len()], &y[i * CHUNK..][..out.len()]);
@@ -41,7 +41,7 @@ pub fn zip<F: Elem>(out: &mut [F], x: &[F], y: &[F], f: impl Fn(F, F) -> F + Syn
 
 /// `out[i] = f(x[i], y[i], z[i])`.
 #[inline(always)]
-pub fn zip3<F: Elem>(out: &mut [F], x: &[F], y: &[F], z: &[F], f: impl Fn(F, F, F) -> F + Sync) {
+pub fn zip3<F: Scalar>(out: &mut [F], x: &[F], y: &[F], z: &[F], f: impl Fn(F, F, F) -> F + Sync) {
     assert!(out.len() == x.len() && out.len() == y.len() && out.len() == z.len());
     par::chunks(out, CHUNK, |i, out| {
         let here = i * CHUNK..i * CHUNK + out.len();
@@ -59,7 +59,7 @@ pub fn zip3<F: Elem>(out: &mut [F], x: &[F], y: &[F], z: &[F], f: impl Fn(F, F, 
 
 /// `out[i] = f(out[i], x[i])`.
 #[inline(always)]
-pub fn update<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F, F) -> F + Sync) {
+pub fn update<F: Scalar>(out: &mut [F], x: &[F], f: impl Fn(F, F) -> F + Sync) {
     assert_eq!(out.len(), x.len());
     par::chunks(out, CHUNK, |i, out| {
         let x = &x[i * CHUNK..][..out.len()];
@@ -74,24 +74,9 @@ pub fn update<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(F, F) -> F + Sync) {
     });
 }
 
-/// `out[i] = f(out[i])`.
-#[inline(always)]
-pub fn update_all<F: Elem>(out: &mut [F], f: impl Fn(F) -> F + Sync) {
-    par::chunks(out, CHUNK, |_, out| {
-        fast::<F, _>(
-            #[inline(always)]
-            || {
-                for o in out.iter_mut() {
-                    *o = f(*o);
-                }
-            },
-        )
-    });
-}
-
 /// `out[r, j] = f(out[r, j], row[j])` for each row of `out`: one row laid over all of them.
 #[inline(always)]
-pub fn update_rows<F: Elem>(out: &mut [F], row: &[F], f: impl Fn(F, F) -> F + Sync) {
+pub fn update_rows<F: Scalar>(out: &mut [F], row: &[F], f: impl Fn(F, F) -> F + Sync) {
     let rows = (CHUNK / row.len().max(1)).max(1);
     par::chunks(out, rows * row.len().max(1), |_, out| {
         fast::<F, _>(

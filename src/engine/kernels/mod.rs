@@ -19,6 +19,7 @@ pub mod reduce;
 pub mod rotary;
 pub mod routes;
 pub mod rows;
+pub mod scalar;
 pub mod select;
 pub mod simd;
 pub mod softmax;

@@ -8,7 +8,7 @@
 use rand_distr::{Distribution, Uniform};
 use rand_philox::{Philox, splitmix64, u32_to_unit_f32};
 
-use super::{elem::Elem, math, par, simd::fast};
+use super::{math, par, scalar::Scalar, simd::fast};
 
 /// What a stream of random numbers is for; different purposes never share a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Stream {
 
 /// The normal number of a random word.
 #[inline(always)]
-fn normal<F: Elem>(word: u32, scale: f32) -> F {
+fn normal<F: Scalar>(word: u32, scale: f32) -> F {
     F::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(word) - 1.0))
 }
 
@@ -93,7 +93,7 @@ impl Stream {
     }
 
     /// Standard normal numbers times `scale`.
-    pub fn normal<F: Elem>(&self, out: &mut [F], scale: f32) {
+    pub fn normal<F: Scalar>(&self, out: &mut [F], scale: f32) {
         self.fill(
             out,
             #[inline(always)]
@@ -102,7 +102,7 @@ impl Stream {
     }
 
     /// Elements `first ..` of [`Stream::normal`], on this thread; `first` is a multiple of four.
-    pub fn normal_from<F: Elem>(&self, first: usize, out: &mut [F], scale: f32) {
+    pub fn normal_from<F: Scalar>(&self, first: usize, out: &mut [F], scale: f32) {
         for (i, out) in out.chunks_mut(CHUNK).enumerate() {
             self.fill_chunk(
                 first + i * CHUNK,
@@ -114,7 +114,7 @@ impl Stream {
     }
 
     /// Uniform numbers in (0, 1).
-    pub fn unit<F: Elem>(&self, out: &mut [F]) {
+    pub fn unit<F: Scalar>(&self, out: &mut [F]) {
         self.fill(
             out,
             #[inline(always)]

@@ -1,16 +1,24 @@
 //! Sums with one fixed order: sixteen lanes, then one tree, whatever the instruction set.
 
-use super::{elem::Elem, par, pool::Buffer, simd::fast};
+use super::{par, pool::Buffer, scalar::Scalar, simd::fast};
 
 /// How many partial sums a reduction keeps.
 pub const LANES: usize = 16;
+
+/// A vector with `x`, shorter than one, at its start and `fill` in its other lanes: loops over it have no remainder.
+#[inline(always)]
+pub fn padded<T: Copy>(x: &[T], fill: T) -> [T; LANES] {
+    let mut lanes = [fill; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    lanes
+}
 
 /// Rows that a column sum adds up before the next block starts.
 const ROW_BLOCK: usize = 256;
 
 /// Folds the lanes: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #[inline(always)]
-fn tree<F: Elem>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
+fn tree<F: Scalar>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -23,7 +31,7 @@ fn tree<F: Elem>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
 
 /// `fold` over lanes: element i goes to lane i mod 16, in rising order. For use inside `fast`.
 #[inline(always)]
-pub fn lanes<F: Elem>(x: &[F], start: F, fold: impl Fn(F, F) -> F, join: impl Fn(F, F) -> F) -> F {
+pub fn lanes<F: Scalar>(x: &[F], start: F, fold: impl Fn(F, F) -> F, join: impl Fn(F, F) -> F) -> F {
     let mut acc = [start; LANES];
     let mut blocks = x.chunks_exact(LANES);
     for block in &mut blocks {
@@ -39,7 +47,7 @@ pub fn lanes<F: Elem>(x: &[F], start: F, fold: impl Fn(F, F) -> F, join: impl Fn
 
 /// Sum of `x`, for use inside `fast`.
 #[inline(always)]
-pub fn sum_lanes<F: Elem>(x: &[F]) -> F {
+pub fn sum_lanes<F: Scalar>(x: &[F]) -> F {
     lanes(
         x,
         F::zero(),
@@ -52,7 +60,7 @@ pub fn sum_lanes<F: Elem>(x: &[F]) -> F {
 
 /// Sum of `x[i] * y[i]`, for use inside `fast`.
 #[inline(always)]
-pub fn dot_lanes<F: Elem>(x: &[F], y: &[F]) -> F {
+pub fn dot_lanes<F: Scalar>(x: &[F], y: &[F]) -> F {
     let mut acc = [F::zero(); LANES];
     let (mut xs, mut ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     for (x, y) in (&mut xs).zip(&mut ys) {
@@ -72,7 +80,7 @@ pub fn dot_lanes<F: Elem>(x: &[F], y: &[F]) -> F {
 
 /// Largest element of `x`, for use inside `fast`.
 #[inline(always)]
-pub fn max_lanes<F: Elem>(x: &[F]) -> F {
+pub fn max_lanes<F: Scalar>(x: &[F]) -> F {
     lanes(
         x,
         x[0],
@@ -84,7 +92,7 @@ pub fn max_lanes<F: Elem>(x: &[F]) -> F {
 }
 
 /// Sum of `x`.
-pub fn sum<F: Elem>(x: &[F]) -> F {
+pub fn sum<F: Scalar>(x: &[F]) -> F {
     fast::<F, _>(
         #[inline(always)]
         || sum_lanes(x),
@@ -92,7 +100,7 @@ pub fn sum<F: Elem>(x: &[F]) -> F {
 }
 
 /// Sum of `x[i] * y[i]`.
-pub fn dot<F: Elem>(x: &[F], y: &[F]) -> F {
+pub fn dot<F: Scalar>(x: &[F], y: &[F]) -> F {
     assert_eq!(x.len(), y.len());
     fast::<F, _>(
         #[inline(always)]
@@ -101,7 +109,7 @@ pub fn dot<F: Elem>(x: &[F], y: &[F]) -> F {
 }
 
 /// Sum of squares, as f64: blocks of 4,096 elements are summed in E, and the blocks in f64 in order.
-pub fn sum_squares<F: Elem>(x: &[F]) -> f64 {
+pub fn sum_squares<F: Scalar>(x: &[F]) -> f64 {
     const BLOCK: usize = 4096;
     let mut parts = Buffer::<f64>::new(x.len().div_ceil(BLOCK));
     par::chunks(&mut parts, 2, |i, parts| {
@@ -120,7 +128,7 @@ pub fn sum_squares<F: Elem>(x: &[F]) -> f64 {
 
 /// Adds the rows of `x` (`rows` by `out.len()`) into `out`: blocks of 256 rows from zero, each block's
 /// sum added in order.
-pub fn add_rows<F: Elem>(out: &mut [F], x: &[F]) {
+pub fn add_rows<F: Scalar>(out: &mut [F], x: &[F]) {
     const COLUMNS: usize = 64;
     let width = out.len();
     if width == 0 {
@@ -149,7 +157,7 @@ pub fn add_rows<F: Elem>(out: &mut [F], x: &[F]) {
 }
 
 /// The index of the first element that is NaN or infinite.
-pub fn first_non_finite<F: Elem>(x: &[F]) -> Option<usize> {
+pub fn first_non_finite<F: Scalar>(x: &[F]) -> Option<usize> {
     // A finite number times zero is zero; anything else is NaN, and stays NaN in the sum.
     const BLOCK: usize = 4096;
     let zero = F::zero();

@@ -1,17 +1,17 @@
 //! Rotary positions (Su and others, "RoFormer", 2021): pairs of numbers turned by angles that grow with the position.
 
-use super::{elem::Elem, par, pool::Buffer, rows};
+use super::{par, pool::Buffer, rows, scalar::Scalar};
 
 /// Cosines and sines of a range of positions, a row of each for every position with one number for each pair.
 #[derive(Debug)]
-pub struct Turns<F: Elem> {
+pub struct Turns<F: Scalar> {
     cos: Buffer<F>,
     sin: Buffer<F>,
     /// Pairs in a head: half its width.
     pairs: usize,
 }
 
-impl<F: Elem> Turns<F> {
+impl<F: Scalar> Turns<F> {
     /// Of positions `first .. first + count`: pair i is turned by `position * theta^(-i / pairs)`, found in f64 and
     /// rounded once.
     pub fn new(pairs: usize, theta: f64, first: usize, count: usize) -> Turns<F> {
@@ -39,7 +39,7 @@ impl<F: Elem> Turns<F> {
 
 /// Turns the pairs (i, i + pairs) of every head in rows of `width` numbers; row r stands at position number `places[r]`
 /// of the range, and is turned the other way if `back`.
-pub fn turn<F: Elem>(y: &mut [F], x: &[F], width: usize, places: &[u32], turns: &Turns<F>, back: bool) {
+pub fn turn<F: Scalar>(y: &mut [F], x: &[F], width: usize, places: &[u32], turns: &Turns<F>, back: bool) {
     let sign = if back { -F::one() } else { F::one() };
     rows::each(
         y,

@@ -1,6 +1,6 @@
 //! Loops over the rows of row-major data, in parallel when there is much of it.
 
-use super::{elem::Elem, par, simd::fast};
+use super::{par, scalar::Scalar, simd::fast};
 
 /// Elements a task works on, at least one row.
 const CHUNK: usize = 4 * 1024;
@@ -12,7 +12,7 @@ fn per_task(width: usize) -> usize {
 
 /// `work(r, row)` for each row of `out`, every row `width` elements long.
 #[inline(always)]
-pub fn each<F: Elem>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F]) + Sync) {
+pub fn each<F: Scalar>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F]) + Sync) {
     let width = width.max(1);
     let rows = per_task(width);
     par::chunks(out, rows * width, |i, out| {
@@ -29,7 +29,7 @@ pub fn each<F: Elem>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F])
 
 /// The same over two outputs, with a length of row each.
 #[inline(always)]
-pub fn each2<F: Elem>(
+pub fn each2<F: Scalar>(
     (a, a_width): (&mut [F], usize),
     (b, b_width): (&mut [F], usize),
     work: impl Fn(usize, &mut [F], &mut [F]) + Sync,
@@ -49,7 +49,7 @@ pub fn each2<F: Elem>(
 
 /// `out[r] = f(row r of x)`: `x` is cut into as many rows as `out` has elements.
 #[inline(always)]
-pub fn fold<F: Elem>(out: &mut [F], x: &[F], f: impl Fn(&[F]) -> F + Sync) {
+pub fn fold<F: Scalar>(out: &mut [F], x: &[F], f: impl Fn(&[F]) -> F + Sync) {
     let width = x.len() / out.len().max(1);
     let rows = per_task(width);
     par::chunks(out, rows, |i, out| {

@@ -2,9 +2,8 @@
 
 use fearless_simd::{Simd, dispatch, f32x16, i32x16, prelude::*};
 
-use super::reduce::LANES;
-use super::softmax::whole;
-use super::{elem::Elem, par, simd};
+use super::reduce::{LANES, padded};
+use super::{par, scalar::Scalar, simd};
 
 /// How many of `experts` gates lie strictly above their own `tau` percentile (linear interpolation, no
 /// ties), and at least one: `max(1, E - 1 - floor(tau (E - 1)))`. The same for every token.
@@ -15,7 +14,7 @@ pub fn token_scope_k(experts: usize, tau: f64) -> usize {
 }
 
 /// Marks the `k` largest gates of each row (`experts` gates a row); of equal gates the first wins.
-pub fn top_k<F: Elem>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]) {
+pub fn top_k<F: Select>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]) {
     const GATES: usize = 4 * 1024;
     assert_eq!(gates.len(), mask.len());
     par::rows((mask, experts), (GATES / experts).max(1), |first, mask| {
@@ -24,7 +23,7 @@ pub fn top_k<F: Elem>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]) 
 }
 
 /// The element types' ways of choosing.
-pub trait Select: Sized {
+pub trait Select: Scalar {
     /// [`top_k`] on the current thread.
     fn select(gates: &[Self], experts: usize, k: usize, mask: &mut [bool]);
 }
@@ -62,7 +61,7 @@ fn in_vectors<S: Simd>(simd: S, gates: &[f32], experts: usize, k: usize, mask: &
 }
 
 /// A gate's rank is the number of larger ones, and of equal ones before it: the definition.
-fn by_count<F: Elem>(gates: &[F], k: usize, mask: &mut [bool]) {
+fn by_count<F: Scalar>(gates: &[F], k: usize, mask: &mut [bool]) {
     for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
         let before = gates[..i].iter().filter(|&&other| other >= g).count();
         let after = gates[i + 1..].iter().filter(|&&other| other > g).count();
@@ -76,7 +75,7 @@ fn by_rank<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
     let experts = mask.len();
     let all = match gates.first_chunk::<LANES>() {
         Some(lanes) => f32x16::from_slice(simd, lanes),
-        None => f32x16::from_slice(simd, &whole(gates, 0.0)),
+        None => f32x16::from_slice(simd, &padded(gates, 0.0)),
     };
     let row = (1u64 << experts) - 1;
     for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
@@ -145,7 +144,7 @@ fn ordered(x: f32) -> i32 {
 
 /// Marks the gates strictly above `threshold` in each row; where none is, the largest (the first of
 /// equals).
-pub fn above<F: Elem>(gates: &[F], experts: usize, threshold: F, mask: &mut [bool]) {
+pub fn above<F: Scalar>(gates: &[F], experts: usize, threshold: F, mask: &mut [bool]) {
     for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
         let mut any = false;
         for (&g, chosen) in gates.iter().zip(mask.iter_mut()) {
@@ -159,13 +158,13 @@ pub fn above<F: Elem>(gates: &[F], experts: usize, threshold: F, mask: &mut [boo
 }
 
 /// How many rows of `logits` (T, classes) are largest at their target.
-pub fn right<F: Elem>(logits: &[F], classes: usize, targets: &[u32]) -> usize {
+pub fn right<F: Scalar>(logits: &[F], classes: usize, targets: &[u32]) -> usize {
     let rows = logits.chunks_exact(classes).zip(targets);
     rows.filter(|(row, target)| argmax(row) == **target as usize).count()
 }
 
 /// Position of the largest element, the first of equals.
-pub fn argmax<F: Elem>(x: &[F]) -> usize {
+pub fn argmax<F: Scalar>(x: &[F]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {
         if *v > x[best] {
@@ -176,7 +175,7 @@ pub fn argmax<F: Elem>(x: &[F]) -> usize {
 }
 
 /// The `tau` percentile (0..=1) of all of `x` with linear interpolation between the neighboring ranks.
-pub fn percentile<F: Elem>(x: &[F], tau: f64) -> F {
+pub fn percentile<F: Scalar>(x: &[F], tau: f64) -> F {
     let mut sorted = x.to_vec();
     let position = tau * (x.len() - 1) as f64;
     let low = (position + 1e-9).floor() as usize;

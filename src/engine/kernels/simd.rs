@@ -1,8 +1,8 @@
-//! One door to the processor's vector instructions.
+//! The SIMD level: which vector instructions the kernels use.
 //!
-//! Kernels are plain loops over slices. Under [`fast`] they are compiled once for each [`Level`] of instructions,
-//! and the best that the processor has is picked at run time, or the one that the environment variable
-//! [`VARIABLE`] names. Rust never reorders or contracts floating-point operations, so the choice moves no bit.
+//! Kernels are plain loops over slices. [`fast`] compiles such a loop once per [`SimdLevel`] and picks the best level
+//! of this processor at run time, or the one named by the environment variable [`VARIABLE`]. Rust never reorders or
+//! contracts floating-point operations, so every level gives the same bits.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -13,88 +13,88 @@ use fearless_simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::{Avx2, Avx512};
 
-use super::elem::Elem;
-use crate::engine::{Error, Result};
+use super::scalar::Scalar;
+use crate::engine::error::{Error, Result};
 
 /// The environment variable that names the level to use.
 pub const VARIABLE: &str = "DYNAMOE_SIMD";
 
-/// Instructions that kernels are compiled for, with the proof that this processor has them.
+/// A set of vector instructions, with the proof that this processor has them.
 #[derive(Clone, Copy, Debug)]
-pub enum Level {
+pub enum SimdLevel {
     /// AVX-512 as of Ice Lake.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     /// AVX2 with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// NEON, which has fused multiply-add.
+    /// NEON, which includes fused multiply-add.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
-    /// What every processor of the target has (SSE2 on x86-64); products do without fused multiply-add.
+    /// What every processor of the target has (SSE2 on x86-64); products emulate the fused multiply-add.
     Portable,
 }
 
-impl Level {
-    /// The vectors to write out code with.
+impl SimdLevel {
+    /// The same level for explicit vector code (`fearless_simd::dispatch!`).
     pub fn vectors(self) -> fearless_simd::Level {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(simd) => simd.level(),
+            SimdLevel::Avx512(simd) => simd.level(),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(simd) => simd.level(),
+            SimdLevel::Avx2(simd) => simd.level(),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon(simd) => simd.level(),
-            Level::Portable => fearless_simd::Level::baseline(),
+            SimdLevel::Neon(simd) => simd.level(),
+            SimdLevel::Portable => fearless_simd::Level::baseline(),
         }
     }
 }
 
-/// What this processor has, best first, and the number of the one in force.
+/// The levels of this processor, best first, and the index of the current one.
 struct Levels {
-    all: Vec<(&'static str, Level)>,
-    in_force: AtomicUsize,
+    all: Vec<(&'static str, SimdLevel)>,
+    current: AtomicUsize,
 }
 
 static LEVELS: LazyLock<Levels> = LazyLock::new(|| {
     let best = fearless_simd::Level::new();
     let table = [
         #[cfg(target_arch = "x86_64")]
-        ("avx512", best.as_avx512().map(Level::Avx512)),
+        ("avx512", best.as_avx512().map(SimdLevel::Avx512)),
         #[cfg(target_arch = "x86_64")]
-        ("avx2", best.as_avx2().map(Level::Avx2)),
+        ("avx2", best.as_avx2().map(SimdLevel::Avx2)),
         #[cfg(target_arch = "aarch64")]
-        ("neon", best.as_neon().map(Level::Neon)),
-        ("portable", Some(Level::Portable)),
+        ("neon", best.as_neon().map(SimdLevel::Neon)),
+        ("portable", Some(SimdLevel::Portable)),
     ];
     let all: Vec<_> = table.into_iter().filter_map(|(name, level)| Some((name, level?))).collect();
-    // A kernel is no place to complain of a name that does not exist: `check_environment` is.
-    let asked = asked().and_then(|name| all.iter().position(|level| level.0 == name));
-    Levels { all, in_force: AtomicUsize::new(asked.unwrap_or(0)) }
+    // A kernel cannot report an unknown name; `check_environment` does.
+    let requested = requested().and_then(|name| all.iter().position(|level| level.0 == name));
+    Levels { all, current: AtomicUsize::new(requested.unwrap_or(0)) }
 });
 
-/// What the environment asks for, if anything.
-fn asked() -> Option<String> {
+/// The level that the environment requests, if any.
+fn requested() -> Option<String> {
     std::env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
 }
 
-/// The number of the level called `name`.
-fn find(name: &str) -> Result<usize> {
+/// The index of the level called `name`; `setting` is blamed if there is none.
+fn find(name: &str, setting: &str) -> Result<usize> {
     LEVELS.all.iter().position(|level| level.0 == name).ok_or_else(|| {
-        let has = available().join(", ");
-        Error::config(VARIABLE, format!("`{name}` is none of what this processor has: {has}"))
+        let levels = available().join(", ");
+        Error::config(setting, format!("`{name}` is not available on this processor; use one of {levels}"))
     })
 }
 
-/// The level in force.
+/// The current level.
 #[inline]
-pub fn level() -> Level {
-    LEVELS.all[LEVELS.in_force.load(Relaxed)].1
+pub fn level() -> SimdLevel {
+    LEVELS.all[LEVELS.current.load(Relaxed)].1
 }
 
-/// The name of the level in force.
+/// The name of the current level.
 pub fn name() -> &'static str {
-    LEVELS.all[LEVELS.in_force.load(Relaxed)].0
+    LEVELS.all[LEVELS.current.load(Relaxed)].0
 }
 
 /// The names of this processor's levels, best first; the last is always `portable`.
@@ -102,83 +102,79 @@ pub fn available() -> Vec<&'static str> {
     LEVELS.all.iter().map(|level| level.0).collect()
 }
 
-/// The name of a level of this processor, as [`available`] has it.
+/// The entry of [`available`] that equals `name`.
 ///
 /// # Errors
 /// If this processor has no level of that name.
 pub fn by_name(name: &str) -> Result<&'static str> {
-    find(name).map(|level| LEVELS.all[level].0).map_err(|e| match e {
-        Error::Config { what, .. } => Error::config("simd", what),
-        other => other,
-    })
+    find(name, "simd").map(|level| LEVELS.all[level].0)
 }
 
-/// The level that was in force, which comes back at the end, also after a panic; and the turn to choose another.
-struct Turn {
-    before: usize,
-    _turn: MutexGuard<'static, ()>,
+/// Exclusive permission to change the current level; restores the previous one when dropped, also after a panic.
+struct Guard {
+    previous: usize,
+    _lock: MutexGuard<'static, ()>,
 }
 
-impl Turn {
-    /// Waits for others who have chosen a level.
-    fn take() -> Turn {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { before: LEVELS.in_force.load(Relaxed), _turn: turn }
+impl Guard {
+    fn lock() -> Guard {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        Guard { previous: LEVELS.current.load(Relaxed), _lock: lock }
     }
 }
 
-impl Drop for Turn {
+impl Drop for Guard {
     fn drop(&mut self) {
-        LEVELS.in_force.store(self.before, Relaxed);
+        LEVELS.current.store(self.previous, Relaxed);
     }
 }
 
-/// Does `work` with a level in force, for the whole process, and puts the one before back. Others who choose a level
-/// wait; it must not be called from within `work`.
+/// Runs `work` at the level called `name`, for the whole process, and then restores the previous level. Concurrent
+/// calls wait for each other, so `work` must not call this function itself.
 ///
 /// # Errors
 /// If this processor has no level of that name.
 pub fn with_level<R>(name: &str, work: impl FnOnce() -> R) -> Result<R> {
-    let level = find(name)?;
-    let _turn = Turn::take();
-    LEVELS.in_force.store(level, Relaxed);
+    let level = find(name, VARIABLE)?;
+    let _guard = Guard::lock();
+    LEVELS.current.store(level, Relaxed);
     Ok(work())
 }
 
-/// Does `work(name)` on each of this processor's levels in turn, best first; see [`with_level`].
+/// Runs `work(name)` at each of this processor's levels, best first; see [`with_level`].
 pub fn on_every_level(mut work: impl FnMut(&'static str)) {
-    let _turn = Turn::take();
+    let _guard = Guard::lock();
     for (i, (name, _)) in LEVELS.all.iter().enumerate() {
-        LEVELS.in_force.store(i, Relaxed);
+        LEVELS.current.store(i, Relaxed);
         work(name);
     }
 }
 
-/// Checks the variable [`VARIABLE`]. Without this, a level that does not exist counts as none named.
+/// Checks the environment variable [`VARIABLE`]. Without this check, an unknown level is ignored.
 ///
 /// # Errors
 /// If it names a level that this processor does not have.
 pub fn check_environment() -> Result<()> {
-    asked().map_or(Ok(()), |name| find(&name).map(drop))
+    requested().map_or(Ok(()), |name| find(&name, VARIABLE).map(drop))
 }
 
-/// Runs `work` compiled for the level in force.
+/// Runs `work` compiled for the current level.
 ///
-/// Mark the closure `#[inline(always)]`, and every function it calls, or the instruction set is
-/// lost on the way (the same bits, many times slower). Work on f64, which is there to check gradients, is
-/// compiled once only.
+/// Mark the closure and every function that it calls `#[inline(always)]`: code that is not inlined keeps the
+/// instruction set of the target (the same bits, many times slower). Loops over f64, which only checks gradients, are
+/// compiled once.
 #[inline(always)]
-pub fn fast<F: Elem, R>(work: impl FnOnce() -> R) -> R {
+pub fn fast<F: Scalar, R>(work: impl FnOnce() -> R) -> R {
     if const { !F::TRAINS } {
         return work();
     }
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(avx512) => avx512.vectorize(work),
+        SimdLevel::Avx512(avx512) => avx512.vectorize(work),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(avx2) => avx2.vectorize(work),
-        // NEON is in every processor of its target.
+        SimdLevel::Avx2(avx2) => avx2.vectorize(work),
+        // Every processor of the target has NEON.
         _ => work(),
     }
 }
@@ -188,15 +184,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_level_takes_its_turn_and_the_one_before_comes_back() {
+    fn every_level_runs_and_the_previous_one_is_restored() {
+        let current = || {
+            let _guard = Guard::lock();
+            name()
+        };
+        let before = current();
         let mut seen = Vec::new();
         on_every_level(|level| {
             assert_eq!(name(), level);
-            assert_eq!(matches!(self::level(), Level::Portable), level == "portable");
+            assert_eq!(matches!(self::level(), SimdLevel::Portable), level == "portable");
             seen.push(level);
         });
         assert_eq!(seen, available());
         assert_eq!(seen.last(), Some(&"portable"));
+        assert_eq!(current(), before);
     }
 
     #[test]
@@ -206,7 +208,7 @@ mod tests {
         }
         let error = with_level("mmx", name).unwrap_err().to_string();
         assert!(
-            error.starts_with("setting DYNAMOE_SIMD: `mmx` is none of") && error.ends_with("portable"),
+            error.starts_with("setting DYNAMOE_SIMD: `mmx` is not available") && error.ends_with("portable"),
             "{error}"
         );
     }

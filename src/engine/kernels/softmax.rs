@@ -2,22 +2,14 @@
 //!
 //! Each subtracts the row's largest element first, so that no exponential overflows.
 
-use super::elem::Elem;
-use super::reduce::{self, LANES};
-
-/// A row shorter than a vector, filled up to one: loops over it have no remainder. The filling moves no bit.
-#[inline(always)]
-pub fn whole<T: Copy>(x: &[T], fill: T) -> [T; LANES] {
-    let mut lanes = [fill; LANES];
-    lanes[..x.len()].copy_from_slice(x);
-    lanes
-}
+use super::reduce::{self, LANES, padded};
+use super::scalar::Scalar;
 
 /// `y = e^(x - max) / sum`.
 #[inline(always)]
-pub fn softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
+pub fn softmax_row<F: Scalar>(x: &[F], y: &mut [F]) {
     if x.len() < LANES {
-        let mut lanes = whole(x, F::of(f64::NEG_INFINITY));
+        let mut lanes = padded(x, F::of(f64::NEG_INFINITY));
         softmax_in_place(&mut lanes);
         return y.copy_from_slice(&lanes[..x.len()]);
     }
@@ -26,7 +18,7 @@ pub fn softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
 }
 
 #[inline(always)]
-fn softmax_in_place<F: Elem>(y: &mut [F]) {
+fn softmax_in_place<F: Scalar>(y: &mut [F]) {
     let max = reduce::max_lanes(y);
     for y in y.iter_mut() {
         *y = (*y - max).exp();
@@ -36,24 +28,24 @@ fn softmax_in_place<F: Elem>(y: &mut [F]) {
 
 /// Softmax over the elements that `mask` chooses; the others get 0, and so does a row of others only.
 #[inline(always)]
-pub fn masked_softmax_row<F: Elem>(x: &[F], mask: &[bool], y: &mut [F]) {
+pub fn masked_softmax_row<F: Scalar>(x: &[F], mask: &[bool], y: &mut [F]) {
     y.copy_from_slice(x);
     masked_softmax_in_place(mask, y);
 }
 
 /// [`masked_softmax_row`] of `y` into `y`.
 #[inline(always)]
-pub fn masked_softmax_in_place<F: Elem>(mask: &[bool], y: &mut [F]) {
+pub fn masked_softmax_in_place<F: Scalar>(mask: &[bool], y: &mut [F]) {
     if y.len() < LANES {
-        let (count, mut lanes) = (y.len(), whole(y, F::zero()));
-        masked(&whole(mask, false), &mut lanes);
+        let (count, mut lanes) = (y.len(), padded(y, F::zero()));
+        masked(&padded(mask, false), &mut lanes);
         return y.copy_from_slice(&lanes[..count]);
     }
     masked(mask, y);
 }
 
 #[inline(always)]
-fn masked<F: Elem>(mask: &[bool], y: &mut [F]) {
+fn masked<F: Scalar>(mask: &[bool], y: &mut [F]) {
     let nothing = F::of(f64::NEG_INFINITY);
     for (y, &chosen) in y.iter_mut().zip(mask) {
         *y = if chosen { *y } else { nothing };
@@ -70,7 +62,7 @@ fn masked<F: Elem>(mask: &[bool], y: &mut [F]) {
 }
 
 #[inline(always)]
-fn divide_by_sum<F: Elem>(y: &mut [F]) {
+fn divide_by_sum<F: Scalar>(y: &mut [F]) {
     let sum = reduce::sum_lanes(y);
     for y in y {
         *y = *y / sum;
@@ -79,7 +71,7 @@ fn divide_by_sum<F: Elem>(y: &mut [F]) {
 
 /// The gradient `gx = y (g - sum(g y))` of a softmax, masked or not, with output `y`.
 #[inline(always)]
-pub fn softmax_row_backward<F: Elem>(y: &[F], g: &[F], gx: &mut [F]) {
+pub fn softmax_row_backward<F: Scalar>(y: &[F], g: &[F], gx: &mut [F]) {
     let common = reduce::dot_lanes(y, g);
     for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
         *gx = y * (g - common);
@@ -88,12 +80,12 @@ pub fn softmax_row_backward<F: Elem>(y: &[F], g: &[F], gx: &mut [F]) {
 
 /// `ln(sum of e^x)`, taken from the largest element so that nothing overflows.
 #[inline(always)]
-pub fn log_sum_exp_row<F: Elem>(x: &[F]) -> F {
-    if x.len() < LANES { log_sum_exp(&whole(x, F::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
+pub fn log_sum_exp_row<F: Scalar>(x: &[F]) -> F {
+    if x.len() < LANES { log_sum_exp(&padded(x, F::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
 }
 
 #[inline(always)]
-fn log_sum_exp<F: Elem>(x: &[F]) -> F {
+fn log_sum_exp<F: Scalar>(x: &[F]) -> F {
     let max = reduce::max_lanes(x);
     let sum = reduce::lanes(
         x,
@@ -108,7 +100,7 @@ fn log_sum_exp<F: Elem>(x: &[F]) -> F {
 
 /// `y = (x - max) - ln(sum of e^(x - max))`.
 #[inline(always)]
-pub fn log_softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
+pub fn log_softmax_row<F: Scalar>(x: &[F], y: &mut [F]) {
     let max = reduce::max_lanes(x);
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (x - max).exp();
@@ -121,7 +113,7 @@ pub fn log_softmax_row<F: Elem>(x: &[F], y: &mut [F]) {
 
 /// The gradient `gx = g - e^y sum(g)` of a log-softmax with output `y`.
 #[inline(always)]
-pub fn log_softmax_row_backward<F: Elem>(y: &[F], g: &[F], gx: &mut [F]) {
+pub fn log_softmax_row_backward<F: Scalar>(y: &[F], g: &[F], gx: &mut [F]) {
     let sum = reduce::sum_lanes(g);
     for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
         *gx = g - y.exp() * sum;

@@ -19,19 +19,19 @@ use crate::nn::{Model, Phase};
 use crate::train::manifest::Link;
 use crate::train::{Examples, Learner, State};
 
-/// What must not matter: how many threads, and which family of kernels.
+/// What must not change a result: the number of threads and the SIMD level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Condition {
     /// Threads.
     pub threads: usize,
     /// One of [`simd::available`].
-    pub profile: &'static str,
+    pub simd_level: &'static str,
 }
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let s = if self.threads == 1 { "" } else { "s" };
-        write!(f, "{} thread{s}, {}", self.threads, self.profile)
+        write!(f, "{} thread{s}, {}", self.threads, self.simd_level)
     }
 }
 
@@ -39,9 +39,9 @@ impl Condition {
     /// Runs `work` under this condition.
     ///
     /// # Errors
-    /// A profile that this processor lacks, more threads than the system gives, and those of `work`.
+    /// If this processor lacks the SIMD level, if the system refuses to start the threads, and the errors of `work`.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        let result = simd::with_level(self.profile, || par::try_with_threads(self.threads, work))?;
+        let result = simd::with_level(self.simd_level, || par::try_with_threads(self.threads, work))?;
         result.unwrap_or_else(|| Err(par::refused(self.threads)))
     }
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn condition(threads: usize) -> Condition {
-        Condition { threads, profile: simd::available()[0] }
+        Condition { threads, simd_level: simd::available()[0] }
     }
 
     #[test]

@@ -1,17 +1,15 @@
-//! What products are made of: matrices that are views, with gathers and transposes that move no data.
+//! The operands of products: views of matrices, whose gathers and transposes move no data.
 
-use super::packed::Panels;
-
-/// A matrix, or the transpose of one, whose rows lie contiguous in memory and may be gathered from many.
+/// A view of a matrix or of its transpose. Each stored row is contiguous; an index may select and order the rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Mat<'a, F> {
     pub(super) data: &'a [F],
-    /// Rows and columns as they lie in memory.
+    /// Stored rows and columns: before the transpose.
     pub(super) rows: usize,
     pub(super) cols: usize,
     /// Elements between the starts of two rows.
     pub(super) stride: usize,
-    /// Row i lies at number `index[i]`; without an index at i.
+    /// Stored row i is row `index[i]` of the data; without an index, row i.
     pub(super) index: Option<&'a [u32]>,
     pub(super) transposed: bool,
     pub(super) panels: Option<Panels<'a, F>>,
@@ -24,13 +22,13 @@ impl<'a, F> Mat<'a, F> {
         Mat { data, rows, cols, stride: cols, index: None, transposed: false, panels: None }
     }
 
-    /// The rows of `data` that `index` names, each `cols` long: a gather that moves no data.
+    /// The rows `index` of `data`, each `cols` long.
     pub fn gather(data: &'a [F], cols: usize, index: &'a [u32]) -> Mat<'a, F> {
         let rows = index.len();
         Mat { data, rows, cols, stride: cols, index: Some(index), transposed: false, panels: None }
     }
 
-    /// The transpose; moves no data.
+    /// The transpose.
     pub fn t(self) -> Mat<'a, F> {
         Mat { transposed: !self.transposed, panels: None, ..self }
     }
@@ -41,7 +39,7 @@ impl<'a, F> Mat<'a, F> {
         let whole = Mat { panels: None, ..self };
         match (self.transposed, self.index) {
             _ if count == 0 => Mat { rows: 0, cols: 0, data: &[], ..whole },
-            // Without columns there are no data to skip.
+            // A matrix without columns has no data to skip.
             (true, _) => Mat { data: &self.data[first.min(self.data.len())..], cols: count, ..whole },
             (false, Some(index)) => Mat { index: Some(&index[first..][..count]), rows: count, ..whole },
             (false, None) => Mat { data: &self.data[first * self.stride..], rows: count, ..whole },
@@ -53,24 +51,24 @@ impl<'a, F> Mat<'a, F> {
         self.t().slice(first, count).t()
     }
 
-    /// How many rows it has.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         if self.transposed { self.cols } else { self.rows }
     }
 
-    /// How many columns it has.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         if self.transposed { self.rows } else { self.cols }
     }
 
-    /// The i-th contiguous row (a column, if transposed).
+    /// Stored row i (column i of a transposed view).
     #[inline(always)]
     pub(super) fn stored(&self, i: usize) -> &'a [F] {
         let i = self.index.map_or(i, |index| index[i] as usize);
         &self.data[i * self.stride..][..self.cols]
     }
 
-    /// Everything from column `column` of the i-th contiguous row to the end of the data.
+    /// The data from element `column` of stored row i to the end.
     #[inline(always)]
     pub(super) fn stored_from(&self, i: usize, column: usize) -> &'a [F] {
         let i = self.index.map_or(i, |index| index[i] as usize);
@@ -85,4 +83,12 @@ impl<'a, F> Mat<'a, F> {
     {
         if self.transposed { self.stored(j)[i] } else { self.stored(i)[j] }
     }
+}
+
+/// A copy of a matrix in the layout in which products read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels<'a, F> {
+    pub(super) data: &'a [F],
+    /// Width of a panel. A SIMD level with another width reads the matrix itself.
+    pub(super) width: usize,
 }

@@ -1,24 +1,25 @@
-//! Matrices that many products share, copied once into the order in which products read them.
+//! Matrices that many products share, copied once to the layout in which products read them.
 
-use super::Mat;
-use crate::engine::kernels::{elem::Elem, par, pool, simd};
+use super::element::Gemm;
+use super::mat::{Mat, Panels};
+use crate::engine::kernels::{par, pool, simd};
 
-/// Right-hand matrices of one shape, and copies of some in the order in which products read them: for matrices that
-/// many products share. The bits of products are the same with and without a copy.
+/// Right-hand matrices of one shape, some with a copy in the layout in which products read them. A copy saves time if
+/// many products share the matrix; it does not change their bits.
 #[derive(Debug)]
-pub struct Packed<'a, F: Elem> {
+pub struct Packed<'a, F: Gemm> {
     mats: Vec<Mat<'a, F>>,
-    /// Of each matrix, if it has a copy.
+    /// Whether each matrix has a copy.
     copied: Vec<bool>,
     copies: pool::Buffer<F>,
     panel_width: usize,
 }
 
-impl<'a, F: Elem> Packed<'a, F> {
-    /// Copies those of `mats` that are `worth` it, on all threads.
+impl<'a, F: Gemm> Packed<'a, F> {
+    /// Copies each `mats[i]` for which `worth(i)` holds, on all threads.
     pub fn new(mats: Vec<Mat<'a, F>>, worth: impl Fn(usize) -> bool) -> Packed<'a, F> {
         let (columns, inner) = mats.first().map_or((0, 0), |mat| (mat.cols(), mat.rows()));
-        // Looked up once, so that panels are of one kind even where a test changes it at the same time.
+        // Read once: all panels have one width even if a test changes the level at the same time.
         let level = simd::level();
         let panel_width = F::panel_width(level, columns);
         let room = if panel_width == 0 { 0 } else { columns.next_multiple_of(panel_width) * inner };
@@ -34,18 +35,10 @@ impl<'a, F: Elem> Packed<'a, F> {
         Packed { mats, copied, copies, panel_width }
     }
 
-    /// One of the matrices, to be the right side of products as it is: its rows or its transpose have no copy.
+    /// Matrix i as the right-hand side of products. A slice or the transpose of it does not use the copy.
     pub fn get(&self, i: usize) -> Mat<'_, F> {
         let room = self.copies.len() / self.mats.len();
         let panels = || Panels { data: &self.copies[i * room..][..room], width: self.panel_width };
         Mat { panels: self.copied[i].then(panels), ..self.mats[i] }
     }
-}
-
-/// A matrix's copy in the order in which products read it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Panels<'a, F> {
-    pub(super) data: &'a [F],
-    /// Width of a panel. Instructions that read another use the matrix itself.
-    pub(super) width: usize,
 }

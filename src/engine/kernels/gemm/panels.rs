@@ -4,8 +4,9 @@
 
 use fearless_simd::{Simd, f32x16, prelude::*};
 
-use super::{CHUNK, Mat};
-use crate::engine::kernels::{par, simd::Level};
+use super::definition::CHUNK;
+use super::mat::Mat;
+use crate::engine::kernels::{par, simd::SimdLevel};
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
@@ -16,17 +17,17 @@ pub const COLUMNS: usize = 512;
 
 /// Width of a panel, and of a tile: with its height (in `tile.rs`) as many sums as there are registers for. 0 if there are no fused
 /// multiply-adds.
-pub fn width(level: Level, columns: usize) -> usize {
+pub fn width(level: SimdLevel, columns: usize) -> usize {
     match (level, columns) {
-        (Level::Portable, _) => 0,
+        (SimdLevel::Portable, _) => 0,
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), columns) if columns > LANES => 2 * LANES,
+        (SimdLevel::Avx512(_), columns) if columns > LANES => 2 * LANES,
         _ => LANES,
     }
 }
 
 /// All panels of B: those of its first columns first, chunk after chunk.
-pub fn pack(level: Level, out: &mut [f32], b: &Mat<f32>) {
+pub fn pack(level: SimdLevel, out: &mut [f32], b: &Mat<f32>) {
     let inner = b.rows();
     for (block, out) in out.chunks_mut(inner * COLUMNS).enumerate() {
         let size = out.len() / inner * CHUNK;
@@ -35,7 +36,7 @@ pub fn pack(level: Level, out: &mut [f32], b: &Mat<f32>) {
             let depth = CHUNK.min(inner - first);
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512(simd) => simd.vectorize(
+                SimdLevel::Avx512(simd) => simd.vectorize(
                     #[inline(always)]
                     || match width(level, b.cols()) {
                         LANES => pack_panels::<_, 1>(simd, out, depth, b, first, column),
@@ -43,16 +44,16 @@ pub fn pack(level: Level, out: &mut [f32], b: &Mat<f32>) {
                     },
                 ),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2(simd) => simd.vectorize(
+                SimdLevel::Avx2(simd) => simd.vectorize(
                     #[inline(always)]
                     || pack_panels::<_, 1>(simd, out, depth, b, first, column),
                 ),
                 #[cfg(target_arch = "aarch64")]
-                Level::Neon(simd) => simd.vectorize(
+                SimdLevel::Neon(simd) => simd.vectorize(
                     #[inline(always)]
                     || pack_panels::<_, 1>(simd, out, depth, b, first, column),
                 ),
-                Level::Portable => (),
+                SimdLevel::Portable => (),
             }
         });
     }

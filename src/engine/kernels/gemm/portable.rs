@@ -1,10 +1,11 @@
-//! The f32 product on processors without fused multiply-adds: each step of the chains runs over a whole row of B,
-//! which the compiler turns into vector code.
+//! The f32 product on processors without fused multiply-adds: each step of the chains is a loop over a row of B, which
+//! the compiler vectorizes.
 
-use super::{CHUNK, Mat, Start, begin};
-use crate::engine::kernels::{elem::Elem, fused, pool};
+use super::definition::{CHUNK, Start, begin};
+use super::mat::Mat;
+use crate::engine::kernels::{fused, pool, scalar::Scalar};
 
-/// Rows of C that are worked on together: each row of B is fetched once for all of them.
+/// Rows of C computed together: each row of B is loaded once for all of them.
 const ROWS: usize = 4;
 
 /// `out = start + a b`, negative elements set to zero if `relu`.
@@ -12,7 +13,7 @@ pub fn product(out: &mut [f32], a: Mat<f32>, b: Mat<f32>, start: Start<f32>, rel
     begin(out, start);
     let (inner, width) = (a.cols(), b.cols());
     let mut copy = pool::Buffer::<f32>::new(if b.transposed { inner * width } else { 0 });
-    let b = upright(b, &mut copy);
+    let b = row_major(b, &mut copy);
     let mut sums = pool::Buffer::<f32>::new(ROWS * width);
     for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
         let sums = &mut sums[..out.len()];
@@ -36,8 +37,8 @@ pub fn product(out: &mut [f32], a: Mat<f32>, b: Mat<f32>, start: Start<f32>, rel
     }
 }
 
-/// The matrix with its rows contiguous, copied into `copy` if it is transposed.
-fn upright<'a>(m: Mat<'a, f32>, copy: &'a mut [f32]) -> Mat<'a, f32> {
+/// The matrix, copied to `copy` if it is transposed, so that its rows are contiguous.
+fn row_major<'a>(m: Mat<'a, f32>, copy: &'a mut [f32]) -> Mat<'a, f32> {
     if !m.transposed {
         return m;
     }

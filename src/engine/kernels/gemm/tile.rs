@@ -9,9 +9,10 @@
 
 use fearless_simd::{Simd, f32x16, prelude::*};
 
-use super::panels::{COLUMNS, LANES, Lanes, load, pack_columns, pack_panels};
-use super::{CHUNK, Mat, Start};
-use crate::engine::kernels::{pool, simd::Level};
+use super::definition::{CHUNK, Start};
+use super::mat::Mat;
+use super::panels::{self, COLUMNS, LANES, Lanes, load, pack_columns, pack_panels};
+use crate::engine::kernels::{pool, simd::SimdLevel};
 
 /// Length of a strip's copied row: a chunk and a bit.
 const STRIP: usize = CHUNK + LANES;
@@ -23,7 +24,7 @@ const FEW: usize = 4;
 /// The product with the given instructions, or `false` if they have no fused multiply-adds. The inner dimension
 /// is not 0.
 pub fn product(
-    level: Level,
+    level: SimdLevel,
     out: &mut [f32],
     a: Mat<f32>,
     b: Mat<f32>,
@@ -33,24 +34,24 @@ pub fn product(
     let task = Task { a, b, start, relu };
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(simd) => simd.vectorize(
+        SimdLevel::Avx512(simd) => simd.vectorize(
             #[inline(always)]
-            || match super::panels::width(level, b.cols()) {
+            || match panels::width(level, b.cols()) {
                 LANES => task.run::<_, 12, 1>(simd, out),
                 _ => task.run::<_, 12, 2>(simd, out),
             },
         ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(simd) => simd.vectorize(
+        SimdLevel::Avx2(simd) => simd.vectorize(
             #[inline(always)]
             || task.run::<_, 6, 1>(simd, out),
         ),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon(simd) => simd.vectorize(
+        SimdLevel::Neon(simd) => simd.vectorize(
             #[inline(always)]
             || task.run::<_, 6, 1>(simd, out),
         ),
-        Level::Portable => return false,
+        SimdLevel::Portable => return false,
     }
     true
 }

@@ -1,11 +1,11 @@
-//! Outputs cut by columns: a task owns some columns of some rows, and others write the columns beside them.
+//! Outputs divided by columns: a task owns some columns of some rows, and other tasks the columns beside them.
 
 use std::marker::PhantomData;
 
-use super::Output;
+use super::output::Output;
 
-/// A row-major matrix whose columns are cut into parts of one width. As an [`Output`] its rows are those of the
-/// first part, then those of the second, and so on; a piece lies within one part.
+/// A row-major matrix whose columns are divided into parts of one width. As an [`Output`] its rows are the rows of the
+/// first part, then the rows of the second, and so on; a piece lies within one part.
 pub struct Parts<'a, T> {
     data: &'a mut [T],
     width: usize,
@@ -16,15 +16,19 @@ impl<'a, T> Parts<'a, T> {
     /// `count` parts of `width` columns each.
     ///
     /// # Panics
-    /// If the elements are not those of whole rows.
+    /// If `data` is not a whole number of rows.
     pub fn new(data: &'a mut [T], count: usize, width: usize) -> Parts<'a, T> {
         let stride = count * width;
-        assert!(data.len().is_multiple_of(stride), "{} elements are no rows of {stride}", data.len());
+        assert!(
+            data.len().is_multiple_of(stride),
+            "{} elements are not a whole number of rows of {stride}",
+            data.len()
+        );
         Parts { data, width, stride }
     }
 }
 
-/// Where a matrix starts, and how it is cut.
+/// The start of a matrix, its number of rows, the width of a part and the width of a row.
 pub struct Source<T> {
     start: *mut T,
     height: usize,
@@ -52,7 +56,7 @@ impl<'a, T: Send> Output for Parts<'a, T> {
             count <= source.height - row && (part + 1) * source.width <= source.stride,
             "no such columns"
         );
-        // SAFETY: row and part exist, so this is the place of an element, or the end of the data if there are none.
+        // SAFETY: row and part exist, so this points to an element, or to the end of the data if there are none.
         let start = unsafe { source.start.add(row * source.stride + part * source.width) };
         Columns { start, rows: count, width: source.width, stride: source.stride, borrow: PhantomData }
     }
@@ -68,12 +72,12 @@ pub struct Columns<'a, T> {
 }
 
 impl<T> Columns<'_, T> {
-    /// What the i-th of the rows has in these columns.
+    /// Row i of the piece: its elements in these columns.
     #[inline(always)]
     pub fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows, "row {i} of {}", self.rows);
-        // SAFETY: the row exists (`Parts::piece` has checked it), its columns here belong to this piece alone, and the
-        // borrow of the piece lets nobody have the row twice.
+        // SAFETY: the row exists (`Parts::piece` has checked it), this piece alone owns its columns here, and the borrow of
+        // the piece prevents a second borrow of the row.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.stride), self.width) }
     }
 }
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no rows of 4")]
+    #[should_panic(expected = "not a whole number of rows of 4")]
     fn half_a_row_is_refused() {
         Parts::new(&mut [0; 6], 2, 2);
     }

@@ -1,12 +1,13 @@
-//! The only door to threads: parallel loops over disjoint outputs.
+//! Parallel loops over disjoint outputs: the only way kernels use threads.
 //!
-//! Each piece is written by one task, and nothing is ever reduced across tasks here: so the number of threads
-//! moves no bit. A loop may cut its rows by the number of threads only where no row depends on its neighbors.
+//! One task writes each piece, and no loop reduces across tasks, so the number of threads does not change a bit. A loop
+//! may choose its pieces by the number of threads only if no row depends on its neighbors.
 //!
-//! Threads come from rayon. Under [`with_threads`] they stand ready as a team (`team.rs`), to which a
-//! loop costs about a microsecond; elsewhere loops go through rayon's own scheduler.
+//! The threads are rayon's. Under [`with_threads`] they form a team (`team.rs`) that starts a loop in about a
+//! microsecond; elsewhere loops use rayon's scheduler.
 
 mod columns;
+mod output;
 mod team;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,40 +17,41 @@ use rayon::prelude::*;
 use crate::engine::error::Error;
 
 pub use columns::{Columns, Parts};
+pub use output::{Output, Slice};
 
-/// How many threads the current pool has.
+/// The number of threads of the current pool.
 pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Runs `work` on a team of its own with `count` threads.
+/// Runs `work` with a team of `count` threads.
 ///
 /// # Panics
-/// If the system refuses so many threads.
+/// If the system refuses to start them.
 pub fn with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> R {
     try_with_threads(count, work).expect("the system refused to start threads")
 }
 
-/// [`with_threads`], or `None` if the system refuses so many threads.
+/// [`with_threads`], or `None` if the system refuses to start the threads.
 pub fn try_with_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> Option<R> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().ok()?;
-    Some(pool.install(|| team::gather(work)))
+    Some(pool.install(|| team::lead(work)))
 }
 
-/// The error for more threads than the system gives.
+/// The error if the system refuses to start `count` threads.
 pub fn refused(count: usize) -> Error {
-    Error::config("threads", format!("the system refuses to start {count}; ask for fewer"))
+    Error::config("threads", format!("the system refused to start {count}; use fewer"))
 }
 
-/// Multiplications below which another thread's help costs more than it saves.
+/// Multiplications below which a second thread costs more time than it saves.
 pub const SMALL: usize = 1 << 16;
 
-/// Runs `work` with so many multiplications; without help if they are few.
+/// Runs `work`, which does this many multiplications; on one thread if they are few.
 pub fn sized<R>(multiplications: usize, work: impl FnOnce() -> R) -> R {
-    if multiplications < SMALL { team::alone(work) } else { work() }
+    if multiplications < SMALL { team::on_this_thread(work) } else { work() }
 }
 
-/// Parallel loops started so far, by all threads of the process.
+/// The number of parallel loops that the process has started so far.
 pub fn regions() -> u64 {
     REGIONS.load(Ordering::Relaxed)
 }
@@ -58,10 +60,9 @@ static REGIONS: AtomicU64 = AtomicU64::new(0);
 
 /// `work(i)` for each i below `count`, in any order, on all threads.
 ///
-/// Everything comes down to this one function, which takes its work as a `dyn Fn`: the machinery is compiled
-/// once, not once for each kernel.
+/// Every loop calls this function. It takes a `dyn Fn`, so that it is compiled once and not once per kernel.
 fn run(count: usize, work: &(dyn Fn(usize) + Sync)) {
-    if count <= 1 || team::is_busy() || threads() == 1 {
+    if count <= 1 || team::in_task() || threads() == 1 {
         return (0..count).for_each(work);
     }
     REGIONS.fetch_add(1, Ordering::Relaxed);
@@ -70,112 +71,32 @@ fn run(count: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// Outputs that can be handed out in pieces of whole rows: a slice with the length of its rows, or a tuple
-/// of such.
-pub trait Output: Sized {
-    /// A piece.
-    type Piece;
-    /// What pieces are taken from.
-    type Source: Sync;
-    /// How many rows there are; the last may be short.
-    fn rows(&self) -> usize;
-    /// Gives the borrow up for a source of pieces.
-    fn source(self) -> Self::Source;
-    /// Rows `first .. first + count`, or as many of them as there are.
-    ///
-    /// # Safety
-    /// What `source` was made of is still borrowed for it alone, and no two live pieces share a row.
-    unsafe fn piece(source: &Self::Source, first: usize, count: usize) -> Self::Piece;
-}
-
-/// Where a slice starts, how long it is, and how long its rows are.
-///
-/// What may not be sent to another thread is not handed out:
-///
-/// ```compile_fail,E0277
-/// let mut counts = [std::rc::Rc::new(0)];
-/// dynamoe::engine::kernels::par::chunks(&mut counts, 1, |_, _| ());
-/// ```
-pub struct Slice<T> {
-    start: *mut T,
-    len: usize,
-    width: usize,
-}
-
-// SAFETY: a `Slice` only gives access to elements of type T, each to one task (`piece`'s contract), so it may
-// be shared between threads where T may be sent to another thread.
-unsafe impl<T: Send> Sync for Slice<T> {}
-
-impl<'a, T: Send> Output for (&'a mut [T], usize) {
-    type Piece = &'a mut [T];
-    type Source = Slice<T>;
-    fn rows(&self) -> usize {
-        self.0.len().div_ceil(self.1.max(1))
-    }
-    fn source(self) -> Slice<T> {
-        assert!(self.1 > 0 || self.0.is_empty(), "rows of no elements");
-        Slice { start: self.0.as_mut_ptr(), len: self.0.len(), width: self.1 }
-    }
-    unsafe fn piece(source: &Slice<T>, first: usize, count: usize) -> &'a mut [T] {
-        let start = first.saturating_mul(source.width).min(source.len);
-        let len = count.saturating_mul(source.width).min(source.len - start);
-        // SAFETY: `start + len <= source.len`, so the piece lies in the borrowed slice; pieces without a row
-        // in common do not overlap, and the caller promises that.
-        unsafe { std::slice::from_raw_parts_mut(source.start.add(start), len) }
-    }
-}
-
-macro_rules! tuple {
-    ($($part:ident $i:tt),+) => {
-        impl<$($part: Output),+> Output for ($($part,)+) {
-            type Piece = ($($part::Piece,)+);
-            type Source = ($($part::Source,)+);
-            fn rows(&self) -> usize {
-                let rows = self.0.rows();
-                $(assert_eq!(self.$i.rows(), rows, "outputs with different numbers of rows");)+
-                rows
-            }
-            fn source(self) -> Self::Source {
-                ($(self.$i.source(),)+)
-            }
-            unsafe fn piece(source: &Self::Source, first: usize, count: usize) -> Self::Piece {
-                // SAFETY: the caller's promise holds for each part.
-                unsafe { ($($part::piece(&source.$i, first, count),)+) }
-            }
-        }
-    };
-}
-
-tuple!(A 0, B 1);
-tuple!(A 0, B 1, C 2);
-tuple!(A 0, B 1, C 2, D 3);
-
-/// `work(first, piece)` for pieces of `size` rows of `out`, each starting at its row `first`.
+/// `work(first, piece)` for each piece of `size` rows of `out`; `first` is the piece's first row.
 pub fn rows<O: Output>(out: O, size: usize, work: impl Fn(usize, O::Piece) + Sync) {
     let rows = out.rows();
     let source = out.source();
-    // SAFETY: `source` stands for borrows that last until the end of this function; each i is given to one
-    // task, and the pieces of different i share no row.
+    // SAFETY: `out` is borrowed until this function returns; one task gets each i, and pieces of different i share no
+    // row.
     run(rows.div_ceil(size.max(1)), &|i| work(i * size, unsafe { O::piece(&source, i * size, size) }));
 }
 
-/// `work(i, chunk)` for each chunk of `size` elements of `out`, the i-th starting at `i * size`.
+/// `work(i, chunk)` for each chunk of `size` elements of `out`; chunk i starts at element `i * size`.
 pub fn chunks<T: Send>(out: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     rows((out, size), 1, work);
 }
 
-/// A run of rows: the first, and how many.
+/// A range of rows.
 ///
 /// # Safety
-/// Both functions give the same answer every time: they are asked again after they were checked.
+/// Both functions must return the same value at every call: they are called again after they were checked.
 pub unsafe trait Span: Sync {
     /// The first row.
     fn first(&self) -> usize;
-    /// How many rows.
+    /// The number of rows.
     fn count(&self) -> usize;
 }
 
-/// A source of pieces for spans that were checked: they rise, do not overlap and end within the rows.
+/// The source of pieces, after checking that the spans rise, do not overlap and end within the rows.
 fn checked<O: Output, S: Span>(out: O, spans: &[S]) -> O::Source {
     check(spans, out.rows());
     out.source()
@@ -193,19 +114,19 @@ fn check<S: Span>(spans: &[S], rows: usize) {
 /// `work(span, piece)` for each of the spans of rows of `out`.
 ///
 /// # Panics
-/// If spans do not rise, overlap, or reach past the end.
+/// If the spans do not rise, overlap or reach past the end.
 pub fn spans<O: Output, S: Span>(out: O, spans: &[S], work: impl Fn(&S, O::Piece) + Sync) {
     let source = checked(out, spans);
-    // SAFETY: `source` stands for borrows that last until the end of this function; each span is given to one
-    // task, and no two share a row (`checked`, and a `Span` does not change).
+    // SAFETY: `out` is borrowed until this function returns; one task gets each span, and no two share a row (`checked`,
+    // and a `Span` does not change).
     run(spans.len(), &|i| work(&spans[i], unsafe { O::piece(&source, spans[i].first(), spans[i].count()) }));
 }
 
-/// `work(span, part, piece)` for each of the spans of rows of matrices that are cut into `count` [`Parts`] each; one span's
-/// parts one after another, since they lie side by side in memory.
+/// `work(span, part, piece)` for each span of rows and each part, of matrices that are divided into `count` [`Parts`]
+/// each. The parts of a span follow each other, since they are adjacent in memory.
 ///
 /// # Panics
-/// As [`spans`], or if there are not so many parts.
+/// As [`spans`], or if the matrices do not have `count` parts.
 pub fn parts<O: Output, S: Span>(
     out: O,
     count: usize,
@@ -213,17 +134,17 @@ pub fn parts<O: Output, S: Span>(
     work: impl Fn(&S, usize, O::Piece) + Sync,
 ) {
     let height = out.rows() / count;
-    assert_eq!(out.rows(), height * count, "another number of parts");
+    assert_eq!(out.rows(), height * count, "the number of parts differs");
     check(spans, height);
     let source = out.source();
     run(spans.len() * count, &|i| {
         let (span, part) = (&spans[i / count], i % count);
-        // SAFETY: as in `spans`; a span's rows in one part are not those in another, since it ends within the height.
+        // SAFETY: as in `spans`; a span ends within the height, so its rows differ between parts.
         work(span, part, unsafe { O::piece(&source, part * height + span.first(), span.count()) });
     });
 }
 
-/// Two loops like [`spans`] in one: no thread waits between them.
+/// Two loops like [`spans`] as one, so that no thread waits between them.
 pub fn spans2<A: Output, B: Output, S: Span>(
     (a, a_spans): (A, &[S]),
     a_work: impl Fn(&S, A::Piece) + Sync,
@@ -328,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "another number of parts")]
-    fn parts_must_be_as_many() {
+    #[should_panic(expected = "the number of parts differs")]
+    fn the_number_of_parts_must_agree() {
         parts(Parts::new(&mut [0; 8], 2, 1), 3, &[(0, 1)], |_, _, _| ());
     }
 
@@ -347,7 +268,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "spans overlap")]
-    fn a_span_whose_end_no_number_can_hold_is_refused() {
+    fn a_span_whose_end_overflows_is_refused() {
         spans((&mut [0; 4][..], 1), &[(2, usize::MAX), (2, 2)], |_, _| ());
     }
 

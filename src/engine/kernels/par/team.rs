@@ -1,11 +1,9 @@
-//! A team of threads that stand ready between parallel loops, so that a loop of a few microseconds is worth
-//! sharing out.
+//! A team of threads that wait between parallel loops, so that even a loop of a few microseconds is worth distributing.
 //!
-//! The leader runs the program; the helpers wait for its loops, at first awake (a loop usually follows soon), then
-//! asleep. Tasks are taken one by one, so a helper that comes late, or that the system has put aside, holds
-//! nobody up. The leader takes them from the front and helpers from the back: in one loop after the other a
-//! thread then mostly meets the rows that it has in its cache. A loop inside a task runs on the task's own
-//! thread.
+//! The leader runs the program; the workers wait for its loops: they spin at first (the next loop usually follows soon)
+//! and then sleep on a condition variable. Threads take tasks one by one, so a late or descheduled worker delays nobody.
+//! The leader takes tasks from the front and workers from the back: over successive loops a thread mostly gets the rows
+//! that are in its cache. A loop inside a task runs on the task's own thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -19,34 +17,36 @@ thread_local! {
     /// The team that this thread leads.
     static TEAM: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
     /// Whether this thread is inside a task.
-    static BUSY: Cell<bool> = const { Cell::new(false) };
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a loop does: a function that outlives the loop.
+/// The body of a loop, which outlives the loop.
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct Team {
-    /// The tasks of a loop that nobody has taken yet, as a [`Span`].
+    /// The tasks of the loop that no thread has taken yet, as a [`Span`].
     state: AtomicU64,
-    /// Finished tasks of this loop.
+    /// Finished tasks of the loop.
     done: AtomicUsize,
-    /// Written by the leader between loops, read by whoever has taken a task.
+    /// Written by the leader between loops, read by a thread that has taken a task.
     job: UnsafeCell<Option<Job>>,
-    over: AtomicBool,
+    shutdown: AtomicBool,
+    /// Workers that wait on `wakeup`.
     sleepers: AtomicUsize,
-    bed: Mutex<()>,
-    bell: Condvar,
+    mutex: Mutex<()>,
+    wakeup: Condvar,
+    /// The first panic of a task of the loop.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is the only part that is not `Sync` by itself. It is written by the leader alone, when every task of
-// the loop before is done (`lead` waits for that), and read only by a thread that has taken a task of the
-// loop it belongs to, which the leader then waits for: no read meets a write. The function it points to is `Sync`.
+// SAFETY: `job` is the only field that is not `Sync` by itself. Only the leader writes it, after every task of the
+// previous loop is done (`Team::run` waits for that). Only a thread that has taken a task of the present loop reads it, and
+// the leader waits for that task: no read races with a write. The function it points to is `Sync`.
 unsafe impl Sync for Team {}
-// SAFETY: as above; nothing in a team belongs to the thread that made it.
+// SAFETY: as above; no field is tied to the thread that created the team.
 unsafe impl Send for Team {}
 
-/// The tasks `front .. back` of a loop, and the loop's number, which tells loops of one length apart.
+/// The tasks `front .. back` of a loop, and the loop's number, which distinguishes loops of the same length.
 #[derive(Clone, Copy)]
 struct Span {
     number: u64,
@@ -71,43 +71,42 @@ impl Span {
     }
 }
 
-/// Where a thread takes its tasks from.
+/// The end of the span from which a thread takes its tasks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Front,
     Back,
 }
 
-/// Whether this thread is inside a task, where loops are not shared out again.
-pub fn is_busy() -> bool {
-    BUSY.get()
+/// Whether this thread is inside a task, where loops run on this thread alone.
+pub fn in_task() -> bool {
+    IN_TASK.get()
 }
 
-/// Runs `work` on this thread, all of its loops included.
-pub fn alone<R>(work: impl FnOnce() -> R) -> R {
-    /// Ends it, also when `work` panics.
-    struct Before(bool);
-    impl Drop for Before {
+/// Runs `work` and all of its loops on this thread.
+pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
+    /// Restores the flag, also if `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
         fn drop(&mut self) {
-            BUSY.set(self.0);
+            IN_TASK.set(self.0);
         }
     }
-    let _before = Before(BUSY.replace(true));
+    let _restore = Restore(IN_TASK.replace(true));
     work()
 }
 
 /// Runs `work` as the leader of a team of all threads of the current rayon pool.
-pub fn gather<R>(work: impl FnOnce() -> R) -> R {
-    let helpers = rayon::current_num_threads() - 1;
-    if helpers == 0 || BUSY.get() || TEAM.with_borrow(Option::is_some) {
+pub fn lead<R>(work: impl FnOnce() -> R) -> R {
+    if rayon::current_num_threads() == 1 || IN_TASK.get() || TEAM.with_borrow(Option::is_some) {
         return work();
     }
-    /// Sends the helpers home, also when `work` panics.
-    struct Over(Arc<Team>);
-    impl Drop for Over {
+    /// Ends the workers, also if `work` panics.
+    struct Shutdown(Arc<Team>);
+    impl Drop for Shutdown {
         fn drop(&mut self) {
             TEAM.take();
-            self.0.over.store(true, Ordering::SeqCst);
+            self.0.shutdown.store(true, Ordering::SeqCst);
             self.0.wake();
         }
     }
@@ -115,65 +114,65 @@ pub fn gather<R>(work: impl FnOnce() -> R) -> R {
         state: AtomicU64::new(0),
         done: AtomicUsize::new(0),
         job: UnsafeCell::new(None),
-        over: AtomicBool::new(false),
+        shutdown: AtomicBool::new(false),
         sleepers: AtomicUsize::new(0),
-        bed: Mutex::new(()),
-        bell: Condvar::new(),
+        mutex: Mutex::new(()),
+        wakeup: Condvar::new(),
         panic: Mutex::new(None),
     });
     let leader = rayon::current_thread_index().unwrap_or(0);
     rayon::in_place_scope(|scope| {
-        let helper = team.clone();
+        let worker = team.clone();
         scope.spawn_broadcast(move |_, thread| {
             if thread.index() != leader {
-                helper.help();
+                worker.work();
             }
         });
         TEAM.set(Some(team.clone()));
-        let _over = Over(team);
+        let _shutdown = Shutdown(team);
         work()
     })
 }
 
-/// Tasks of one loop, at most; more come in several.
+/// The most tasks of one loop; longer loops are run in several.
 const MOST: usize = (1 << Span::BITS) - 1;
 
-/// Shares a loop out among the team that this thread leads; `false` if it leads none.
+/// Distributes a loop over the team that this thread leads; `false` if it leads none.
 pub fn run(count: usize, work: &(dyn Fn(usize) + Sync)) -> bool {
     let Some(team) = TEAM.with_borrow(Clone::clone) else { return false };
-    BUSY.set(true);
+    IN_TASK.set(true);
     let mut parts = (0..count).step_by(MOST).map(|first| (first, MOST.min(count - first)));
-    let panic = parts.find_map(|(first, count)| team.lead(count, &|i| work(first + i)));
-    BUSY.set(false);
+    let panic = parts.find_map(|(first, count)| team.run(count, &|i| work(first + i)));
+    IN_TASK.set(false);
     if let Some(panic) = panic {
         resume_unwind(panic);
     }
     true
 }
 
-/// How often to look for work before giving the processor to others, and before going to sleep.
+/// How often to look for work before yielding the processor, and before going to sleep.
 fn patience() -> (u32, u32) {
     static CORES: OnceLock<usize> = OnceLock::new();
     let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from));
-    // Where there are more threads than cores, waiting awake would keep the others from their work.
+    // With more threads than cores, a spinning thread would take the processor from a working one.
     if rayon::current_num_threads() <= cores { (5_000, 6_000) } else { (50, 100) }
 }
 
 impl Team {
-    /// Runs a loop to its end, with whoever comes to help, and hands back the first task's panic.
-    fn lead(&self, count: usize, work: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
+    /// Runs a loop to its end, with the workers that join in time, and returns the first panic of a task.
+    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
         debug_assert!(count <= MOST, "a loop of too many tasks");
-        // SAFETY: the lifetime is only forgotten, not prolonged: this function returns after the last task is done,
-        // and nobody calls `work` without having taken a task.
+        // SAFETY: the lifetime is erased, but `work` is not called after it ends: only a thread that has taken a task
+        // calls it, and this function returns after the last task is done.
         let work: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
-        // SAFETY: all tasks of the loop before are done and none of this one can be taken yet, so nobody reads.
+        // SAFETY: all tasks of the previous loop are done and none of this one can be taken yet, so no thread reads.
         unsafe { *self.job.get() = Some(work) };
         self.done.store(0, Ordering::Relaxed);
         let number = Span::unpack(self.state.load(Ordering::Relaxed)).number.wrapping_add(1);
         self.state.store(Span { number, front: 0, back: count as u64 }.pack(), Ordering::SeqCst);
         self.wake();
-        while self.take_and_do(End::Front) {}
+        while self.run_task(End::Front) {}
         let mut idle = 0u32;
         while self.done.load(Ordering::Acquire) < count {
             idle += 1;
@@ -182,13 +181,13 @@ impl Team {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Helps with every loop until the team is dissolved.
-    fn help(&self) {
-        BUSY.set(true);
+    /// Takes part in every loop until shutdown.
+    fn work(&self) {
+        IN_TASK.set(true);
         let (spins, yields) = patience();
         let mut idle = 0;
-        while !self.over.load(Ordering::Acquire) {
-            if self.take_and_do(End::Back) {
+        while !self.shutdown.load(Ordering::Acquire) {
+            if self.run_task(End::Back) {
                 idle = 0;
                 continue;
             }
@@ -202,11 +201,11 @@ impl Team {
                 idle = 0;
             }
         }
-        BUSY.set(false);
+        IN_TASK.set(false);
     }
 
-    /// Takes a task and does it; `false` if there is none.
-    fn take_and_do(&self, end: End) -> bool {
+    /// Takes one task and runs it; `false` if none is left.
+    fn run_task(&self, end: End) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
             let mut span = Span::unpack(state);
@@ -222,8 +221,8 @@ impl Team {
             };
             match self.state.compare_exchange_weak(state, span.pack(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    // SAFETY: a task of this loop was just taken, so the leader waits for it in `lead` and
-                    // neither `job` nor the function it points to changes or ends before it is done.
+                    // SAFETY: this thread has just taken a task of the loop. The leader waits for it in `run`, so `job` does
+                    // not change and the function lives until the task is done.
                     let work = unsafe { &*(*self.job.get()).expect("a job with its tasks") };
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task as usize))) {
                         self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
@@ -236,24 +235,24 @@ impl Team {
         }
     }
 
-    /// Sleeps until the next loop begins. It may be over before a sleeper is up: then others follow soon.
+    /// Sleeps until the next loop begins. The loop may end before the sleeper has woken up; the caller then spins again.
     fn sleep(&self) {
-        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.load(Ordering::SeqCst);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         while Span::unpack(state).is_empty()
             && self.state.load(Ordering::SeqCst) == state
-            && !self.over.load(Ordering::SeqCst)
+            && !self.shutdown.load(Ordering::SeqCst)
         {
-            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            guard = self.wakeup.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn wake(&self) {
         if self.sleepers.load(Ordering::SeqCst) > 0 {
-            let _bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.bell.notify_all();
+            let _guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+            self.wakeup.notify_all();
         }
     }
 }
@@ -264,7 +263,7 @@ mod tests {
 
     use super::super::{chunks, with_threads};
 
-    /// Many, if not interpreted.
+    /// Few under Miri, which is slow.
     const ROUNDS: u32 = if cfg!(miri) { 20 } else { 2_000 };
 
     #[test]
@@ -281,9 +280,9 @@ mod tests {
         });
     }
 
-    /// A thread that was late would read memory that is no longer there, which a sanitizer sees.
+    /// A late thread would read freed memory, which a sanitizer detects.
     #[test]
-    fn nobody_is_at_work_when_a_loop_has_ended() {
+    fn no_task_runs_after_its_loop_has_ended() {
         with_threads(4, || {
             for round in 0..ROUNDS {
                 let (numbers, mut sums) = (vec![round; 64], [0; 16]);
@@ -313,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_panics_is_the_leaders_panic_and_the_team_goes_on() {
+    fn a_tasks_panic_reaches_the_leader_and_the_team_keeps_working() {
         with_threads(3, || {
             let mut done = [false; 9];
             let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 chunks(&mut done, 1, |i, done| {
                     assert!(i != 5, "task five");
-                    // Others are still at work when the panic comes.
+                    // Other tasks are still running when the panic is raised.
                     std::thread::sleep(std::time::Duration::from_millis(1));
                     done[0] = true;
                 });

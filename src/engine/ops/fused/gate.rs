@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::gradcheck::{Check, gradcheck, random};
-use crate::engine::kernels::reduce::{self, LANES};
-use crate::engine::kernels::softmax::{masked_softmax_in_place, softmax_row_backward, whole};
+use crate::engine::kernels::reduce::{self, LANES, padded};
+use crate::engine::kernels::softmax::{masked_softmax_in_place, softmax_row_backward};
 use crate::engine::kernels::{elem::Elem, rows};
 use crate::engine::ops::softmax::probabilities;
 use crate::engine::tape::{Ctx, Fused, Op, Var, shape_error};
@@ -68,7 +68,7 @@ impl<F: Elem> Op<F, 1> for Gate<F> {
                     let mut lanes = [F::zero(); LANES];
                     let [p, w, gy] = [p, w, gy].map(
                         #[inline(always)]
-                        |x| whole(x, F::zero()),
+                        |x| padded(x, F::zero()),
                     );
                     backward_row(&p, &w, &gy, &mut lanes, scale);
                     gx.copy_from_slice(&lanes[..width]);

@@ -1,34 +1,43 @@
-//! Dispatch of tokens to experts and back: gather, two products, weighted combination, and the reverse.
+//! The expert layer, forward and backward: a token's output is the gated sum of its experts' outputs.
 //!
-//! Assignments (token, expert) are grouped by expert, in token order. An expert's tokens are worked on
-//! in blocks that fit in cache, so no gathered copy of the batch is ever written out. Sums over a
-//! token's experts run in rising expert order, sums over an expert's tokens in rising token order.
+//! For a token x_t (d) and each of its experts e, an assignment:
+//!
+//! ```text
+//! first  = x_t W1_e + b1_e        W1 (E, d, f), b1 (E, f)
+//! hidden = activation(first)      (h);  f = h, or 2h with SwiGLU
+//! output = hidden W2_e + b2_e     W2 (E, h, d), b2 (E, d)
+//! y_t    = sum over the token's experts of gate * output
+//! ```
+//!
+//! Read [`super::routes`] first. The assignments are grouped by expert, in token order; a buffer "per assignment" has
+//! one row for each, in this order. A task works on a block of one expert's assignments that fits in cache, and gathers
+//! their tokens inside the product. Sums over a token's experts run in rising expert order, sums over an expert's tokens
+//! in rising token order.
 
 use super::gemm::{self, Mat, Packed, Start};
 use super::routes::Routes;
 use super::{elem::Elem, par, pool, reduce, rows, simd::fast};
 
-/// What stands between an expert's two products.
+/// The function between an expert's two products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
-    /// `silu(x) * y`, the first product being twice as wide: x and y side by side. (Shazeer, GLU Variants
-    /// Improve Transformer, 2020.)
+    /// `silu(x) * y`, where the first product has x and y side by side in each row (Shazeer, "GLU Variants Improve
+    /// Transformer", 2020).
     SwiGlu,
 }
 
-/// The experts' parameters, stacked: `w1` (E, d, f), `w2` (E, h, d), biases (E, f) and (E, d), where the first
-/// product's width f is h, or 2h for [`Activation::SwiGlu`].
+/// The parameters of all experts.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a, F> {
-    /// First layer's weights.
+    /// First layer's weights, (E, d, f).
     pub w1: &'a [F],
-    /// Second layer's weights.
+    /// Second layer's weights, (E, h, d).
     pub w2: &'a [F],
-    /// Both layers' biases, if there are any.
+    /// Both layers' biases, (E, f) and (E, d), if there are any.
     pub biases: Option<[&'a [F]; 2]>,
-    /// Between the layers.
+    /// The function between the layers.
     pub activation: Activation,
     /// Width d of a token.
     pub width: usize,
@@ -37,7 +46,7 @@ pub struct Weights<'a, F> {
 }
 
 impl<'a, F> Weights<'a, F> {
-    /// Width f of the first product.
+    /// Width f of the first product: h, or 2h with [`Activation::SwiGlu`].
     pub fn first(&self) -> usize {
         match self.activation {
             Activation::Relu => self.hidden,
@@ -58,22 +67,22 @@ impl<'a, F> Weights<'a, F> {
     }
 }
 
-/// `of(e)` for each expert e, with a copy for products where several blocks share it.
-fn shared<'a, F: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, F>) -> Packed<'a, F> {
-    /// Blocks that are worth a copy.
+/// The matrix `of(e)` of each expert e, packed for the product if several blocks share it.
+fn packed<'a, F: Elem>(routes: &Routes, of: impl Fn(usize) -> Mat<'a, F>) -> Packed<'a, F> {
+    /// With this many blocks packing saves time.
     const BLOCKS: usize = 3;
     let mut blocks = vec![0; routes.experts()];
     routes.blocks.iter().for_each(|block| blocks[block.expert] += 1);
     Packed::new((0..blocks.len()).map(of).collect(), |e| blocks[e] >= BLOCKS)
 }
 
-/// `first = x W1 + b1` (with [`Activation::Relu`] what follows from it) and `output = activation(first) W2 + b2` for
-/// each assignment, in dispatch order.
+/// `first` (f) and `output` (d) of each assignment, from the tokens `x` (T, d). With [`Activation::Relu`] `first` has
+/// the activation applied: it is the hidden layer.
 pub fn forward<F: Elem>(x: &[F], weights: Weights<F>, routes: &Routes, first: &mut [F], output: &mut [F]) {
     let (d, f, h) = (weights.width, weights.first(), weights.hidden);
     let relu = weights.activation == Activation::Relu;
     let b2 = |e: usize| weights.b2(e).map_or(Start::Zero, Start::Bias);
-    let (w1, w2) = (shared(routes, |e| weights.w1(e)), shared(routes, |e| weights.w2(e)));
+    let (w1, w2) = (packed(routes, |e| weights.w1(e)), packed(routes, |e| weights.w2(e)));
     par::spans(((first, f), (output, d)), &routes.blocks, |block, (first, output)| {
         let (x, e) = (Mat::gather(x, d, block.tokens(routes)), block.expert);
         F::gemm(first, x, w1.get(e), weights.b1(e), relu);
@@ -83,7 +92,7 @@ pub fn forward<F: Elem>(x: &[F], weights: Weights<F>, routes: &Routes, first: &m
     });
 }
 
-/// Runs `work` with the hidden layer of some assignments.
+/// Calls `work` with the hidden layer (h) of some assignments, from their `first` (f).
 fn with_hidden<F: Elem>(weights: Weights<F>, first: &[F], work: impl FnOnce(&[F])) {
     let (f, h) = (weights.first(), weights.hidden);
     match weights.activation {
@@ -93,9 +102,9 @@ fn with_hidden<F: Elem>(weights: Weights<F>, first: &[F], work: impl FnOnce(&[F]
                 #[inline(always)]
                 || {
                     for (hidden, first) in hidden.chunks_exact_mut(h).zip(first.chunks_exact(f)) {
-                        let (gate, up) = first.split_at(h);
-                        for ((hidden, &gate), &up) in hidden.iter_mut().zip(gate).zip(up) {
-                            *hidden = gate * gate.sigmoid() * up;
+                        let (x, y) = first.split_at(h);
+                        for ((hidden, &x), &y) in hidden.iter_mut().zip(x).zip(y) {
+                            *hidden = x * x.sigmoid() * y;
                         }
                     }
                 },
@@ -105,8 +114,7 @@ fn with_hidden<F: Elem>(weights: Weights<F>, first: &[F], work: impl FnOnce(&[F]
     }
 }
 
-/// `y_t = sum over the token's experts of gate * output`, in rising expert order; `gates` has one number for each
-/// assignment.
+/// `y_t = sum over the token's assignments of gate * output`: `y` (T, d), `output` (d) and `gates` (1) per assignment.
 pub fn combine<F: Elem>(y: &mut [F], output: &[F], gates: &[F], routes: &Routes, width: usize) {
     sum_slots(
         y,
@@ -118,7 +126,7 @@ pub fn combine<F: Elem>(y: &mut [F], output: &[F], gates: &[F], routes: &Routes,
     );
 }
 
-/// `y_t = sum over the token's assignments of scale * rows[assignment]`.
+/// `y_t = sum over the token's assignments of scale(assignment) * rows[assignment]`, in rising expert order.
 #[inline(always)]
 fn sum_slots<F: Elem>(
     y: &mut [F],
@@ -143,11 +151,11 @@ fn sum_slots<F: Elem>(
     );
 }
 
-/// Where the gradients of the experts' inputs go; shapes as in [`Weights`], `x` (T, d), `gates` (T, E).
+/// Outputs of [`backward`]: the gradients, each of the shape of its value.
 pub struct Gradients<'a, F> {
-    /// Of the tokens; left out when nobody asks for it.
+    /// Of the tokens, (T, d); `None` if it is not required.
     pub x: Option<&'a mut [F]>,
-    /// Of the gates; zero where an expert was not chosen.
+    /// Of the gates, (T, E); zero where an expert was not chosen.
     pub gates: &'a mut [F],
     /// Of the first layer's weights.
     pub w1: &'a mut [F],
@@ -157,22 +165,28 @@ pub struct Gradients<'a, F> {
     pub biases: Option<[&'a mut [F]; 2]>,
 }
 
-/// What the forward pass leaves for the backward pass.
+/// Values of the forward pass that the backward pass reads.
 #[derive(Clone, Copy)]
 pub struct Forward<'a, F> {
     /// The tokens, (T, d).
     pub x: &'a [F],
     /// The gate of each assignment.
     pub gates: &'a [F],
-    /// What [`forward`] wrote as `first` for each assignment.
+    /// `first` of each assignment, as [`forward`] wrote it.
     pub first: &'a [F],
 }
 
-/// Gradients of everything that went into `y = combine(forward(x))`, from the gradient `gy` of y.
+/// Gradients of all inputs of `y = combine(forward(x))`, from the gradient `gy` (T, d) of y.
 ///
-/// With `u = gy W2^T`: the gate's is `u . hidden + gy . b2` (so the outputs need not be kept), the hidden layer's
-/// `gate u`, which the activation turns into the first product's; `W2`'s is the product of `gate hidden` with `gy`,
-/// `W1`'s that of x with the first product's.
+/// ```text
+/// u       = gy_t W2_e^T                   gradient of an ungated hidden layer, (h)
+/// g_gate  = u . hidden + gy_t . b2_e      so the outputs need not be kept
+/// g_first = gate u activation'(first)
+/// gated   = gate hidden
+/// g_x_t   = sum over the token's experts of g_first W1_e^T
+/// g_W1_e  = sum over the expert's tokens of x_t^T g_first;   g_b1_e = sum of g_first
+/// g_W2_e  = sum over the expert's tokens of gated^T gy_t;    g_b2_e = sum of gate gy_t
+/// ```
 pub fn backward<F: Elem>(
     gy: &[F],
     saved: Forward<F>,
@@ -185,39 +199,44 @@ pub fn backward<F: Elem>(
     let (mut g_first, mut gated) = (pool::Buffer::new(total * f), pool::Buffer::new(total * h));
     let (mut g_gate, mut g_x) = (pool::Buffer::new(total), pool::Buffer::new(total * d));
 
-    // 1. For each block of assignments: gradients of gate, first product and gathered token.
-    let w2_t = shared(routes, |e| weights.w2(e).t());
-    let w1_t = out.x.is_some().then(|| shared(routes, |e| weights.w1(e).t()));
+    // 1. Per assignment: gradients of the gate, the first product and the token.
+    let w2_t = packed(routes, |e| weights.w2(e).t());
+    let w1_t = out.x.is_some().then(|| packed(routes, |e| weights.w1(e).t()));
     let slots = ((&mut g_first[..], f), (&mut gated[..], h), (&mut g_gate[..], 1), (&mut g_x[..], d));
     par::spans(slots, &routes.blocks, |block, (g_first, gated, g_gate, g_x)| {
         let tokens = block.tokens(routes);
-        // u stands where it is replaced by `gate hidden`.
-        F::gemm(gated, Mat::gather(gy, d, tokens), w2_t.get(block.expert), Start::Zero, false);
         let (first, gates) = (&saved.first[block.first * f..], &saved.gates[block.first..]);
-        fast::<F, _>(
-            #[inline(always)]
-            || {
-                for (i, &token) in tokens.iter().enumerate() {
-                    let (first, g_first) = (&first[i * f..][..f], &mut g_first[i * f..][..f]);
-                    let u = &mut gated[i * h..][..h];
-                    let dot = match weights.activation {
-                        Activation::Relu => relu_backward(first, u, g_first, gates[i]),
-                        Activation::SwiGlu => swiglu_backward(first, u, g_first, gates[i]),
-                    };
-                    g_gate[i] = match weights.b2(block.expert) {
-                        Some(b2) => dot + reduce::dot_lanes(&gy[token as usize * d..][..d], b2),
-                        None => dot,
-                    };
-                }
-            },
-        );
+        pool::scratch((block.count + 2) * h, |scratch| {
+            let (u, rows) = scratch.split_at_mut(block.count * h);
+            let (hidden, sigmoid) = rows.split_at_mut(h);
+            F::gemm(u, Mat::gather(gy, d, tokens), w2_t.get(block.expert), Start::Zero, false);
+            fast::<F, _>(
+                #[inline(always)]
+                || {
+                    for (i, &token) in tokens.iter().enumerate() {
+                        let (first, u) = (&first[i * f..][..f], &u[i * h..][..h]);
+                        let (g_first, gated) = (&mut g_first[i * f..][..f], &mut gated[i * h..][..h]);
+                        let dot = match weights.activation {
+                            Activation::Relu => relu_backward(first, u, gates[i], g_first, gated),
+                            Activation::SwiGlu => {
+                                swiglu_backward(first, u, gates[i], (hidden, sigmoid), g_first, gated)
+                            }
+                        };
+                        g_gate[i] = match weights.b2(block.expert) {
+                            Some(b2) => dot + reduce::dot_lanes(&gy[token as usize * d..][..d], b2),
+                            None => dot,
+                        };
+                    }
+                },
+            );
+        });
         if let Some(w1_t) = &w1_t {
             let g_first = Mat::new(g_first, block.count, f);
             F::gemm(g_x, g_first, w1_t.get(block.expert), Start::Zero, false);
         }
     });
 
-    // 2. Back to the tokens.
+    // 2. Per token: the sum over its assignments.
     if let Some(x) = out.x {
         sum_slots(
             x,
@@ -235,7 +254,7 @@ pub fn backward<F: Elem>(
         }
     }
 
-    // 3. The parameters: products over each expert's tokens, in strips of rows.
+    // 3. Per expert: the parameters, as products over its tokens, in strips of rows.
     let strips = (strips(experts, d), strips(experts, h));
     par::spans2(
         ((out.w1, f), &strips.0),
@@ -263,45 +282,54 @@ pub fn backward<F: Elem>(
     });
 }
 
-/// For one assignment: in place of `u` comes `gate hidden`, in `g_first` the gradient of the first product; returns
-/// `u . hidden`. The forward pass has left the hidden layer itself.
+/// One assignment with [`Activation::Relu`]: writes `g_first` (h) and `gated` (h), returns `u . hidden`.
+///
+/// `g_first = gate u` where `hidden > 0`, else 0; `gated = gate hidden`.
 #[inline(always)]
-fn relu_backward<F: Elem>(hidden: &[F], u: &mut [F], g_first: &mut [F], gate: F) -> F {
-    let dot = reduce::dot_lanes(u, hidden);
-    for ((u, g), &v) in u.iter_mut().zip(g_first).zip(hidden) {
-        *g = if v > F::zero() { gate * *u } else { F::zero() };
-        *u = gate * v;
+fn relu_backward<F: Elem>(hidden: &[F], u: &[F], gate: F, g_first: &mut [F], gated: &mut [F]) -> F {
+    for (((g, gated), &u), &hidden) in g_first.iter_mut().zip(gated).zip(u).zip(hidden) {
+        *g = if hidden > F::zero() { gate * u } else { F::zero() };
+        *gated = gate * hidden;
     }
-    dot
+    reduce::dot_lanes(u, hidden)
 }
 
-/// The same where `hidden = silu(x) y` with x and y side by side in `first`: with `s = sigmoid(x)` the gradient of x
-/// is that of hidden times `y (s + x s (1 - s))`, the gradient of y that of hidden times `x s`.
+/// One assignment with [`Activation::SwiGlu`]: writes `g_first` (2h) and `gated` (h), returns `u . hidden`.
+///
+/// With x and y side by side in `first`, `s = sigmoid(x)` and `hidden = x s y`, the gradients side by side in `g_first`
+/// are `g_x = gate u y (s + x s (1 - s))` and `g_y = gate u x s`. `hidden` and `s` (h each) are scratch rows.
 #[inline(always)]
-fn swiglu_backward<F: Elem>(first: &[F], u: &mut [F], g_first: &mut [F], gate: F) -> F {
-    let (x, y) = first.split_at(u.len());
-    let (g_x, g_y) = g_first.split_at_mut(u.len());
-    // The hidden layer and the sigmoid stand where the gradients will.
-    for (((hidden, s), &x), &y) in g_x.iter_mut().zip(g_y.iter_mut()).zip(x).zip(y) {
+fn swiglu_backward<F: Elem>(
+    first: &[F],
+    u: &[F],
+    gate: F,
+    (hidden, s): (&mut [F], &mut [F]),
+    g_first: &mut [F],
+    gated: &mut [F],
+) -> F {
+    let h = u.len();
+    let (x, y) = first.split_at(h);
+    let (g_x, g_y) = g_first.split_at_mut(h);
+    for (((hidden, s), &x), &y) in hidden.iter_mut().zip(s.iter_mut()).zip(x).zip(y) {
         *s = x.sigmoid();
         *hidden = x * *s * y;
     }
-    let dot = reduce::dot_lanes(u, g_x);
-    for ((((u, g_x), g_y), &x), &y) in u.iter_mut().zip(g_x).zip(g_y).zip(x).zip(y) {
-        let (g, s, hidden) = (gate * *u, *g_y, *g_x);
-        let silu = x * s;
-        *g_x = g * y * (s + silu * (F::one() - s));
-        *g_y = g * silu;
-        *u = gate * hidden;
+    for i in 0..h {
+        let g_hidden = gate * u[i];
+        let silu = x[i] * s[i];
+        g_x[i] = g_hidden * y[i] * (s[i] + silu * (F::one() - s[i]));
+        g_y[i] = g_hidden * silu;
+        gated[i] = gate * hidden[i];
     }
-    dot
+    reduce::dot_lanes(u, hidden)
 }
 
 /// A strip of rows of one expert's weight gradient.
 struct Strip {
     expert: usize,
-    /// Its first row among this expert's, and among all experts'.
+    /// Its first row, counted within this expert.
     row: usize,
+    /// Its first row, counted over all experts.
     first: usize,
     count: usize,
 }
@@ -316,7 +344,7 @@ unsafe impl par::Span for Strip {
     }
 }
 
-/// Cuts the rows of each expert's matrix into strips that are worth a task.
+/// Divides the rows of each expert's matrix into strips, each enough work for a task.
 fn strips(experts: usize, rows: usize) -> Vec<Strip> {
     const ROWS: usize = 192;
     let size = rows.div_ceil(rows.div_ceil(ROWS)).next_multiple_of(gemm::GRAIN);
@@ -330,176 +358,4 @@ fn strips(experts: usize, rows: usize) -> Vec<Strip> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::kernels::random::{Purpose, Stream};
-    use crate::engine::kernels::scalar::Scalar;
-    use crate::engine::kernels::simd;
-
-    /// A layer large enough for several blocks and chunks: 5 experts, the last of them without tokens.
-    struct Example {
-        x: Vec<f32>,
-        gates: Vec<f32>,
-        /// W1, W2 and, with relu, both biases.
-        parameters: Vec<Vec<f32>>,
-        mask: Vec<bool>,
-        routes: Routes,
-        activation: Activation,
-    }
-
-    const T: usize = if cfg!(miri) { 100 } else { 700 };
-    const E: usize = 5;
-    const D: usize = 21;
-    const H: usize = 13;
-
-    fn example(activation: Activation) -> Example {
-        let numbers = |len: usize, seed: u64| {
-            let mut out = vec![0.0; len];
-            Stream::new(seed, Purpose::Check, 0, 0).normal(&mut out, 1.0);
-            out
-        };
-        let mut mask = vec![false; T * E];
-        Stream::new(7, Purpose::Check, 0, 0).coin(&mut mask, 0.5);
-        mask.iter_mut().skip(E - 1).step_by(E).for_each(|m| *m = false);
-        let lengths = match activation {
-            Activation::Relu => vec![E * D * H, E * H * D, E * H, E * D],
-            Activation::SwiGlu => vec![E * D * 2 * H, E * H * D],
-        };
-        let parameters = lengths.into_iter().zip(3..).map(|(len, seed)| numbers(len, seed)).collect();
-        let (x, gates) = (numbers(T * D, 1), numbers(T * E, 2));
-        Example { x, gates, parameters, routes: Routes::new(&mask, E), mask, activation }
-    }
-
-    impl Example {
-        fn weights(&self) -> Weights<'_, f32> {
-            let [w1, w2, biases @ ..] = &self.parameters[..] else { unreachable!() };
-            let biases = <&[Vec<f32>; 2]>::try_from(biases).ok().map(|b| b.each_ref().map(Vec::as_slice));
-            Weights { w1, w2, biases, activation: self.activation, width: D, hidden: H }
-        }
-
-        /// Outputs and all gradients, through the kernels.
-        fn run(&self, gy: &[f32]) -> Vec<Vec<f32>> {
-            let (n, f) = (self.routes.len(), self.weights().first());
-            let (mut first, mut output, mut y) = (vec![0.0; n * f], vec![0.0; n * D], vec![0.0; T * D]);
-            forward(&self.x, self.weights(), &self.routes, &mut first, &mut output);
-            let gates = self.routes.gather(&self.gates);
-            combine(&mut y, &output, &gates, &self.routes, D);
-            let saved = Forward { x: &self.x, gates: &gates, first: &first };
-            let mut g: Vec<_> = [&self.x, &self.gates]
-                .into_iter()
-                .chain(&self.parameters)
-                .map(|of| vec![f32::NAN; of.len()])
-                .collect();
-            let [x, gates, w1, w2, biases @ ..] = &mut g[..] else { unreachable!() };
-            let biases =
-                <&mut [Vec<f32>; 2]>::try_from(biases).ok().map(|b| b.each_mut().map(Vec::as_mut_slice));
-            let gradients = Gradients { x: Some(x), gates, w1, w2, biases };
-            backward(gy, saved, self.weights(), &self.routes, gradients);
-            [vec![y], g].concat()
-        }
-
-        /// The same as plain loops, one expert after the other, over matrices gathered whole.
-        fn plain(&self, gy: &[f32]) -> Vec<Vec<f32>> {
-            let (w, routes) = (self.weights(), &self.routes);
-            let (f, relu) = (w.first(), self.activation == Activation::Relu);
-            let mut y = vec![0.0f32; T * D];
-            let mut g = [T * D, T * E, E * D * f, E * H * D, E * f, E * D].map(|len| vec![0.0f32; len]);
-            for e in 0..E {
-                let tokens = &routes.tokens[routes.starts[e]..routes.starts[e + 1]];
-                let n = tokens.len();
-                let rows = |from: &[f32]| -> Vec<f32> {
-                    tokens.iter().flat_map(|&t| from[t as usize * D..][..D].to_vec()).collect()
-                };
-                let gate = |i: usize| self.gates[tokens[i] as usize * E + e];
-                let (x, gy) = (rows(&self.x), rows(gy));
-                let b2 = w.b2(e).map_or(vec![0.0; D], <[f32]>::to_vec);
-                let mut first = vec![0.0; n * f];
-                gemm::plain(&mut first, Mat::new(&x, n, D), w.w1(e), w.b1(e), relu);
-                let half = |i: usize| (first[i / H * f + i % H], first[i / H * f + f - H + i % H]);
-                let hidden: Vec<f32> = (0..n * H)
-                    .map(|i| match half(i) {
-                        (v, _) if relu => v,
-                        (x, y) => x * x.sigmoid() * y,
-                    })
-                    .collect();
-                let mut output = b2.repeat(n);
-                gemm::plain(&mut output, Mat::new(&hidden, n, H), w.w2(e), Start::Sum, false);
-                let mut u = vec![0.0; n * H];
-                gemm::plain(&mut u, Mat::new(&gy, n, D), w.w2(e).t(), Start::Sum, false);
-                let by_gate =
-                    |x: &[f32]| x.iter().enumerate().map(|(i, v)| gate(i / H) * v).collect::<Vec<_>>();
-                let (g_hidden, gated) = (by_gate(&u), by_gate(&hidden));
-                let mut g_first = vec![0.0; n * f];
-                for (i, g) in g_hidden.into_iter().enumerate() {
-                    let (at, (x, y)) = (i / H * f + i % H, half(i));
-                    if relu {
-                        g_first[at] = if x > 0.0 { g } else { 0.0 };
-                    } else {
-                        let s = x.sigmoid();
-                        g_first[at] = g * y * (s + x * s * (1.0 - s));
-                        g_first[at + H] = g * (x * s);
-                    }
-                }
-                let mut g_x = vec![0.0; n * D];
-                gemm::plain(&mut g_x, Mat::new(&g_first, n, f), w.w1(e).t(), Start::Sum, false);
-                for (i, &t) in tokens.iter().enumerate() {
-                    for j in 0..D {
-                        let (to, from) = (t as usize * D + j, i * D + j);
-                        y[to] = gate(i).mul_add(output[from], y[to]);
-                        g[0][to] += g_x[from];
-                    }
-                    g[1][t as usize * E + e] = reduce::dot::<f32>(&u[i * H..][..H], &hidden[i * H..][..H])
-                        + reduce::dot::<f32>(&gy[i * D..][..D], &b2);
-                }
-                let rows = |x, width| Mat::new(x, n, width);
-                let (g_first, gy) = (rows(&g_first, f), rows(&gy, D));
-                gemm::plain(&mut g[2][e * D * f..][..D * f], rows(&x, D).t(), g_first, Start::Sum, false);
-                gemm::plain(&mut g[3][e * D * H..][..D * H], rows(&gated, H).t(), gy, Start::Sum, false);
-                let ones = vec![1.0; n];
-                let gates: Vec<f32> = (0..n).map(gate).collect();
-                gemm::plain(&mut g[4][e * f..][..f], Mat::new(&ones, 1, n), g_first, Start::Sum, false);
-                gemm::plain(&mut g[5][e * D..][..D], Mat::new(&gates, 1, n), gy, Start::Sum, false);
-            }
-            [vec![y], g[..2 + self.parameters.len()].to_vec()].concat()
-        }
-    }
-
-    #[test]
-    fn a_token_alone_has_the_bits_it_has_in_a_batch() {
-        for activation in [Activation::Relu, Activation::SwiGlu] {
-            let example = example(activation);
-            let all = &example.run(&[0.0; T * D])[0];
-            let f = example.weights().first();
-            for t in [0, 1, T / 2, T - 1] {
-                let routes = Routes::new(&example.mask[t * E..][..E], E);
-                let (mut first, mut output) = (vec![0.0; routes.len() * f], vec![0.0; routes.len() * D]);
-                forward(&example.x[t * D..][..D], example.weights(), &routes, &mut first, &mut output);
-                let mut y = [f32::NAN; D];
-                combine(&mut y, &output, &routes.gather(&example.gates[t * E..][..E]), &routes, D);
-                assert_eq!(y[..], all[t * D..][..D], "{activation:?}, token {t}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_layer_and_its_gradients_are_the_plain_loops_to_the_bit_at_every_level_and_thread_count() {
-        for activation in [Activation::Relu, Activation::SwiGlu] {
-            let example = example(activation);
-            let mut gy = vec![0.0; T * D];
-            Stream::new(8, Purpose::Check, 0, 0).normal(&mut gy, 1.0);
-            let plain = example.plain(&gy);
-            simd::on_every_level(|level| {
-                for threads in [1, 2, 3, 8] {
-                    let got = par::with_threads(threads, || example.run(&gy));
-                    assert_eq!(got.len(), plain.len());
-                    let names = ["y", "g_x", "g_gates", "g_w1", "g_w2", "g_b1", "g_b2"];
-                    for ((got, plain), name) in got.iter().zip(&plain).zip(names) {
-                        let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                        let what = format!("{activation:?} at level {level}, {threads} threads");
-                        assert!(bits(got) == bits(plain), "{name} of {what}");
-                    }
-                }
-            });
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A fused multiply-add of f32 for processors that have none, without branches: loops over it become vector code.
+//! A branch-free fused multiply-add of f32 for processors without the instruction, so that loops over it vectorize.
 
 /// `a * b + c`, rounded once; the same bits as `f32::mul_add` (any NaN counts as the same).
 ///
@@ -9,11 +9,11 @@
 pub fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;
-    // What rounding took away, exactly (Knuth's TwoSum); NaN if the sum is not finite.
+    // The rounding error, exactly (Knuth's TwoSum); NaN if the sum is not finite.
     let back = sum - product;
     let lost = (product - (sum - back)) + (c - back);
     let inexact = if lost.abs() > 0.0 { u64::MAX } else { 0 };
-    // Was the sum rounded away from zero? Then its other neighbor is one less.
+    // If the sum was rounded away from zero, its other neighbor is one less.
     let away = (sum.to_bits() ^ lost.to_bits()) >> 63;
     let odd = sum.to_bits().wrapping_sub(away & inexact) | (1 & inexact);
     f64::from_bits(odd) as f32
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
     use crate::engine::kernels::random::{Purpose, Stream};
 
-    /// Random words that any f32 may have as its bits.
+    /// Random words: the bits of any f32.
     fn words(len: usize, seed: u64) -> Vec<u32> {
         let mut generator = Stream::new(seed, Purpose::Check, 0, 0).generator();
         let mut words = vec![0; len];
@@ -38,27 +38,27 @@ mod tests {
         assert!(same, "{a:e} * {b:e} + {c:e} is {expected:e}, not {got:e}");
     }
 
-    /// How many of each kind; emulation and Miri are slow.
+    /// Cases per test; few under Miri, which is slow.
     const COUNT: usize = if cfg!(miri) { 300 } else { 300_000 };
 
     #[test]
-    fn any_bits_whatever() {
+    fn random_bits() {
         for w in words(3 * COUNT, 1).chunks_exact(3) {
             check(f32::from_bits(w[0]), f32::from_bits(w[1]), f32::from_bits(w[2]));
         }
     }
 
-    /// Exponents near one another, mantissas with few bits: sums that cancel, are halfway, or miss it by little.
+    /// Close exponents and mantissas with few bits: sums that cancel, are ties, or are close to one.
     #[test]
     fn sums_near_a_tie() {
         let short = |word: u32, exponent: u32| {
-            // From 1 to 23 bits of the mantissa, and then perhaps its last one.
+            // 1 to 23 leading bits of the mantissa, and perhaps its last bit.
             let mantissa = (word & 0x007f_ffff) >> (word >> 27).min(22) << (word >> 27).min(22);
             f32::from_bits(word & 0x8000_0000 | exponent << 23 | mantissa | (word >> 24) & 1)
         };
         for w in words(4 * COUNT, 2).chunks_exact(4) {
             let [x, y] = [w[3] & 0x7f, w[3] >> 8 & 0x7f];
-            // The product's exponent about 127, the addend's from far below to far above it.
+            // The product's biased exponent is about 127, the addend's from far below to far above.
             let (a, b) = (short(w[0], 127 - 63 + x), short(w[1], 127 + 63 - x));
             check(a, b, short(w[2], 127 - 63 + y));
             check(a, b, short(w[2], 126 + (y & 3)));
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// Results below the normal range and at its ends.
+    /// Results below the normal range and at both its ends.
     #[test]
     fn results_that_are_subnormal_or_overflow() {
         for w in words(4 * COUNT, 3).chunks_exact(4) {
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// Every combination of the ends of each range.
+    /// Every combination of the ends of the ranges.
     #[test]
     fn special_values() {
         let sizes = [
@@ -111,9 +111,9 @@ mod tests {
         }
     }
 
-    /// Rounding the f64 sum to nearest goes wrong here: it falls on a tie that the exact sum misses by little. In the
-    /// last case, which is subnormal, so does the standard library of Rust 1.95 on a processor without the
-    /// instruction: no comparison with it here.
+    /// Here rounding twice is wrong: the f64 sum rounds to a tie that the exact sum misses. In the last case, which is
+    /// subnormal, the standard library of Rust 1.95 is also wrong on a processor without the instruction, so this test
+    /// does not compare with it.
     #[test]
     fn one_rounding_and_not_two() {
         let twice = |a: f32, b: f32, c: f32| (f64::from(a) * f64::from(b) + f64::from(c)) as f32;

@@ -1,4 +1,10 @@
-//! Gating in one pass over the tokens: probabilities, noise, choice.
+//! The gates of a router in one pass over the tokens.
+//!
+//! ```text
+//! probabilities = softmax(logits)         (T, E)
+//! gates = probabilities + deviation * n   n: standard normal noise
+//! mask  = the k largest gates of each token
+//! ```
 
 use super::random::Stream;
 use super::softmax::softmax_row;
@@ -7,21 +13,21 @@ use super::{elem::Elem, par, simd::fast};
 /// Tokens of one task.
 const TOKENS: usize = 64;
 
-/// Gaussian noise on the gates: one stream for all tokens of a layer's step, and the standard deviation.
+/// Gaussian noise on the gates: the stream of a layer's step, for all tokens, and the standard deviation.
 pub type Noise = (Stream, f32);
 
-/// Where the results go; each is (T, E).
+/// Outputs, each (T, E).
 pub struct Gates<'a, F> {
     /// `softmax(logits)`.
     pub probabilities: &'a mut [F],
-    /// The probabilities and the noise.
+    /// The probabilities plus the noise.
     pub gates: &'a mut [F],
-    /// The k largest gates of each token, of equal ones the first.
+    /// The k largest gates of each token; of equal gates, the first.
     pub mask: &'a mut [bool],
 }
 
-/// Gates of `logits` (T, `experts`), with noise if there is any, and the choice of `k` experts for each token;
-/// without `k` nothing is chosen.
+/// Gates from `logits` (T, E), with `noise` if given, and the choice of `k` of the `experts` for each token; without `k`,
+/// `mask` is not written.
 pub fn gate<F: Elem>(logits: &[F], experts: usize, noise: Option<Noise>, k: Option<usize>, out: Gates<F>) {
     let Gates { probabilities, gates, mask } = out;
     let out = ((probabilities, experts), (gates, experts), (mask, experts));

@@ -1,52 +1,57 @@
-//! The head over a vocabulary and its loss: logits, softmax and cross-entropy of each token and all gradients, without
-//! the logits of all tokens ever being whole.
+//! The cross-entropy of a linear head over a vocabulary, with its gradients, without storing the logits of all tokens.
 //!
-//! Tokens come in chunks, and a chunk's logits in blocks: a row for each vector of the vocabulary, a column for each
-//! token. A block stays in the second-level cache from its product to its exponentials, which are taken from the
-//! block's own largest logits, so that it waits for no other. From the largest logits and the sums of all blocks
-//! follow the losses, and for each block one factor per token that turns exponentials into gradients of the logits.
-//! With these each block is read once more, for both products of the backward pass. So there are three products in
-//! all, and a chunk's exponentials pass through memory once.
+//! ```text
+//! x      = W h_t + b                 logits (V) of token t;  W (V, d), h (T, d), b (V)
+//! loss_t = -log softmax(x)[target_t]
+//! g_x    = (softmax(x) - onehot(target_t)) / T      gradient of the mean loss
+//! g_h_t  = W^T g_x;   g_W = sum over t of g_x h_t^T;   g_b = sum over t of g_x
+//! ```
+//!
+//! Tokens are processed in chunks of n <= 512, and the vocabulary in blocks of v rows. A block (v, n) has a row per
+//! entry of the vocabulary and a column per token. It stays in the second-level cache from its product to its
+//! exponentials `e = exp(x - m)`, where m (n) are the largest logits of this block alone, so that blocks do not wait for
+//! each other. The m and the sums of e of all blocks give the losses, and per block one factor per token with
+//! `softmax(x) / T = factor * e`. The backward pass then reads each block once, for both of its products. In all there
+//! are three products, and the exponentials of a chunk (V, n) pass through memory once.
 
 use super::gemm::{self, Mat, Start};
 use super::{elem::Elem, par, pool::Buffer, pool::scratch, reduce, rows, simd::fast};
 
-/// Tokens of a chunk: whole inner chunks of the products' definition, so that the gradient of the vocabulary, added up
-/// chunk by chunk, has the bits of one product over all tokens. With two it is read and written half as often as with
-/// one (4% of the time).
+/// Tokens of a chunk: a multiple of the products' inner chunk, so that the gradient of W, accumulated over chunks, has
+/// the bits of one product over all tokens. The multiple 2 halves the passes over that gradient (4% of the time).
 const TOKENS: usize = 2 * gemm::CHUNK;
 
-/// The vectors of a vocabulary.
+/// The parameters of the head.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a, F> {
-    /// One after another, (V, d).
+    /// W, (V, d).
     pub weights: &'a [F],
-    /// What is added to the logits (V), if anything.
+    /// b, (V), if there is one.
     pub bias: Option<&'a [F]>,
-    /// Width d of a vector and of a token.
+    /// Width d of a token.
     pub width: usize,
 }
 
-/// Where the gradients of the mean loss go.
+/// Outputs: the gradients of the mean loss.
 pub struct Gradients<'a, F> {
     /// Of the tokens, (T, d).
     pub h: &'a mut [F],
-    /// Of the vocabulary, (V, d).
+    /// Of W, (V, d).
     pub weights: &'a mut [F],
-    /// Of the biases (V), whether there are any or not.
+    /// Of b, (V); written even if the head has none.
     pub bias: &'a mut [F],
 }
 
-/// `-log softmax(h W^T + b)[target]` of each token of `h` (T, d), and whether no logit is larger than the target's
-/// nor any before it as large.
+/// `losses` (T) of the tokens `h` (T, d) with `targets` (T). `right` (T) tells whether the target is the argmax of the
+/// logits, the first of equals.
 ///
 /// # Panics
-/// If lengths do not agree or a target is not in the vocabulary.
+/// If the lengths disagree or a target is not below V.
 pub fn losses<F: Elem>(h: &[F], head: Head<F>, targets: &[u32], losses: &mut [F], right: &mut [bool]) {
     run(h, head, targets, losses, right, None, Cut::of(head.vocabulary()));
 }
 
-/// [`losses`], and the gradients of their mean; zero where there is no token.
+/// [`losses`], and the gradients of their mean; zero if there is no token.
 ///
 /// # Panics
 /// As [`losses`].
@@ -67,21 +72,20 @@ impl<F> Head<'_, F> {
     }
 }
 
-/// How the vocabulary is cut. The gradients of tokens depend on it, so it depends on the vocabulary alone.
+/// How the vocabulary is divided. The bits of the tokens' gradients depend on it, so it depends only on V.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     /// Rows of a block.
     block: usize,
-    /// Rows of a part, which are whole blocks: a task's share of the backward pass.
+    /// Rows of a part: the blocks that one task of the backward pass takes.
     part: usize,
 }
 
 impl Cut {
     fn of(vocabulary: usize) -> Cut {
-        /// Rows of a block, at least and at most: enough to be worth packing a chunk's tokens for, few enough to stay
-        /// in cache.
+        /// Minimum and maximum rows of a block: enough to be worth packing a chunk's tokens, few enough for the cache.
         const BLOCK: (usize, usize) = (64, 512);
-        /// Parts at most: each has gradients of all tokens of a chunk, which are then added up.
+        /// Maximum number of parts: each stores gradients of all tokens of a chunk, which are then added.
         const PARTS: usize = 16;
         let share = vocabulary.div_ceil(PARTS).max(1);
         let block = share.next_multiple_of(gemm::GRAIN).clamp(BLOCK.0, BLOCK.1);
@@ -89,9 +93,12 @@ impl Cut {
     }
 }
 
-/// Facts of a block, one row of each with a number for each token: the largest logit; the sum of exponentials, and
-/// then their factor; where the target lies in the block its logit, and whether it is the first of the largest (1, 0).
-const FACTS: usize = 4;
+/// Rows of a block's statistics (4, n), one column per token:
+/// 0. m, the largest logit of the block;
+/// 1. the sum of the exponentials;
+/// 2. the logit of the target, if it lies in this block;
+/// 3. 1 if the target is the block's argmax, else 0, if it lies in this block.
+const STATISTICS: usize = 4;
 
 fn run<F: Elem>(
     h: &[F],
@@ -112,32 +119,34 @@ fn run<F: Elem>(
         g.bias.fill(F::zero());
     }
     let scale = F::of(1.0 / tokens as f64);
-    let (most, blocks, parts) =
-        (TOKENS.min(tokens), vocabulary.div_ceil(cut.block), vocabulary.div_ceil(cut.part));
-    let mut facts = Buffer::new(blocks * FACTS * most);
-    let (mut powers, mut shares) = match gradients {
-        Some(_) => (Buffer::new(vocabulary * most), Buffer::new(parts * most * d)),
+    let chunk_size = TOKENS.min(tokens);
+    let (blocks, parts) = (vocabulary.div_ceil(cut.block), vocabulary.div_ceil(cut.part));
+    let mut statistics = Buffer::new(blocks * STATISTICS * chunk_size);
+    let mut factors = Buffer::new(blocks * chunk_size);
+    let (mut exponentials, mut shares) = match gradients {
+        Some(_) => (Buffer::new(vocabulary * chunk_size), Buffer::new(parts * chunk_size * d)),
         None => (Buffer::new(0), Buffer::new(0)),
     };
     for first in (0..tokens).step_by(TOKENS) {
         let count = TOKENS.min(tokens - first);
         let here = first..first + count;
         let chunk = Chunk { h: &h[first * d..][..count * d], targets: &targets[here.clone()], head, cut };
-        let facts = &mut facts[..blocks * FACTS * count];
-        let powers = &mut powers[..if gradients.is_some() { vocabulary * count } else { 0 }];
+        let statistics = &mut statistics[..blocks * STATISTICS * count];
+        let factors = &mut factors[..blocks * count];
+        let exponentials = &mut exponentials[..if gradients.is_some() { vocabulary * count } else { 0 }];
         par::sized(vocabulary * count * d, || {
-            chunk.powers(powers, facts);
-            chunk.losses(facts, scale, &mut losses[here.clone()], &mut right[here]);
+            chunk.forward(exponentials, statistics);
+            chunk.losses(statistics, scale, factors, &mut losses[here.clone()], &mut right[here]);
             if let Some(g) = &mut gradients {
                 let shares = &mut shares[..parts * count * d];
-                chunk.gradients(powers, facts, scale, (g.weights, g.bias, shares));
-                add_up(&mut g.h[first * d..][..count * d], shares, d);
+                chunk.backward(exponentials, factors, scale, (g.weights, g.bias, shares));
+                add_shares(&mut g.h[first * d..][..count * d], shares, d);
             }
         });
     }
 }
 
-/// Some tokens, and what they are held against.
+/// The n tokens of a chunk, and the head.
 #[derive(Clone, Copy)]
 struct Chunk<'a, F> {
     h: &'a [F],
@@ -147,27 +156,54 @@ struct Chunk<'a, F> {
 }
 
 impl<F: Elem> Chunk<'_, F> {
-    /// Exponentials of the chunk's logits (V, tokens), each from its block's largest, and the facts of all blocks.
-    /// With no room for them the exponentials are not kept.
-    fn powers(&self, powers: &mut [F], facts: &mut [F]) {
+    /// The exponentials (V, n) and the statistics (blocks, 4, n). With an empty `exponentials` only the statistics.
+    fn forward(&self, exponentials: &mut [F], statistics: &mut [F]) {
         let (count, size) = (self.targets.len(), self.cut.block);
-        let facts = (facts, FACTS * count);
-        if powers.is_empty() {
-            par::rows(facts, 1, |i, facts| {
+        let statistics = (statistics, STATISTICS * count);
+        if exponentials.is_empty() {
+            par::rows(statistics, 1, |i, statistics| {
                 let rows = size.min(self.head.vocabulary() - i * size);
-                scratch(rows * count, |block| self.block(i * size, block, facts));
+                scratch(rows * count, |block| self.block(i * size, block, statistics));
             });
         } else {
-            par::rows(((powers, size * count), facts), 1, |i, (block, facts)| {
-                self.block(i * size, block, facts);
+            par::rows(((exponentials, size * count), statistics), 1, |i, (block, statistics)| {
+                self.block(i * size, block, statistics);
             });
         }
     }
 
-    /// One block, from row `first` of the vocabulary on.
-    fn block(&self, first: usize, block: &mut [F], facts: &mut [F]) {
+    /// The block (v, n) that starts at row `first` of the vocabulary: its logits, from them its statistics (4, n), and
+    /// in place of the logits their exponentials.
+    fn block(&self, first: usize, block: &mut [F], statistics: &mut [F]) {
+        let count = self.targets.len();
+        let (largest, statistics) = statistics.split_at_mut(count);
+        let (sums, statistics) = statistics.split_at_mut(count);
+        let (target, leads) = statistics.split_at_mut(count);
+
+        let logits = self.logits(first, block);
+        largest.fill(lowest());
+        fast::<F, _>(
+            #[inline(always)]
+            || {
+                for row in logits.chunks_exact(count) {
+                    for (m, &x) in largest.iter_mut().zip(row) {
+                        *m = x.larger(*m);
+                    }
+                }
+            },
+        );
+        for (t, row) in self.targets_in(first, logits.len() / count) {
+            let logit = logits[row * count + t];
+            let first =
+                logit == largest[t] && logits[t..].iter().step_by(count).take(row).all(|&x| x != logit);
+            (target[t], leads[t]) = (logit, if first { F::one() } else { F::zero() });
+        }
+        exponentiate(logits, largest, sums);
+    }
+
+    /// `x = W h^T + b` for the rows of the vocabulary from `first` on that `block` (v, n) has room for.
+    fn logits<'b>(&self, first: usize, block: &'b mut [F]) -> &'b mut [F] {
         let (count, d) = (self.targets.len(), self.head.width);
-        let rows = block.len() / count;
         let start = match self.head.bias {
             Some(bias) => {
                 block.chunks_exact_mut(count).zip(&bias[first..]).for_each(|(row, &b)| row.fill(b));
@@ -175,52 +211,23 @@ impl<F: Elem> Chunk<'_, F> {
             }
             None => Start::Zero,
         };
-        let weights = Mat::new(&self.head.weights[first * d..], rows, d);
+        let weights = Mat::new(&self.head.weights[first * d..], block.len() / count, d);
         F::gemm(block, weights, Mat::new(self.h, count, d).t(), start, false);
-
-        let (largest, facts) = facts.split_at_mut(count);
-        let (sums, facts) = facts.split_at_mut(count);
-        let (target, leads) = facts.split_at_mut(count);
-        largest.fill(lowest());
-        fast::<F, _>(
-            #[inline(always)]
-            || {
-                for row in block.chunks_exact(count) {
-                    for (m, &x) in largest.iter_mut().zip(row) {
-                        *m = x.larger(*m);
-                    }
-                }
-            },
-        );
-        for (t, row) in self.targets_in(first, rows) {
-            let logit = block[row * count + t];
-            let first =
-                logit == largest[t] && block[t..].iter().step_by(count).take(row).all(|&x| x != logit);
-            (target[t], leads[t]) = (logit, if first { F::one() } else { F::zero() });
-        }
-        sums.fill(F::zero());
-        fast::<F, _>(
-            #[inline(always)]
-            || {
-                for row in block.chunks_exact_mut(count) {
-                    for ((x, &m), sum) in row.iter_mut().zip(&*largest).zip(sums.iter_mut()) {
-                        *x = (*x - m).exp();
-                        *sum += *x;
-                    }
-                }
-            },
-        );
+        block
     }
 
-    /// The tokens whose target is one of `rows` rows of the vocabulary from `first` on, and which of these it is.
+    /// The tokens whose target is one of the `rows` rows of the vocabulary from `first` on, each with this row, counted
+    /// from `first`.
     fn targets_in(&self, first: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
         let row = move |(t, &target): (usize, &u32)| Some((t, (target as usize).checked_sub(first)?));
         self.targets.iter().enumerate().filter_map(row).filter(move |&(_, row)| row < rows)
     }
 
-    /// The losses, from the facts of all blocks. Where a sum of exponentials stood comes what makes each of them
-    /// `scale` times its probability.
-    fn losses(&self, facts: &mut [F], scale: F, losses: &mut [F], right: &mut [bool]) {
+    /// From the statistics of all blocks the losses (n), whether the targets lead (n), and the factors (blocks, n).
+    ///
+    /// With m over the blocks and `M = max m`: `total = sum of exp(m - M) sum`, `loss = (M - x[target]) + ln(total)` and
+    /// `factor = exp(m - M) (scale / total)`.
+    fn losses(&self, statistics: &[F], scale: F, factors: &mut [F], losses: &mut [F], right: &mut [bool]) {
         let count = self.targets.len();
         let (mut largest, mut total) = (Buffer::new(count), Buffer::new(count));
         largest.fill(lowest());
@@ -228,23 +235,23 @@ impl<F: Elem> Chunk<'_, F> {
         fast::<F, _>(
             #[inline(always)]
             || {
-                for facts in facts.chunks_exact(FACTS * count) {
-                    for (m, &x) in largest.iter_mut().zip(facts) {
+                for statistics in statistics.chunks_exact(STATISTICS * count) {
+                    for (m, &x) in largest.iter_mut().zip(statistics) {
                         *m = x.larger(*m);
                     }
                 }
-                for facts in facts.chunks_exact_mut(FACTS * count) {
-                    let (own, sums) = facts.split_at_mut(count);
-                    for (((sum, &own), &m), total) in
-                        sums.iter_mut().zip(&*own).zip(&largest[..]).zip(total.iter_mut())
+                let blocks = statistics.chunks_exact(STATISTICS * count);
+                for (statistics, factors) in blocks.zip(factors.chunks_exact_mut(count)) {
+                    let (own, sums) = statistics.split_at(count);
+                    for ((((factor, &own), &sum), &m), total) in
+                        factors.iter_mut().zip(own).zip(sums).zip(&largest[..]).zip(total.iter_mut())
                     {
-                        let factor = (own - m).exp();
-                        *total = factor.mul_add(*sum, *total);
-                        *sum = factor;
+                        *factor = (own - m).exp();
+                        *total = factor.mul_add(sum, *total);
                     }
                 }
-                for facts in facts.chunks_exact_mut(FACTS * count) {
-                    for (factor, &total) in facts[count..].iter_mut().zip(&total[..]) {
+                for factors in factors.chunks_exact_mut(count) {
+                    for (factor, &total) in factors.iter_mut().zip(&total[..]) {
                         *factor = *factor * (scale / total);
                     }
                 }
@@ -252,56 +259,88 @@ impl<F: Elem> Chunk<'_, F> {
         );
         for (t, &target) in self.targets.iter().enumerate() {
             let block = target as usize / self.cut.block;
-            let own = &facts[block * FACTS * count..];
-            let earlier = facts.chunks_exact(FACTS * count).take(block).any(|facts| facts[t] == largest[t]);
+            let own = &statistics[block * STATISTICS * count..];
+            let mut earlier = statistics.chunks_exact(STATISTICS * count).take(block);
             let (logit, leads) = (own[2 * count + t], own[3 * count + t] == F::one());
             losses[t] = (largest[t] - logit) + total[t].ln();
-            right[t] = leads && logit == largest[t] && !earlier;
+            right[t] = leads && logit == largest[t] && !earlier.any(|statistics| statistics[t] == largest[t]);
         }
     }
 
-    /// Gradients of the vocabulary and of the biases, added to what is there, and each part's share of the tokens'
-    /// gradients. Exponentials become gradients of the logits on the way.
-    fn gradients(
+    /// Adds the gradients of W (V, d) and b (V) to `weights` and `bias`, and writes each part's share of the tokens'
+    /// gradients to `shares` (parts, n, d). Overwrites the exponentials.
+    fn backward(
         &self,
-        powers: &mut [F],
-        facts: &[F],
+        exponentials: &mut [F],
+        factors: &[F],
         scale: F,
         (weights, bias, shares): (&mut [F], &mut [F], &mut [F]),
     ) {
         let (count, d, Cut { block, part }) = (self.targets.len(), self.head.width, self.cut);
-        let out = ((powers, part * count), (weights, part * d), (bias, part), (shares, count * d));
-        par::rows(out, 1, |i, (powers, weights, bias, share)| {
-            let blocks = powers.chunks_mut(block * count).zip(weights.chunks_mut(block * d));
-            for (j, ((g, weights), bias)) in blocks.zip(bias.chunks_mut(block)).enumerate() {
+        let out = ((exponentials, part * count), (weights, part * d), (bias, part), (shares, count * d));
+        par::rows(out, 1, |i, (exponentials, weights, bias, share)| {
+            let blocks = exponentials.chunks_mut(block * count).zip(weights.chunks_mut(block * d));
+            for (j, ((exponentials, weights), bias)) in blocks.zip(bias.chunks_mut(block)).enumerate() {
                 let (first, rows) = (i * part + j * block, bias.len());
-                let factors = &facts[(first / block * FACTS + 1) * count..][..count];
-                fast::<F, _>(
-                    #[inline(always)]
-                    || {
-                        for (row, bias) in g.chunks_exact_mut(count).zip(bias.iter_mut()) {
-                            for (g, &factor) in row.iter_mut().zip(factors) {
-                                *g = *g * factor;
-                            }
-                            *bias += reduce::sum_lanes(row);
-                        }
-                    },
-                );
-                for (t, row) in self.targets_in(first, rows) {
-                    g[row * count + t] += -scale;
-                    bias[row] += -scale;
-                }
-                let g = Mat::new(g, rows, count);
-                F::gemm(weights, g, Mat::new(self.h, count, d), Start::Sum, false);
+                let factors = &factors[first / block * count..][..count];
+                let g_logits = self.logit_gradients(first, exponentials, factors, scale, bias);
+                let g_logits = Mat::new(g_logits, rows, count);
+                F::gemm(weights, g_logits, Mat::new(self.h, count, d), Start::Sum, false);
                 let vectors = Mat::new(&self.head.weights[first * d..], rows, d);
-                F::gemm(share, g.t(), vectors, if j == 0 { Start::Zero } else { Start::Sum }, false);
+                let start = if j == 0 { Start::Zero } else { Start::Sum };
+                F::gemm(share, g_logits.t(), vectors, start, false);
             }
         });
     }
+
+    /// Converts the exponentials (v, n) of the block at row `first` in place to the gradients of its logits,
+    /// `factor e - scale onehot(target)`, and adds their sums over the tokens to `bias` (v).
+    fn logit_gradients<'b>(
+        &self,
+        first: usize,
+        exponentials: &'b mut [F],
+        factors: &[F],
+        scale: F,
+        bias: &mut [F],
+    ) -> &'b [F] {
+        let count = self.targets.len();
+        fast::<F, _>(
+            #[inline(always)]
+            || {
+                for (row, bias) in exponentials.chunks_exact_mut(count).zip(bias.iter_mut()) {
+                    for (e, &factor) in row.iter_mut().zip(factors) {
+                        *e = *e * factor;
+                    }
+                    *bias += reduce::sum_lanes(row);
+                }
+            },
+        );
+        for (t, row) in self.targets_in(first, bias.len()) {
+            exponentials[row * count + t] += -scale;
+            bias[row] += -scale;
+        }
+        exponentials
+    }
 }
 
-/// `out` = the sum of `shares`, each as large as `out`, in order.
-fn add_up<F: Elem>(out: &mut [F], shares: &[F], width: usize) {
+/// `e = exp(x - m)` in place of the logits x (v, n), with m (n); and the sums (n) of e over the rows.
+fn exponentiate<F: Elem>(logits: &mut [F], largest: &[F], sums: &mut [F]) {
+    sums.fill(F::zero());
+    fast::<F, _>(
+        #[inline(always)]
+        || {
+            for row in logits.chunks_exact_mut(sums.len()) {
+                for ((x, &m), sum) in row.iter_mut().zip(largest).zip(sums.iter_mut()) {
+                    *x = (*x - m).exp();
+                    *sum += *x;
+                }
+            }
+        },
+    );
+}
+
+/// `out` (n, d) = the sum of the shares (parts, n, d), in order.
+fn add_shares<F: Elem>(out: &mut [F], shares: &[F], width: usize) {
     let size = out.len();
     rows::each(
         out,
@@ -318,208 +357,10 @@ fn add_up<F: Elem>(out: &mut [F], shares: &[F], width: usize) {
     );
 }
 
-/// What any logit is larger than: not -infinity, so that blocks of nothing else weigh nothing.
+/// Below any finite logit. Not -infinity: a block of -infinities then has exponentials of 0 and not of NaN.
 fn lowest<F: Elem>() -> F {
     F::of(f64::from(f32::MIN))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::kernels::random::{Purpose, Stream};
-    use crate::engine::kernels::scalar::Scalar;
-    use crate::engine::kernels::simd;
-
-    const T: usize = if cfg!(miri) { 520 } else { 1_100 };
-    const V: usize = 150;
-    const D: usize = 5;
-
-    /// More than two chunks of tokens and several blocks of the vocabulary, the last of each short.
-    struct Example {
-        h: Vec<f32>,
-        weights: Vec<f32>,
-        bias: Option<Vec<f32>>,
-        targets: Vec<u32>,
-    }
-
-    fn example(biased: bool) -> Example {
-        let numbers = |len: usize, seed: u64| {
-            let mut out = vec![0.0; len];
-            Stream::new(seed, Purpose::Check, 0, 0).normal(&mut out, 1.0);
-            out
-        };
-        let targets = (0..T).map(|t| (t * 37 % V) as u32).collect();
-        Example {
-            h: numbers(T * D, 1),
-            weights: numbers(V * D, 2),
-            bias: biased.then(|| numbers(V, 3)),
-            targets,
-        }
-    }
-
-    /// Losses, whether the targets lead, and all gradients.
-    type Results = (Vec<u32>, Vec<bool>, [Vec<u32>; 3]);
-
-    fn bits(x: &[f32]) -> Vec<u32> {
-        x.iter().map(|v| v.to_bits()).collect()
-    }
-
-    impl Example {
-        fn head(&self) -> Head<'_, f32> {
-            Head { weights: &self.weights, bias: self.bias.as_deref(), width: D }
-        }
-
-        /// Through the kernel.
-        fn run(&self, cut: Cut) -> Results {
-            let (mut losses, mut right) = (vec![f32::NAN; T], vec![false; T]);
-            let mut g = [T * D, V * D, V].map(|len| vec![f32::NAN; len]);
-            let [h, weights, bias] = &mut g;
-            let g_out = Gradients { h, weights, bias };
-            run(&self.h, self.head(), &self.targets, &mut losses, &mut right, Some(g_out), cut);
-            (bits(&losses), right, g.map(|g| bits(&g)))
-        }
-
-        /// As plain loops over all logits at once, a row for each word; one product for the gradient of the weights.
-        fn plain(&self, cut: Cut) -> Results {
-            let (h, mut x) = (Mat::new(&self.h, T, D), vec![0.0f32; V * T]);
-            let bias = self.bias.clone().unwrap_or(vec![0.0; V]);
-            x.chunks_exact_mut(T).zip(&bias).for_each(|(row, &b)| row.fill(b));
-            gemm::plain(&mut x, Mat::new(&self.weights, V, D), h.t(), Start::Sum, false);
-            let (mut losses, mut right, scale) = (vec![0.0; T], vec![false; T], 1.0 / T as f32);
-            let blocks: Vec<_> =
-                (0..V).step_by(cut.block).map(|first| first..(first + cut.block).min(V)).collect();
-            for t in 0..T {
-                let at = |v: usize| v * T + t;
-                let (target, of) = (self.targets[t] as usize, |x: &[f32]| (0..V).map(|v| x[at(v)]).collect());
-                let logits: Vec<f32> = of(&x);
-                let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-                right[t] = logits.iter().position(|&x| x == largest) == Some(target);
-                let (mut total, mut factors) = (0.0f32, Vec::new());
-                for block in &blocks {
-                    let own = logits[block.clone()].iter().copied().fold(f32::MIN, f32::max);
-                    let mut sum = 0.0f32;
-                    for v in block.clone() {
-                        x[at(v)] = Scalar::exp(x[at(v)] - own);
-                        sum += x[at(v)];
-                    }
-                    factors.push(Scalar::exp(own - largest));
-                    total = factors[factors.len() - 1].mul_add(sum, total);
-                }
-                for (block, factor) in blocks.iter().zip(factors) {
-                    block.clone().for_each(|v| x[at(v)] *= factor * (scale / total));
-                }
-                losses[t] = (largest - logits[target]) + Scalar::ln(total);
-            }
-            let (mut weights, mut bias) = (vec![0.0; V * D], vec![0.0; V]);
-            for first in (0..T).step_by(TOKENS) {
-                let tokens = first..(first + TOKENS).min(T);
-                for (bias, row) in bias.iter_mut().zip(x.chunks_exact(T)) {
-                    *bias += reduce::sum(&row[tokens.clone()]);
-                }
-                for t in tokens {
-                    let target = self.targets[t] as usize;
-                    x[target * T + t] -= scale;
-                    bias[target] -= scale;
-                }
-            }
-            gemm::plain(&mut weights, Mat::new(&x, V, T), h, Start::Zero, false);
-            let mut tokens = vec![0.0; T * D];
-            for part in blocks.chunks(cut.part / cut.block) {
-                let mut share = vec![0.0; T * D];
-                for block in part {
-                    let g = Mat::new(&x[block.start * T..], block.len(), T).t();
-                    let vectors = Mat::new(&self.weights[block.start * D..], block.len(), D);
-                    gemm::plain(&mut share, g, vectors, Start::Sum, false);
-                }
-                tokens.iter_mut().zip(share).for_each(|(sum, v)| *sum += v);
-            }
-            (bits(&losses), right, [tokens, weights, bias].map(|g| bits(&g)))
-        }
-    }
-
-    #[test]
-    fn chunks_and_blocks_are_the_plain_loops_over_everything_to_the_bit_at_every_level_and_thread_count() {
-        for biased in [false, true] {
-            let example = example(biased);
-            for cut in [Cut::of(V), Cut { block: 20, part: 60 }] {
-                let plain = example.plain(cut);
-                assert!(plain.1.contains(&true));
-                simd::on_every_level(|level| {
-                    for threads in [1, 2, 3, 8] {
-                        let got = par::with_threads(threads, || example.run(cut));
-                        let what = format!("at level {level}, {threads} threads, bias {biased}, {cut:?}");
-                        assert!(got.0 == plain.0 && got.1 == plain.1, "losses {what}");
-                        for ((got, plain), name) in got.2.iter().zip(&plain.2).zip(["h", "weights", "bias"]) {
-                            assert!(got == plain, "g_{name} {what}");
-                        }
-                    }
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn losses_alone_are_the_same_and_a_token_has_the_same_alone_and_in_a_batch() {
-        let example = example(true);
-        let (expected, expected_right, _) = example.run(Cut::of(V));
-        let of = |tokens: std::ops::Range<usize>| {
-            let (mut own, mut right) = (vec![f32::NAN; tokens.len()], vec![false; tokens.len()]);
-            let h = &example.h[tokens.start * D..tokens.end * D];
-            losses(h, example.head(), &example.targets[tokens], &mut own, &mut right);
-            (bits(&own), right)
-        };
-        assert_eq!(of(0..T), (expected.clone(), expected_right.clone()));
-        for t in [0, 17, T - 1] {
-            assert_eq!(of(t..t + 1), (vec![expected[t]], vec![expected_right[t]]));
-        }
-    }
-
-    #[test]
-    fn the_vocabulary_is_cut_into_whole_blocks_and_few_parts() {
-        for vocabulary in [0, 1, 63, 256, 1_500, 8_193, 50_257, 128_000] {
-            let Cut { block, part } = Cut::of(vocabulary);
-            assert!(
-                part.is_multiple_of(block) && vocabulary.div_ceil(part) <= 16,
-                "{vocabulary}: {block}, {part}"
-            );
-        }
-    }
-
-    /// Loss and whether the target leads for one token `1` and a vocabulary of single numbers.
-    fn of_logits(logits: &[f32], target: u32) -> (f32, bool) {
-        let (mut loss, mut right) = ([f32::NAN], [false]);
-        losses(&[1.0], Head { weights: logits, bias: None, width: 1 }, &[target], &mut loss, &mut right);
-        (loss[0], right[0])
-    }
-
-    #[test]
-    fn of_equal_logits_the_first_leads_in_its_block_and_in_others() {
-        let mut logits = [0.0; 300];
-        for (target, leads) in [(0, true), (1, false), (299, false)] {
-            let (loss, right) = of_logits(&logits, target);
-            approx::assert_relative_eq!(loss, 5.703_782_5, max_relative = 1e-6);
-            assert_eq!(right, leads, "target {target}");
-        }
-        (logits[150], logits[151], logits[250]) = (1.0, 1.0, 1.0);
-        assert_eq!(
-            [0, 150, 151, 250].map(|target| of_logits(&logits, target).1),
-            [false, true, false, false]
-        );
-    }
-
-    #[test]
-    fn large_logits_do_not_overflow_and_infinitely_small_ones_weigh_nothing() {
-        let mut logits = [f32::NEG_INFINITY; 300];
-        (logits[7], logits[200]) = (1000.0, 0.0);
-        assert_eq!(of_logits(&logits, 7), (0.0, true));
-        assert_eq!(of_logits(&logits, 200), (1000.0, false));
-        logits[100] = f32::NAN;
-        assert!(of_logits(&logits, 7).0.is_nan());
-    }
-
-    #[test]
-    #[should_panic(expected = "not in the vocabulary")]
-    fn a_target_beyond_the_vocabulary_is_refused() {
-        of_logits(&[0.0; 3], 3);
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
-//! Elementwise loops over one to three slices, vectorized, and in parallel when they are long.
+//! Elementwise loops over one to three slices, vectorized, and parallel if the slices are long.
 
 use super::{par, scalar::Scalar, simd::fast};
 
-/// Elements a task works on: small enough for the first-level cache, large enough to be worth a task.
+/// Elements of a task: few enough for the first-level cache, enough to be worth a task.
 const CHUNK: usize = 8 * 1024;
 
 /// `out[i] = f(x[i])`.
@@ -74,7 +74,7 @@ pub fn update<F: Scalar>(out: &mut [F], x: &[F], f: impl Fn(F, F) -> F + Sync) {
     });
 }
 
-/// `out[r, j] = f(out[r, j], row[j])` for each row of `out`: one row laid over all of them.
+/// `out[r, j] = f(out[r, j], row[j])`: `row` (n) is broadcast over the rows of `out` (rows, n).
 #[inline(always)]
 pub fn update_rows<F: Scalar>(out: &mut [F], row: &[F], f: impl Fn(F, F) -> F + Sync) {
     let rows = (CHUNK / row.len().max(1)).max(1);

@@ -1,13 +1,12 @@
 //! exp, ln, tanh and the normal distribution in f32: polynomials in a fixed order, without branches.
 //!
-//! Each function is written once, for one number. Called in a loop under [`super::simd::fast`] the
-//! compiler turns it into vector code of the processor at hand; every operation in it is exactly
-//! rounded on every processor, so the bits are the same alone, in a vector, and everywhere.
-//! The polynomials for exp, ln and tanh are those of the Cephes library (S. Moshier), the quantile
-//! is M. Giles, "Approximating the erfinv function" (2010), the distribution function formula 26.2.17 of
-//! Abramowitz and Stegun's handbook. Errors are measured against f64 by `dynamoe bench accuracy`.
+//! Each function computes one number; in a loop under [`super::simd::fast`] the compiler vectorizes it. Every operation
+//! is correctly rounded on every processor, so the bits are the same for one number, in a vector, and on any machine.
+//! The polynomials of exp, ln and tanh are those of the Cephes library (S. Moshier); the quantile is from M. Giles,
+//! "Approximating the erfinv function" (2010); the distribution function is formula 26.2.17 of Abramowitz and Stegun's
+//! handbook. `dynamoe bench accuracy` measures the errors against f64.
 
-#![expect(clippy::excessive_precision, reason = "coefficients stand as published")]
+#![expect(clippy::excessive_precision, reason = "coefficients as published")]
 
 /// Horner's rule with fused multiply-adds, highest power first.
 #[inline(always)]
@@ -25,10 +24,10 @@ fn pow2(n: i32) -> f32 {
     f32::from_bits(((n + 127) << 23) as u32)
 }
 
-/// e^x; 0 far below, infinity far above.
+/// e^x; underflows to 0 and overflows to infinity.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the sum.
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let x = if x < -110.0 { -110.0 } else { x };
     let x = if x > 90.0 { 90.0 } else { x };
@@ -38,7 +37,7 @@ pub fn exp(x: f32) -> f32 {
     let r = n.mul_add(2.121_944_4e-4, r);
     let p = poly(r, [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5]);
     let y = p.mul_add(r * r, r) + 1.0;
-    // Two factors, so that results below the normal range round once and overflow to infinity.
+    // Two factors: results below the normal range then round once, and large ones overflow to infinity.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     y * pow2(half) * pow2(n.wrapping_sub(half))
@@ -50,7 +49,7 @@ pub fn ln(x: f32) -> f32 {
     let tiny = x < f32::MIN_POSITIVE;
     let scaled = if tiny { x * 8_388_608.0 } else { x };
     let bits = scaled.to_bits();
-    // The mantissa lies in [sqrt(1/2), sqrt(2)) when the exponent is taken relative to sqrt(1/2).
+    // With the exponent relative to sqrt(1/2), the mantissa lies in [sqrt(1/2), sqrt(2)).
     let offset = bits.wrapping_sub(0x3f35_04f3);
     let exponent = (offset as i32) >> 23;
     let m = f32::from_bits((offset & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_normal_distribution_function_is_near_the_exact_one() {
+    fn the_normal_distribution_function_is_close_to_the_exact_one() {
         let exact = |x: f32| 0.5 * libm::erfc(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
         for x in (-40_000..=40_000).map(|i| i as f32 * 5e-4) {
             assert!((f64::from(normal_cdf(x)) - exact(x)).abs() < 3e-7, "{x}: {}", normal_cdf(x));

@@ -1,17 +1,16 @@
-//! Buffers that come back: a free list per thread, so that a steady training step allocates nothing
-//! that grows.
+//! Reusable buffers: a free list per thread, so that the memory of a training step is allocated once.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::thread::LocalKey;
 
-/// Free buffers of one type, by capacity: a power of two, so that lengths that vary from step to step find
-/// one another's buffers.
+/// Free buffers of one type, by capacity. Capacities are powers of two, so that lengths that vary a little between steps
+/// share buffers.
 pub type Free<T> = RefCell<BTreeMap<usize, Vec<Vec<T>>>>;
 
-/// A type whose buffers are kept for reuse.
+/// A type whose buffers are reused.
 pub trait Pooled: Sized + Copy + 'static {
-    /// What a fresh or stale element reads as in debug builds: a value that no kernel may rely on.
+    /// The value of unwritten elements in debug builds: one that makes a kernel that reads them fail.
     const STALE: Self;
     /// The free list of this thread.
     fn free() -> &'static LocalKey<Free<Self>>;
@@ -32,10 +31,10 @@ macro_rules! pooled {
 pooled!(f32, f32::NAN);
 pooled!(f64, f64::NAN);
 
-/// How many buffers of one capacity are kept at most.
+/// The most free buffers of one capacity.
 const KEPT: usize = 64;
 
-/// A buffer of `len` elements with arbitrary content: the caller writes every one.
+/// A buffer of `len` elements with arbitrary content: the caller must write each.
 pub fn take<T: Pooled>(len: usize) -> Vec<T> {
     let capacity = len.next_power_of_two();
     let reused = T::free().with_borrow_mut(|free| free.get_mut(&capacity).and_then(Vec::pop));
@@ -47,13 +46,13 @@ pub fn take<T: Pooled>(len: usize) -> Vec<T> {
     buffer
 }
 
-/// Gives a buffer back for reuse by this thread. One that did not come from [`take`] is freed.
+/// Returns a buffer to this thread's free list. A buffer that is not from [`take`] is freed.
 pub fn give<T: Pooled>(buffer: Vec<T>) {
     let capacity = buffer.capacity();
     if !capacity.is_power_of_two() {
         return;
     }
-    // A thread that is ending has no list any more; the buffer is simply freed.
+    // A thread that is shutting down has no list any more; then the buffer is freed.
     let _ = T::free().try_with(|free| {
         let mut free = free.borrow_mut();
         let list = free.entry(capacity).or_default();
@@ -63,7 +62,7 @@ pub fn give<T: Pooled>(buffer: Vec<T>) {
     });
 }
 
-/// A pooled buffer that gives itself back.
+/// A pooled buffer that returns itself to the free list when dropped.
 #[derive(Debug)]
 pub struct Buffer<T: Pooled>(Vec<T>);
 
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_given_back_is_taken_again() {
+    fn a_returned_buffer_is_reused() {
         f32::free().with_borrow_mut(BTreeMap::clear);
         let first = take::<f32>(1000);
         let address = first.as_ptr();

@@ -1,16 +1,15 @@
-//! Random numbers that are addressed, not consumed.
+//! Counter-based random numbers: addressed, not consumed.
 //!
-//! A draw is a function of seed, purpose, layer, step and element number: no draw depends on how many
-//! came before it, so neither batch size nor threads nor a resume can shift one. The generator is
-//! Philox4x32-10 (Salmon et al., 2011); normal draws go through this crate's own quantile function,
-//! since `rand_distr`'s ziggurat calls the platform's `exp` and `ln`.
+//! A draw is a function of seed, purpose, layer, step and element index. It does not depend on earlier draws, so the
+//! batch size, the number of threads or a resume cannot change it. The generator is Philox4x32-10 (Salmon et al., 2011).
+//! Normal draws use this crate's quantile function, since `rand_distr`'s ziggurat calls the platform's `exp` and `ln`.
 
 use rand_distr::{Distribution, Uniform};
 use rand_philox::{Philox, splitmix64, u32_to_unit_f32};
 
 use super::{math, par, scalar::Scalar, simd::fast};
 
-/// What a stream of random numbers is for; different purposes never share a draw.
+/// What a stream of random numbers is used for; different purposes never share a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial parameters; `layer` counts parameters.
@@ -21,34 +20,34 @@ pub enum Purpose {
     Gate = 3,
     /// Dropped activations.
     Dropout = 4,
-    /// Cotangents and inputs of gradient checks, made-up data of benchmarks.
+    /// Inputs and output gradients of gradient checks, synthetic data of benchmarks.
     Check = 5,
-    /// The factors on a switch router's tokens.
+    /// Factors on the tokens of the switch router.
     Jitter = 6,
-    /// Whether a token gets a second expert (gshard).
+    /// Whether a token gets a second expert (GShard).
     Coin = 7,
-    /// Noise of learned size on logits (noisy top-k).
+    /// Noise with a learned deviation on logits (noisy top-k).
     Spread = 8,
     /// Gumbel noise on a draw (learned k).
     Gumbel = 9,
-    /// Which token comes next in generated text; `step` counts tokens.
+    /// The next token of generated text; `step` counts tokens.
     Sample = 10,
 }
 
-/// One addressed stream: elements 0, 1, 2, .. of random numbers.
+/// One addressed stream: random elements 0, 1, 2 and so on.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
     seed: u64,
     step: u64,
 }
 
-/// The normal number of a random word.
+/// A normal number from a random word.
 #[inline(always)]
 fn normal<F: Scalar>(word: u32, scale: f32) -> F {
     F::of_f32(scale * math::normal_quantile(2.0 * u32_to_unit_f32(word) - 1.0))
 }
 
-/// Elements that one task draws.
+/// Elements of a task.
 const CHUNK: usize = 1024;
 
 impl Stream {
@@ -59,7 +58,7 @@ impl Stream {
         Stream { seed: splitmix64(seed.wrapping_add(GOLDEN.wrapping_mul(layer + 1))), step }
     }
 
-    /// The generator, standing at element 0.
+    /// The generator at element 0.
     pub fn generator(&self) -> Philox {
         Philox::from_u64_seed_stream(self.seed, self.step)
     }
@@ -72,7 +71,7 @@ impl Stream {
         generator.fill_u32(out);
     }
 
-    /// Applies `f` to the random words of at most [`CHUNK`] elements from `first`, a multiple of four.
+    /// `out[i] = f(random word first + i)` for at most [`CHUNK`] elements; `first` is a multiple of four.
     fn fill_chunk<T>(&self, first: usize, out: &mut [T], f: impl Fn(u32) -> T) {
         let mut words = [0u32; CHUNK];
         let words = &mut words[..out.len()];
@@ -87,7 +86,7 @@ impl Stream {
         );
     }
 
-    /// Applies `f` to each element's own random word.
+    /// `out[i] = f(random word i)`.
     fn fill<T: Send>(&self, out: &mut [T], f: impl Fn(u32) -> T + Sync) {
         par::chunks(out, CHUNK, |i, out| self.fill_chunk(i * CHUNK, out, &f));
     }
@@ -142,7 +141,7 @@ impl Stream {
         out.fill_with(|| range.sample(&mut generator));
     }
 
-    /// A random order of `0..len` (Fisher and Yates).
+    /// A random permutation of `0..len` (Fisher-Yates).
     pub fn permutation(&self, len: usize) -> Vec<u32> {
         let mut generator = self.generator();
         let mut order: Vec<u32> = (0..len as u32).collect();

@@ -1,8 +1,10 @@
-//! Sums with one fixed order: sixteen lanes, then one tree, whatever the instruction set.
+//! Reductions in one fixed order, whatever the SIMD level: sixteen lanes, then a tree.
+//!
+//! Element i is added to lane `i mod 16`, in rising order of i; then the lanes are added pairwise, 8 + 8 to 1 + 1.
 
 use super::{par, pool::Buffer, scalar::Scalar, simd::fast};
 
-/// How many partial sums a reduction keeps.
+/// The number of partial sums of a reduction.
 pub const LANES: usize = 16;
 
 /// A vector with `x`, shorter than one, at its start and `fill` in its other lanes: loops over it have no remainder.
@@ -13,7 +15,7 @@ pub fn padded<T: Copy>(x: &[T], fill: T) -> [T; LANES] {
     lanes
 }
 
-/// Rows that a column sum adds up before the next block starts.
+/// Rows of a block of a column sum.
 const ROW_BLOCK: usize = 256;
 
 /// Folds the lanes: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
@@ -108,7 +110,7 @@ pub fn dot<F: Scalar>(x: &[F], y: &[F]) -> F {
     )
 }
 
-/// Sum of squares, as f64: blocks of 4,096 elements are summed in E, and the blocks in f64 in order.
+/// Sum of squares: blocks of 4,096 elements are summed in F, and the blocks in f64, in order.
 pub fn sum_squares<F: Scalar>(x: &[F]) -> f64 {
     const BLOCK: usize = 4096;
     let mut parts = Buffer::<f64>::new(x.len().div_ceil(BLOCK));
@@ -126,8 +128,8 @@ pub fn sum_squares<F: Scalar>(x: &[F]) -> f64 {
     parts.iter().sum()
 }
 
-/// Adds the rows of `x` (`rows` by `out.len()`) into `out`: blocks of 256 rows from zero, each block's
-/// sum added in order.
+/// `out (n) += sum over the rows of x (rows, n)`: each block of 256 rows is summed from zero, and the sums are added in
+/// order.
 pub fn add_rows<F: Scalar>(out: &mut [F], x: &[F]) {
     const COLUMNS: usize = 64;
     let width = out.len();
@@ -158,7 +160,7 @@ pub fn add_rows<F: Scalar>(out: &mut [F], x: &[F]) {
 
 /// The index of the first element that is NaN or infinite.
 pub fn first_non_finite<F: Scalar>(x: &[F]) -> Option<usize> {
-    // A finite number times zero is zero; anything else is NaN, and stays NaN in the sum.
+    // A finite number times zero is zero. Any other is NaN, and so is a sum with it.
     const BLOCK: usize = 4096;
     let zero = F::zero();
     for (b, block) in x.chunks(BLOCK).enumerate() {
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_number_is_found() {
+    fn the_first_non_finite_number_is_found() {
         let mut x = numbers(9000);
         assert_eq!(first_non_finite(&x), None);
         x[8999] = f32::NAN;

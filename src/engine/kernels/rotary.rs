@@ -1,19 +1,25 @@
-//! Rotary positions (Su and others, "RoFormer", 2021): pairs of numbers turned by angles that grow with the position.
+//! Rotary position embedding, RoPE (Su et al., "RoFormer", 2021): pairs of numbers are rotated by angles proportional to
+//! the position.
+//!
+//! ```text
+//! angle_i = position * theta^(-i / p)            for pair i of the p pairs of a head
+//! y_i     = x_i cos(angle_i) - x_(i+p) sin(angle_i)
+//! y_(i+p) = x_(i+p) cos(angle_i) + x_i sin(angle_i)
+//! ```
 
 use super::{par, pool::Buffer, rows, scalar::Scalar};
 
-/// Cosines and sines of a range of positions, a row of each for every position with one number for each pair.
+/// Cosines and sines of the angles of a range of positions, (count, pairs) each.
 #[derive(Debug)]
 pub struct Turns<F: Scalar> {
     cos: Buffer<F>,
     sin: Buffer<F>,
-    /// Pairs in a head: half its width.
+    /// Pairs of a head: half its width.
     pairs: usize,
 }
 
 impl<F: Scalar> Turns<F> {
-    /// Of positions `first .. first + count`: pair i is turned by `position * theta^(-i / pairs)`, found in f64 and
-    /// rounded once.
+    /// For the positions `first .. first + count`; computed in f64 and rounded once.
     pub fn new(pairs: usize, theta: f64, first: usize, count: usize) -> Turns<F> {
         /// Positions of a task.
         const ROWS: usize = 32;
@@ -29,7 +35,7 @@ impl<F: Scalar> Turns<F> {
         Turns { cos, sin, pairs }
     }
 
-    /// Cosines and sines of the position with this number in the range.
+    /// Cosines and sines (pairs) of the position `first + place`.
     #[inline(always)]
     pub fn at(&self, place: usize) -> (&[F], &[F]) {
         let here = place * self.pairs..(place + 1) * self.pairs;
@@ -37,8 +43,8 @@ impl<F: Scalar> Turns<F> {
     }
 }
 
-/// Turns the pairs (i, i + pairs) of every head in rows of `width` numbers; row r stands at position number `places[r]`
-/// of the range, and is turned the other way if `back`.
+/// Rotates every head of `x` (T, width) into `y` (T, width): row r by the angles of position `first + places[r]`, or by
+/// their negatives if `back`, which is the backward pass.
 pub fn turn<F: Scalar>(y: &mut [F], x: &[F], width: usize, places: &[u32], turns: &Turns<F>, back: bool) {
     let sign = if back { -F::one() } else { F::one() };
     rows::each(

@@ -1,15 +1,15 @@
-//! Who goes where: the assignments of a batch of tokens to experts.
+//! The assignments of a batch of tokens to experts: the mask (T, E) grouped by expert.
 
 use super::{elem::Elem, gemm, par, pool::Buffer};
 
-/// A block of assignments of one expert.
+/// Consecutive assignments of one expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Whose.
+    /// The expert.
     pub expert: usize,
-    /// The first of them.
+    /// The first assignment.
     pub first: usize,
-    /// How many.
+    /// The number of assignments.
     pub count: usize,
 }
 
@@ -30,27 +30,27 @@ unsafe impl par::Span for Block {
     }
 }
 
-/// Assignments of a block, at least and at most, about: few enough for every thread to have some blocks, and many
-/// enough to be worth fetching an expert's weights for. It moves no bit.
+/// Approximate minimum and maximum assignments of a block: few enough that every thread gets some blocks, enough to be
+/// worth loading an expert's weights. The size does not change the bits.
 const BLOCK: (usize, usize) = (64, 144);
 
 /// The assignments of a batch of tokens to experts, grouped by expert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routes {
-    /// Token of each assignment, grouped by expert, rising within an expert.
+    /// The token of each assignment, grouped by expert, rising within an expert.
     pub tokens: Vec<u32>,
-    /// Assignments of expert e are `starts[e] .. starts[e + 1]`.
+    /// Expert e has the assignments `starts[e] .. starts[e + 1]`.
     pub starts: Vec<usize>,
-    /// Assignments of each token, in rising expert order.
+    /// The assignments of each token, in rising expert order.
     slots: Vec<u32>,
-    /// The assignments in blocks of one expert each, that a task works on while they are in cache.
+    /// The assignments divided into blocks of one expert each, small enough for the cache.
     pub blocks: Vec<Block>,
-    /// Slots of token t are `slot_starts[t] .. slot_starts[t + 1]`.
+    /// Token t has `slots[slot_starts[t] .. slot_starts[t + 1]]`.
     slot_starts: Vec<u32>,
 }
 
 impl Routes {
-    /// From a mask of `tokens` rows and `experts` columns, by a counting sort.
+    /// From a mask (T, E), by a counting sort.
     pub fn new(mask: &[bool], experts: usize) -> Routes {
         let count = mask.len() / experts;
         let mut starts = vec![0; experts + 1];
@@ -63,7 +63,7 @@ impl Routes {
             starts[e + 1] += starts[e];
         }
         let total = starts[experts];
-        // Without branches: each token is written down, and overwritten by the next if it was not chosen.
+        // Without branches: each token is written, and overwritten by the next if it was not chosen.
         let mut tokens = vec![0; total + 1];
         let mut next = 0;
         for e in 0..experts {
@@ -90,7 +90,7 @@ impl Routes {
         let mut blocks = Vec::with_capacity(total / block + experts);
         for e in 0..experts {
             let count = starts[e + 1] - starts[e];
-            // Blocks of about one size, in whole tiles of the products.
+            // Blocks of about the same size, in whole tiles of the products.
             let size = count.div_ceil(count.div_ceil(block).max(1)).next_multiple_of(gemm::GRAIN).max(1);
             for first in (starts[e]..starts[e + 1]).step_by(size) {
                 blocks.push(Block { expert: e, first, count: size.min(starts[e + 1] - first) });
@@ -99,32 +99,32 @@ impl Routes {
         Routes { tokens, starts, slots, blocks, slot_starts }
     }
 
-    /// How many experts there are.
+    /// The number of experts, E.
     pub fn experts(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// How many tokens were routed (with or without an expert).
+    /// The number of tokens, T, including tokens without an expert.
     pub fn token_count(&self) -> usize {
         self.slot_starts.len() - 1
     }
 
-    /// How many assignments there are in all.
+    /// The number of assignments.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// No token has an expert.
+    /// Whether no token has an expert.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// How many experts a token has.
+    /// The number of experts of a token.
     pub fn k(&self, token: usize) -> usize {
         self.slots_of(token).len()
     }
 
-    /// How many tokens each expert serves.
+    /// The number of tokens of each expert.
     pub fn counts(&self) -> impl Iterator<Item = usize> {
         self.starts.windows(2).map(|w| w[1] - w[0])
     }
@@ -145,7 +145,7 @@ impl Routes {
         self.starts[expert]..self.starts[expert + 1]
     }
 
-    /// The number of each assignment's token and expert in `x` (T, E).
+    /// `x[token, expert]` of each assignment, from `x` (T, E).
     pub fn gather<F: Elem>(&self, x: &[F]) -> Buffer<F> {
         let experts = self.experts();
         let mut out = Buffer::new(self.len());

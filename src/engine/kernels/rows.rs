@@ -1,16 +1,16 @@
-//! Loops over the rows of row-major data, in parallel when there is much of it.
+//! Loops over the rows of row-major data, vectorized, and parallel if there is enough data.
 
 use super::{par, scalar::Scalar, simd::fast};
 
-/// Elements a task works on, at least one row.
+/// Elements of a task; at least one row.
 const CHUNK: usize = 4 * 1024;
 
-/// Rows of a task. A short row is more work than its elements.
+/// Rows of a task. A short row costs more than its elements.
 fn per_task(width: usize) -> usize {
     (CHUNK / width.max(64)).max(1)
 }
 
-/// `work(r, row)` for each row of `out`, every row `width` elements long.
+/// `work(r, row)` for each row r of `out` (rows, width).
 #[inline(always)]
 pub fn each<F: Scalar>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F]) + Sync) {
     let width = width.max(1);
@@ -27,7 +27,7 @@ pub fn each<F: Scalar>(out: &mut [F], width: usize, work: impl Fn(usize, &mut [F
     });
 }
 
-/// The same over two outputs, with a length of row each.
+/// [`each`] over two outputs with equally many rows, each with its own width.
 #[inline(always)]
 pub fn each2<F: Scalar>(
     (a, a_width): (&mut [F], usize),
@@ -47,7 +47,7 @@ pub fn each2<F: Scalar>(
     });
 }
 
-/// `out[r] = f(row r of x)`: `x` is cut into as many rows as `out` has elements.
+/// `out[r] = f(row r of x)`, with `out` (rows) and `x` (rows, width).
 #[inline(always)]
 pub fn fold<F: Scalar>(out: &mut [F], x: &[F], f: impl Fn(&[F]) -> F + Sync) {
     let width = x.len() / out.len().max(1);

@@ -1,19 +1,19 @@
-//! Selection of experts by the top percentile of their gates.
+//! Selection of experts by their gates: the k largest, or those above a threshold.
 
 use fearless_simd::{Simd, dispatch, f32x16, i32x16, prelude::*};
 
 use super::reduce::{LANES, padded};
 use super::{par, scalar::Scalar, simd};
 
-/// How many of `experts` gates lie strictly above their own `tau` percentile (linear interpolation, no
-/// ties), and at least one: `max(1, E - 1 - floor(tau (E - 1)))`. The same for every token.
+/// The number of gates of a token strictly above their own `tau` percentile (linear interpolation, no ties), at least
+/// one: `k = max(1, E - 1 - floor(tau (E - 1)))`. It is the same for every token.
 pub fn token_scope_k(experts: usize, tau: f64) -> usize {
-    // The tiny constant undoes products such as 0.58 * 50 = 28.999999999999996.
+    // The small constant corrects products such as 0.58 * 50 = 28.999999999999996.
     let below = (tau * (experts - 1) as f64 + 1e-9).floor() as usize;
     (experts - 1).saturating_sub(below).max(1)
 }
 
-/// Marks the `k` largest gates of each row (`experts` gates a row); of equal gates the first wins.
+/// `mask` (T, E) marks the `k` largest of each row of `gates` (T, E); of equal gates, the first.
 pub fn top_k<F: Select>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]) {
     const GATES: usize = 4 * 1024;
     assert_eq!(gates.len(), mask.len());
@@ -22,7 +22,7 @@ pub fn top_k<F: Select>(gates: &[F], experts: usize, k: usize, mask: &mut [bool]
     });
 }
 
-/// The element types' ways of choosing.
+/// A number whose largest can be selected.
 pub trait Select: Scalar {
     /// [`top_k`] on the current thread.
     fn select(gates: &[Self], experts: usize, k: usize, mask: &mut [bool]);
@@ -37,13 +37,13 @@ impl Select for f64 {
 }
 
 impl Select for f32 {
-    /// Without a sort: up to 16 gates are ranked, of more the k-th largest is found bit by bit.
+    /// Without a sort: up to 16 gates are ranked; among more, the k-th largest is found bit by bit.
     fn select(gates: &[f32], experts: usize, k: usize, mask: &mut [bool]) {
         dispatch!(simd::level().vectors(), simd => in_vectors(simd, gates, experts, k, mask));
     }
 }
 
-/// Most gates of a row that are chosen in vectors.
+/// The longest row that is selected with vectors.
 const MOST: usize = 256;
 
 #[inline(always)]
@@ -60,7 +60,7 @@ fn in_vectors<S: Simd>(simd: S, gates: &[f32], experts: usize, k: usize, mask: &
     }
 }
 
-/// A gate's rank is the number of larger ones, and of equal ones before it: the definition.
+/// The definition: a gate is marked if fewer than k gates are larger, or equal and before it.
 fn by_count<F: Scalar>(gates: &[F], k: usize, mask: &mut [bool]) {
     for (i, (&g, chosen)) in gates.iter().zip(mask).enumerate() {
         let before = gates[..i].iter().filter(|&&other| other >= g).count();
@@ -69,7 +69,7 @@ fn by_count<F: Scalar>(gates: &[F], k: usize, mask: &mut [bool]) {
     }
 }
 
-/// The same for at most 16 gates, each compared with all at once. `gates` may go on after the row.
+/// The same for at most 16 gates, comparing each with all at once. `gates` may continue after the row.
 #[inline(always)]
 fn by_rank<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
     let experts = mask.len();
@@ -86,11 +86,11 @@ fn by_rank<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
     }
 }
 
-/// The same from the bits of the numbers. The threshold is the largest number that at least k gates reach: its
-/// bits are tried from the highest to the lowest that differs between gates, until exactly k gates reach it.
+/// The same from the bits of the numbers. The threshold is the largest number that at least k gates reach: its bits are
+/// tried from the highest that differs between gates downward, until exactly k gates reach it.
 #[inline(always)]
 fn by_bits<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
-    // Less than any gate where there is none.
+    // Padding below any gate.
     let mut keys = [[i32::MIN; LANES]; MOST / LANES];
     let mut differing = [0; LANES];
     let first = ordered(gates[0]);
@@ -107,7 +107,7 @@ fn by_bits<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
         differing[i] |= ordered(gate) ^ first;
     }
     let bits = i32::BITS - differing.iter().fold(0, |a, b| a | b).leading_zeros();
-    // What all keys have in common, and zeros.
+    // The leading bits that all keys share, then zeros.
     let mut threshold = if bits == i32::BITS { i32::MIN } else { first >> bits << bits };
     let mut reached = gates.len();
     for bit in (0..bits).rev() {
@@ -129,21 +129,21 @@ fn by_bits<S: Simd>(simd: S, gates: &[f32], k: usize, mask: &mut [bool]) {
         *chosen = key >= threshold;
     }
     if reached > k {
-        // More than k reach it: the last of those that are equal to it must go.
+        // More than k reach it: unmark the last of those equal to it.
         let equal = keys.iter().enumerate().take(gates.len()).rev().filter(|&(_, &key)| key == threshold);
         equal.take(reached - k).for_each(|(i, _)| mask[i] = false);
     }
 }
 
-/// A whole number in the order of the floating-point numbers; both zeros are one.
+/// An integer with the order of the floating-point numbers; both zeros map to the same.
 #[inline(always)]
 fn ordered(x: f32) -> i32 {
     let bits = (x + 0.0).to_bits() as i32;
     bits ^ ((bits >> 31) & i32::MAX)
 }
 
-/// Marks the gates strictly above `threshold` in each row; where none is, the largest (the first of
-/// equals).
+/// `mask` (T, E) marks the gates strictly above `threshold` in each row of `gates` (T, E); if there is none, the largest
+/// (the first of equals).
 pub fn above<F: Scalar>(gates: &[F], experts: usize, threshold: F, mask: &mut [bool]) {
     for (gates, mask) in gates.chunks_exact(experts).zip(mask.chunks_exact_mut(experts)) {
         let mut any = false;
@@ -157,13 +157,13 @@ pub fn above<F: Scalar>(gates: &[F], experts: usize, threshold: F, mask: &mut [b
     }
 }
 
-/// How many rows of `logits` (T, classes) are largest at their target.
+/// The number of rows of `logits` (T, classes) whose largest element is at the row's target.
 pub fn right<F: Scalar>(logits: &[F], classes: usize, targets: &[u32]) -> usize {
     let rows = logits.chunks_exact(classes).zip(targets);
     rows.filter(|(row, target)| argmax(row) == **target as usize).count()
 }
 
-/// Position of the largest element, the first of equals.
+/// Index of the largest element, the first of equals.
 pub fn argmax<F: Scalar>(x: &[F]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {

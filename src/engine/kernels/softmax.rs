@@ -1,11 +1,11 @@
-//! Softmax of one row, its relatives and their gradients; for use inside `fast`.
+//! Softmax, log-softmax and log-sum-exp of one row x (n), and their gradients; for use inside `fast`.
 //!
-//! Each subtracts the row's largest element first, so that no exponential overflows.
+//! Each first subtracts the row's largest element m, so that no exponential overflows.
 
 use super::reduce::{self, LANES, padded};
 use super::scalar::Scalar;
 
-/// `y = e^(x - max) / sum`.
+/// `y_i = e^(x_i - m) / sum over j of e^(x_j - m)`.
 #[inline(always)]
 pub fn softmax_row<F: Scalar>(x: &[F], y: &mut [F]) {
     if x.len() < LANES {
@@ -26,7 +26,7 @@ fn softmax_in_place<F: Scalar>(y: &mut [F]) {
     divide_by_sum(y);
 }
 
-/// Softmax over the elements that `mask` chooses; the others get 0, and so does a row of others only.
+/// Softmax over the elements chosen by `mask`; the other elements get 0, also if none is chosen.
 #[inline(always)]
 pub fn masked_softmax_row<F: Scalar>(x: &[F], mask: &[bool], y: &mut [F]) {
     y.copy_from_slice(x);
@@ -51,7 +51,7 @@ fn masked<F: Scalar>(mask: &[bool], y: &mut [F]) {
         *y = if chosen { *y } else { nothing };
     }
     let max = reduce::max_lanes(y);
-    // The maximum passes over NaN.
+    // The maximum ignores NaN.
     if max == nothing && !mask.contains(&true) {
         return y.fill(F::zero());
     }
@@ -69,7 +69,7 @@ fn divide_by_sum<F: Scalar>(y: &mut [F]) {
     }
 }
 
-/// The gradient `gx = y (g - sum(g y))` of a softmax, masked or not, with output `y`.
+/// The gradient `gx = y (g - y . g)` of a softmax, masked or not, from its output y and the gradient g of y.
 #[inline(always)]
 pub fn softmax_row_backward<F: Scalar>(y: &[F], g: &[F], gx: &mut [F]) {
     let common = reduce::dot_lanes(y, g);
@@ -78,7 +78,7 @@ pub fn softmax_row_backward<F: Scalar>(y: &[F], g: &[F], gx: &mut [F]) {
     }
 }
 
-/// `ln(sum of e^x)`, taken from the largest element so that nothing overflows.
+/// `m + ln(sum over j of e^(x_j - m))`.
 #[inline(always)]
 pub fn log_sum_exp_row<F: Scalar>(x: &[F]) -> F {
     if x.len() < LANES { log_sum_exp(&padded(x, F::of(f64::NEG_INFINITY))) } else { log_sum_exp(x) }
@@ -87,31 +87,33 @@ pub fn log_sum_exp_row<F: Scalar>(x: &[F]) -> F {
 #[inline(always)]
 fn log_sum_exp<F: Scalar>(x: &[F]) -> F {
     let max = reduce::max_lanes(x);
-    let sum = reduce::lanes(
+    max + sum_exp(x, max).ln()
+}
+
+/// `sum over j of e^(x_j - max)`.
+#[inline(always)]
+fn sum_exp<F: Scalar>(x: &[F], max: F) -> F {
+    reduce::lanes(
         x,
         F::zero(),
         #[inline(always)]
         |a, v| a + (v - max).exp(),
         #[inline(always)]
         |a, b| a + b,
-    );
-    max + sum.ln()
+    )
 }
 
-/// `y = (x - max) - ln(sum of e^(x - max))`.
+/// `y_i = (x_i - m) - ln(sum over j of e^(x_j - m))`.
 #[inline(always)]
 pub fn log_softmax_row<F: Scalar>(x: &[F], y: &mut [F]) {
     let max = reduce::max_lanes(x);
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - max).exp();
-    }
-    let log_sum = reduce::sum_lanes(y).ln();
+    let log_sum = sum_exp(x, max).ln();
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (x - max) - log_sum;
     }
 }
 
-/// The gradient `gx = g - e^y sum(g)` of a log-softmax with output `y`.
+/// The gradient `gx = g - e^y sum(g)` of a log-softmax, from its output y and the gradient g of y.
 #[inline(always)]
 pub fn log_softmax_row_backward<F: Scalar>(y: &[F], g: &[F], gx: &mut [F]) {
     let sum = reduce::sum_lanes(g);
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn masked_elements_weigh_nothing_however_large() {
+    fn masked_elements_get_zero_however_large() {
         let mut y = [f32::NAN; 3];
         masked_softmax_row(&[f32::INFINITY, 2.0, 2.0], &[false, true, true], &mut y);
         assert_eq!(y, [0.0, 0.5, 0.5]);
@@ -169,6 +171,13 @@ mod tests {
                 );
                 let same = y.iter().zip(&powers).all(|(y, p)| y.to_bits() == (p / sum).to_bits());
                 assert!(same, "{level}, length {len}");
+                simd::fast::<f32, _>(
+                    #[inline(always)]
+                    || log_softmax_row(&x, &mut y),
+                );
+                let log_sum = crate::engine::kernels::math::ln(sum);
+                let same = y.iter().zip(&x).all(|(y, x)| y.to_bits() == ((x - max) - log_sum).to_bits());
+                assert!(same, "logarithm, {level}, length {len}");
             });
         }
     }

@@ -1,4 +1,4 @@
-//! B as the tiles of `tile.rs` read it: in panels as wide as a tile, gathered and transposed on the way; and strips of A.
+//! Packing for `tile.rs`: B into panels as wide as a tile, and A into strips; this also gathers and transposes.
 
 #![expect(clippy::needless_range_loop, reason = "an iterator's closures lose the instruction set")]
 
@@ -12,11 +12,11 @@ use crate::engine::kernels::{par, simd::SimdLevel};
 pub const LANES: usize = 16;
 /// A vector in memory.
 pub type Lanes = [f32; LANES];
-/// Columns of C between two rounds of packing: so much of a chunk of B fits in the second-level cache.
+/// Columns of C per round of packing: a chunk of B with this many columns fits in the second-level cache.
 pub const COLUMNS: usize = 512;
 
-/// Width of a panel, and of a tile: with its height (in `tile.rs`) as many sums as there are registers for. 0 if there are no fused
-/// multiply-adds.
+/// Width of a panel and of a tile; a tile of this width and of its height (`tile.rs`) fits in the registers. 0 if the
+/// level has no fused multiply-add.
 pub fn width(level: SimdLevel, columns: usize) -> usize {
     match (level, columns) {
         (SimdLevel::Portable, _) => 0,
@@ -26,7 +26,7 @@ pub fn width(level: SimdLevel, columns: usize) -> usize {
     }
 }
 
-/// All panels of B: those of its first columns first, chunk after chunk.
+/// All panels of B: block of columns by block, and within a block chunk by chunk.
 pub fn pack(level: SimdLevel, out: &mut [f32], b: &Mat<f32>) {
     let inner = b.rows();
     for (block, out) in out.chunks_mut(inner * COLUMNS).enumerate() {
@@ -59,7 +59,7 @@ pub fn pack(level: SimdLevel, out: &mut [f32], b: &Mat<f32>) {
     }
 }
 
-/// Rows `first ..` of B, `depth` of them, as panels from column `column` on.
+/// `depth` rows of B from row `first`, as panels from column `column` on.
 #[inline(always)]
 pub fn pack_panels<S: Simd, const V: usize>(
     simd: S,
@@ -75,7 +75,7 @@ pub fn pack_panels<S: Simd, const V: usize>(
     }
 }
 
-/// Rows `first ..` of B, from column `column` on, into a panel; zeros beyond the last column.
+/// One panel: rows of B from `first`, columns from `column`; zeros beyond the last column.
 #[inline(always)]
 fn pack_panel<S: Simd, const V: usize>(
     simd: S,
@@ -127,7 +127,7 @@ fn pack_panel<S: Simd, const V: usize>(
     }
 }
 
-/// Transposes 16 by 16 elements: four rounds of merging each row with the one eight further down.
+/// Transposes 16 by 16 elements: four rounds, each interleaving every row with the row eight below.
 #[inline(always)]
 fn transpose<S: Simd>(square: &mut [f32x16<S>; LANES]) {
     for _ in 0..4 {
@@ -139,7 +139,8 @@ fn transpose<S: Simd>(square: &mut [f32x16<S>; LANES]) {
     }
 }
 
-/// Columns `row ..` of the stored rows `first ..` of a transposed A: what belongs to one step of the sums lies together.
+/// A strip of a transposed A: `high` of its rows from `row`, inner indices from `first`. The elements of one step of the
+/// sums are adjacent.
 #[inline(always)]
 pub fn pack_columns<const R: usize>(
     strip: &mut [[f32; R]],
@@ -157,7 +158,7 @@ pub fn pack_columns<const R: usize>(
     }
 }
 
-/// Up to 16 numbers, and zeros.
+/// Up to 16 numbers, padded with zeros.
 #[inline(always)]
 pub fn load<S: Simd>(simd: S, x: &[f32]) -> f32x16<S> {
     if x.len() == LANES {

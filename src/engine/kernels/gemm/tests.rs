@@ -12,7 +12,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|v| v.to_bits()).collect()
 }
 
-/// A matrix of made-up numbers in each of the forms that a view can have.
+/// A matrix of test numbers, in each form that a view can have.
 struct Made {
     data: Vec<f32>,
     index: Vec<u32>,
@@ -65,7 +65,7 @@ proptest! {
             f32::gemm(&mut got, a.mat(), packed.get(2), start, relu);
             assert_eq!(bits(&got), bits(&expected), "{level}, packed before");
         });
-        // f64 through the library, from the same numbers: near the f32 result.
+        // The f64 product of the same numbers is close to the f32 result.
         let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let (wide_a, wide_b, wide_bias) = (wide(&a.data), wide(&b.data), wide(&bias));
         let (a, b) = (a.view(&wide_a), b.view(&wide_b));
@@ -107,7 +107,7 @@ fn wide_products_are_the_definition_to_the_bit() {
 }
 
 #[test]
-fn a_row_does_not_depend_on_the_rows_beside_it() {
+fn a_row_does_not_depend_on_the_other_rows() {
     let (m, k, n) = (37, 300, 29);
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
     let mut all = vec![0.0; m * n];

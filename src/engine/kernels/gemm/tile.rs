@@ -1,9 +1,8 @@
 //! The f32 product on processors with fused multiply-adds: packed panels, and tiles of C held in registers.
 //!
-//! The loops follow Goto and van de Geijn (2008). Columns of C are taken in blocks and the inner dimension in
-//! the definition's chunks. A chunk of B is copied into panels as wide as a tile, a strip of A as high as a
-//! tile into one contiguous piece; gathering and transposing happen on the way. The sums of a tile stay in
-//! registers for the whole chunk.
+//! The loops follow Goto and van de Geijn (2008): over blocks of columns of C, over the definition's chunks of the inner
+//! dimension, over strips of rows of C. A chunk of B is packed into panels as wide as a tile, a strip of A as high as a
+//! tile into one contiguous piece. The sums of a tile stay in registers for the whole chunk.
 
 #![expect(clippy::needless_range_loop, reason = "an iterator's closures lose the instruction set")]
 
@@ -14,15 +13,15 @@ use super::mat::Mat;
 use super::panels::{self, COLUMNS, LANES, Lanes, load, pack_columns, pack_panels};
 use crate::engine::kernels::{pool, simd::SimdLevel};
 
-/// Length of a strip's copied row: a chunk and a bit.
+/// Stride of the copied rows of a strip: more than a chunk, so that rows do not share cache lines.
 const STRIP: usize = CHUNK + LANES;
-/// Columns of C from which rows of A are copied together before they are read.
+/// With this many columns of C, copying the strip of A saves time.
 const WIDE: usize = 256;
-/// Rows of A up to which packing B would cost more than it saves.
+/// Up to this many rows of A, packing B costs more than it saves.
 const FEW: usize = 4;
 
-/// The product with the given instructions, or `false` if they have no fused multiply-adds. The inner dimension
-/// is not 0.
+/// `out = start + a b` at a SIMD level, negative elements set to zero if `relu`; `false` if the level has no fused
+/// multiply-add. The inner dimension is not 0.
 pub fn product(
     level: SimdLevel,
     out: &mut [f32],
@@ -65,11 +64,11 @@ struct Task<'a> {
     relu: bool,
 }
 
-/// Where a tile's sums go.
+/// The position of a tile in C, and of its chunk in the inner dimension.
 #[derive(Clone, Copy)]
 struct Place {
     row: usize,
-    /// How many of the tile's rows exist.
+    /// The number of rows of the tile that exist.
     high: usize,
     column: usize,
     first_chunk: bool,
@@ -77,7 +76,7 @@ struct Place {
 }
 
 impl Task<'_> {
-    /// With tiles of R rows and V vectors.
+    /// The product with tiles of R rows and V vectors.
     #[inline(always)]
     fn run<S: Simd, const R: usize, const V: usize>(&self, simd: S, out: &mut [f32]) {
         let Task { a, b, .. } = self;
@@ -136,7 +135,7 @@ impl Task<'_> {
                         for i in 0..R {
                             rows[i] = &a.stored(row + i.min(high - 1))[first..][..depth];
                         }
-                        // Rows a power of two apart fight for the same cache lines: worth a copy if read often.
+                        // Rows a power of two apart share cache lines: worth a copy if they are read often.
                         if columns >= WIDE {
                             let copies = strip.as_chunks_mut::<STRIP>().0;
                             for i in 0..high {
@@ -152,8 +151,8 @@ impl Task<'_> {
                                 simd,
                                 panel,
                                 #[inline(always)]
-                                // SAFETY: the rows of the strip have `depth` elements each, as many as the panel has
-                                // rows, and `tile` only asks for those.
+                                // SAFETY: each row of the strip has `depth` elements, as many as the panel has rows,
+                                // and `tile` passes only indices of the panel's rows.
                                 |i, p| unsafe { *rows[i.min(R - 1)].get_unchecked(p) },
                                 out,
                                 place(j),
@@ -165,7 +164,7 @@ impl Task<'_> {
         }
     }
 
-    /// One tile, of the least height that is compiled for it.
+    /// One tile, with the smallest compiled height that holds its rows.
     #[inline(always)]
     fn tiles<S: Simd, const V: usize>(
         &self,
@@ -208,7 +207,7 @@ impl Task<'_> {
                 }
             }
         }
-        // Through memory, so that one short loop adds them, whatever C was before.
+        // Through memory, so that one short loop adds them for every kind of start.
         let mut tile = [[[0.0; LANES]; V]; H];
         for i in 0..H {
             for v in 0..V {
@@ -254,7 +253,7 @@ impl Task<'_> {
         }
     }
 
-    /// The same for few rows: B is read where it lies, in pieces of its rows as long as there are registers for.
+    /// The product for few rows: B is not packed; as many columns as fit in the registers are read from each of its rows.
     #[inline(always)]
     fn few_rows<S: Simd, const R: usize>(&self, simd: S, out: &mut [f32]) {
         let (rows, inner, width) = (self.a.rows(), self.a.cols(), self.b.cols());
@@ -269,7 +268,7 @@ impl Task<'_> {
                 };
                 let mut column = 0;
                 while column < width {
-                    // Several vectors at a time, as independent sums, hide the multiply-add's latency.
+                    // Several independent sums hide the latency of the multiply-add.
                     column += match width - column {
                         241.. if R == 12 => self.few_columns::<S, 16>(simd, first, out, place(column)),
                         113.. if R == 12 => self.few_columns::<S, 8>(simd, first, out, place(column)),
@@ -282,7 +281,7 @@ impl Task<'_> {
         }
     }
 
-    /// One row's sums for V vectors of columns over one chunk, added to C; returns how many columns that is.
+    /// The sums of one row by V vectors over one chunk, added to C; returns the number of columns.
     #[inline(always)]
     fn few_columns<S: Simd, const V: usize>(
         &self,
@@ -296,7 +295,7 @@ impl Task<'_> {
         let mut sums = [f32x16::splat(simd, 0.0); V];
         for (p, &x) in self.a.stored(place.row)[first..][..depth].iter().enumerate() {
             let x = f32x16::splat(simd, x);
-            // What lies beyond the last column is added up as well, and then not stored.
+            // Elements beyond the last column are summed as well, but not stored.
             let from = self.b.stored_from(first + p, place.column);
             if from.len() >= V * LANES {
                 for v in 0..V {

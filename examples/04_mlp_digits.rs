@@ -2,11 +2,11 @@
 //!
 //! Run it: `cargo run --release --example 04_mlp_digits`
 
+use dynamoe::data::images::{gather, labels};
 use dynamoe::data::{self, Standardize};
 use dynamoe::engine::kernels::select;
 use dynamoe::nn::{Init, Linear, optim::Optimizer};
 use dynamoe::random::{Purpose, Stream};
-use dynamoe::train::examples::{gather, labels};
 use dynamoe::{Mode, Result, Tape, Var, arr};
 
 struct Mlp {

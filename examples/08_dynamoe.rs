@@ -7,7 +7,7 @@
 //! Run it: `cargo run --release --example 08_dynamoe`
 
 use dynamoe::Result;
-use dynamoe::data::{self, ImageSet, Standardize};
+use dynamoe::data::{self, Dataset};
 use dynamoe::engine::kernels::par;
 use dynamoe::engine::kernels::random::{Purpose, Stream};
 use dynamoe::nn::optim::Optimizer;
@@ -15,24 +15,21 @@ use dynamoe::nn::router::percentile::Scope;
 use dynamoe::nn::{Init, Model};
 use dynamoe::train::config::{Config, FlatRouter};
 use dynamoe::train::evaluate::evaluate;
-use dynamoe::train::examples::{gather, labels};
-use dynamoe::train::{Examples, State, step};
+use dynamoe::train::{State, step};
 
 /// Trains the network of `config` and returns the digest of its parameters.
-fn train(config: &Config, digits: &ImageSet) -> Result<String> {
-    let spec = config.spec(digits.train.features(), digits.classes);
+fn train(config: &Config, digits: &Dataset) -> Result<String> {
+    let spec = config.spec(digits.encoding.features(), digits.encoding.classes());
     let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &model);
-    let standardize = Standardize::fit(&digits.train);
     println!("threads: {}, parameters: {}, experts: {:?}", par::threads(), spec.parameters(), spec.experts);
     for epoch in 0..config.epochs {
         let shuffle = Stream::new(config.seed, Purpose::Shuffle, 0, epoch as u64);
         for batch in shuffle.permutation(digits.train.len()).chunks(config.batch) {
-            let x = gather(&digits.train, batch, &standardize);
-            let targets = labels(&digits.train, batch);
+            let (x, targets) = digits.train.batch(batch);
             step(&mut model, &mut optimizer, x, targets, config.seed, config.lr, config.clip_norm)?;
         }
-        let (scores, layers) = evaluate(&model, Examples::Images(&digits.test, &standardize))?;
+        let (scores, layers) = evaluate(&model, &digits.test)?;
         print!("epoch {}: test accuracy {:.2}%", epoch + 1, 100.0 * scores.test_accuracy);
         for (l, layer) in layers.iter().enumerate() {
             let (active, bits) = (layer.mean_active, layer.usage_entropy_bits);
@@ -44,7 +41,7 @@ fn train(config: &Config, digits: &ImageSet) -> Result<String> {
 }
 
 fn main() -> Result<()> {
-    let digits = data::load("digits", None)?;
+    let digits = Dataset::from(data::load("digits", None)?);
     let config = Config {
         layers: 2,
         width: 32,

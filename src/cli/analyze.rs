@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::flags::{Json, Machine, Saved};
 use super::output::{self, grouped, print, table};
+use crate::data::Encoding;
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::lab::analysis::gradient_variance::{self, Comparison};
@@ -21,7 +22,6 @@ use crate::train::evaluate::evaluate;
 use crate::train::learned;
 use crate::train::learned::diversity::{self, Diversity};
 use crate::train::metrics::{LayerRecord, mean_active};
-use crate::train::{Examples, Input};
 
 /// The folder inside the run's folder for pictures and numbers.
 const FOLDER: &str = "analysis";
@@ -44,7 +44,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     #[serde(skip)]
-    is_text: bool,
+    answers: &'static str,
     router: String,
     parameters: usize,
     active_flops_per_token: f64,
@@ -69,15 +69,14 @@ pub fn run(args: Args) -> Result<()> {
     let report = machine.threads.run(|| {
         let trained = saved.open()?;
         let kinds = match (&trained.input, kinds.as_deref()) {
-            (Input::Images(_), Some(_)) => {
+            (Encoding::Images(_), Some(_)) => {
                 return Err(Error::config("kinds", "is for networks for text; this one is for images").into());
             }
-            (Input::Images(_), None) => None,
-            (Input::Text(text), path) => Some((&text.tokenizer, kinds::read(path)?)),
+            (Encoding::Images(_), None) => None,
+            (Encoding::Text(text), path) => Some((&text.tokenizer, kinds::read(path)?)),
         };
         let data = trained.data(None, machine.data.path())?;
-        let standardize = trained.input.standardize()?;
-        let [train, test] = [Examples::train(&data, &standardize), Examples::test(&data, &standardize)];
+        let [train, test] = [&data.train, &data.test];
         let (_, records) = evaluate(&trained.model, test)?;
         let classes = Classes::of(&trained.input);
         let seen = tokens::observe(&trained.model, test, &classes)?;
@@ -97,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
         let max = spec.experts.iter().fold(experts_max, |most, &e| most.max(e));
         let budget = spec.experts.iter().sum();
         Ok(Report {
-            is_text: matches!(trained.input, Input::Text(_)),
+            answers: trained.input.task().answers,
             router: spec.router_name(),
             parameters: spec.parameters(),
             active_flops_per_token: spec.active_flops(&mean_active(&records)),
@@ -129,7 +128,7 @@ pub fn run(args: Args) -> Result<()> {
 fn describe(report: &Report) -> String {
     let Report { router, parameters, active_flops_per_token, usage, gradient_variance, .. } = report;
     let records: Vec<LayerRecord> = usage.layers.iter().map(|layer| layer.record.clone()).collect();
-    let things = if report.is_text { "tokens" } else { "images" };
+    let things = report.answers;
     format!(
         "{} test {things}, accuracy {:.2}%\nrouter: {router}\n{} parameters, {} active FLOPs per token\n\n{}\n{}\n{}\n{}{}\n{}",
         grouped(usage.images),

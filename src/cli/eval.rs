@@ -5,10 +5,9 @@ use serde::Serialize;
 
 use super::flags::{Json, Machine, Saved};
 use super::output::layers;
-use crate::data::Dataset;
+use crate::data::Examples;
 use crate::engine::error::Error;
 use crate::lab::analysis::bigram;
-use crate::train::Examples;
 use crate::train::evaluate::evaluate;
 use crate::train::metrics::{LayerRecord, Scores};
 
@@ -47,22 +46,21 @@ pub fn run(args: Args) -> Result<()> {
     let evaluation = machine.threads.run(|| {
         let trained = saved.open()?;
         let data = trained.data(dataset.as_deref(), machine.data.path())?;
-        let standardize = trained.input.standardize()?;
-        let (scores, layers) = evaluate(&trained.model, Examples::test(&data, &standardize))?;
+        let (scores, layers) = evaluate(&trained.model, &data.test)?;
         if !scores.test_loss.is_finite() {
             let what = format!("the test loss is {}: training diverged", scores.test_loss);
             return Err(Error::data(&saved.run, what).into());
         }
         Ok(Evaluation {
-            dataset: data.name().into(),
-            examples: data.counts().1,
+            dataset: data.name.clone(),
+            examples: data.test.len(),
             steps: trained.steps,
             scores,
-            bigram_perplexity: match &data {
-                Dataset::Images(_) => None,
-                Dataset::Text(set) => {
-                    Some(bigram::perplexity(&set.train, &set.test, set.tokenizer.vocabulary()))
+            bigram_perplexity: match (&data.train, &data.test) {
+                (Examples::Text(train), Examples::Text(test)) => {
+                    Some(bigram::perplexity(train, test, data.encoding.classes()))
                 }
+                _ => None,
             },
             layers,
         })

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::output::{grouped, print};
+use crate::data::{Encoding, TextEncoding};
 use crate::train::import::{Imported, read};
-use crate::train::progress::TextInput;
 use crate::train::run_folder::RunFolder;
-use crate::train::{Input, Progress, State, checkpoint};
+use crate::train::{Progress, State, checkpoint};
 
 /// Import a Transformer in the published layout of top-p routing (config.json, .safetensors) as a run
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<()> {
     let state = State::of(&model, None);
     let digest = state.digest();
     let (name, vocabulary) = (tokenizer.name(), tokenizer.vocabulary());
-    let progress = Progress { input: Input::Text(TextInput { tokenizer }), ..Progress::default() };
+    let progress = Progress { input: Encoding::Text(TextEncoding { tokenizer }), ..Progress::default() };
     checkpoint::save(&run.last(), &config, state, digest.clone(), &progress)?;
     let spec = model.spec();
     print(&format!(

@@ -9,7 +9,7 @@ use super::flags::Json;
 use super::output::{grouped, table};
 use crate::data::entry::Contents;
 use crate::data::text::{Tokenizer, TokenizerKind};
-use crate::data::{self, catalog};
+use crate::data::{self, Encoding, catalog};
 use crate::engine::error::{Error, nearest};
 use crate::engine::kernels::attention::Heads;
 use crate::nn::router::{Rule, Sees};
@@ -17,7 +17,7 @@ use crate::nn::schedule::Schedule;
 use crate::nn::spec::{Attention, Spec, Text};
 use crate::train::config::{Config, Layers, PRESETS, TRANSFORMERS};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Input, checkpoint, examples};
+use crate::train::{checkpoint, examples};
 
 /// Show layers, experts, parameters and active FLOPs of a preset, a configuration or a run
 #[derive(clap::Args)]
@@ -76,7 +76,7 @@ fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
 }
 
 /// What the network of the run `target` takes, if it is a run with a checkpoint.
-fn input(target: &Path) -> Result<Option<Input>> {
+fn input(target: &Path) -> Result<Option<Encoding>> {
     if !target.is_dir() {
         return Ok(None);
     }
@@ -98,7 +98,7 @@ fn sizes(config: &Config) -> Result<(usize, usize)> {
     Ok(match config.tokenizer {
         // The vocabulary depends on the text.
         TokenizerKind::Chars | TokenizerKind::Numbers => {
-            (0, Input::of(&examples::load(config, None)?).classes())
+            (0, examples::load(config, None)?.encoding.classes())
         }
         kind => (0, Tokenizer::new(kind, &[]).vocabulary()),
     })

@@ -8,14 +8,13 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::flags::{Json, Machine, Saved};
-use crate::data;
+use crate::data::{self, Encoding, ImageEncoding};
 use crate::engine::arr;
 use crate::engine::error::Error;
 use crate::engine::kernels::select;
 use crate::engine::ops::softmax::probabilities;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::Phase;
-use crate::train::{ImageInput, Input};
 
 /// Classify one image: an image file, or an image of the run's data set
 #[derive(clap::Args)]
@@ -53,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
     let Args { saved, image, invert, index, machine, json } = args;
     let prediction = machine.threads.run(|| {
         let trained = saved.open()?;
-        let Input::Images(input) = &trained.input else {
+        let Encoding::Images(input) = &trained.input else {
             let what = "this network is for text; `dynamoe sample` generates from it";
             return Err(Error::data(&saved.run, what).into());
         };
@@ -71,7 +70,7 @@ pub fn run(args: Args) -> Result<()> {
             }
         };
         let mut x = vec![0.0; pixels.len()];
-        trained.input.standardize()?.apply(&pixels, &mut x);
+        input.standardize()?.apply(&pixels, &mut x);
         let tape = Tape::new(Mode::Infer);
         let (logits, dispatch) =
             trained.model.forward(tape.constant(arr::from_vec(&[1, x.len()], x)), Phase::Eval)?;
@@ -110,7 +109,7 @@ fn describe(prediction: &Prediction) -> String {
 }
 
 /// The image's values as the network's data set stores them: channels one after the other, 0 to `scale`.
-fn read_png(path: &Path, invert: bool, input: &ImageInput) -> Result<Vec<u8>, Error> {
+fn read_png(path: &Path, invert: bool, input: &ImageEncoding) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let broken = |e: png::DecodingError| Error::data(path, format!("not a readable PNG image ({e})"));
     let mut decoder = png::Decoder::new(BufReader::new(file));
@@ -118,7 +117,7 @@ fn read_png(path: &Path, invert: bool, input: &ImageInput) -> Result<Vec<u8>, Er
     let mut reader = decoder.read_info().map_err(broken)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
     if (height, width) != (input.height, input.width) {
-        let ImageInput { height: h, width: w, .. } = input;
+        let ImageEncoding { height: h, width: w, .. } = input;
         return Err(Error::data(
             path,
             format!("is {width} x {height} pixels; this network takes {w} x {h}: scale it first"),
@@ -152,8 +151,8 @@ mod tests {
         encoder.write_header().unwrap().write_image_data(data).unwrap();
     }
 
-    fn input(channels: usize, scale: f32) -> ImageInput {
-        ImageInput { height: 2, width: 2, channels, scale, classes: 10, mean: 0.0, std: 1.0 }
+    fn input(channels: usize, scale: f32) -> ImageEncoding {
+        ImageEncoding { height: 2, width: 2, channels, scale, classes: 10, mean: 0.0, std: 1.0 }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::flags::{Json, Saved, Threads};
 use super::output::print;
+use crate::data::Encoding;
 use crate::data::text::tokenizer::Tokenizer;
 use crate::engine::error::Error;
 use crate::engine::files;
-use crate::train::Input;
 use crate::train::generate::{Sampling, Step, Writer};
 
 /// Generate text from a trained network
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<()> {
     sampling.check()?;
     let (sample, tokenizer) = args.threads.run(|| {
         let trained = args.saved.open()?;
-        let Input::Text(input) = &trained.input else {
+        let Encoding::Text(input) = &trained.input else {
             let what = "this network is for images; `dynamoe predict` classifies one";
             return Err(Error::data(&args.saved.run, what).into());
         };

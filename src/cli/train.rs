@@ -14,7 +14,7 @@ use crate::train::learned;
 use crate::train::learner::steps_per_epoch;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
 use crate::train::run_folder::{LAST, RunFolder};
-use crate::train::{Control, Input, examples, train};
+use crate::train::{Control, examples, train};
 
 /// Train a network (without flags: on the bundled digits)
 #[derive(clap::Args)]
@@ -71,22 +71,18 @@ fn default_folder(config: &Config, preset: Option<&str>) -> PathBuf {
 }
 
 fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
-    let input = Input::of(data);
-    let spec = config.spec(input.features(), input.classes());
-    let (train, test) = data.counts();
-    let examples = match data {
-        Dataset::Images(_) => "images".into(),
-        Dataset::Text(set) => format!(
-            "sequences, {} training tokens, a vocabulary of {}",
-            grouped(set.train.predicted()),
-            grouped(spec.classes)
-        ),
-    };
+    let spec = config.spec(data.encoding.features(), data.encoding.classes());
+    let task = data.encoding.task();
+    let mut examples = task.examples.to_string();
+    if task.predicts_next {
+        let (tokens, vocabulary) = (grouped(data.train.targets()), grouped(spec.classes));
+        examples += &format!(", {tokens} training tokens, a vocabulary of {vocabulary}");
+    }
     format!(
         "{}: {} training and {} test {examples}\nexperts {:?}, {} parameters, router: {}\nrun folder {}\n\n",
-        data.name(),
-        grouped(train),
-        grouped(test),
+        data.name,
+        grouped(data.train.len()),
+        grouped(data.test.len()),
         spec.experts,
         grouped(spec.parameters()),
         spec.router_name(),
@@ -123,7 +119,7 @@ pub fn watch(
                 epoch.test_loss,
                 100.0 * epoch.test_accuracy
             );
-            if let Dataset::Text(_) = data {
+            if data.encoding.task().predicts_next {
                 line += &format!("   perplexity {:.2}", perplexity(epoch.test_loss));
             }
             line.push('\n');

@@ -5,18 +5,18 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::flags::Saved;
-use crate::data::Dataset;
+use crate::data::{Dataset, Encoding};
 use crate::nn::{Init, Model};
 use crate::train::config::Config;
 use crate::train::run_folder::RunFolder;
-use crate::train::{Input, checkpoint, examples};
+use crate::train::{checkpoint, examples};
 
 /// A run's network with what it needs to be used.
 pub struct Trained {
     /// The run's settings.
     pub config: Config,
     /// What the network takes.
-    pub input: Input,
+    pub input: Encoding,
     /// The network.
     pub model: Model<f32>,
     /// Steps taken in training.

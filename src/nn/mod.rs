@@ -16,7 +16,6 @@
 pub mod attention;
 pub mod embedding;
 pub mod experts;
-pub mod feed;
 pub mod head;
 pub mod linear;
 pub mod model;
@@ -30,8 +29,8 @@ pub mod schedule;
 pub mod spec;
 pub mod usage;
 
+pub use crate::data::{Feed, Tokens};
 pub use embedding::Embedding;
-pub use feed::{Feed, Tokens};
 pub use linear::Linear;
 pub use model::Model;
 pub use norm::{LayerNorm, RmsNorm};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::attention::{Cache, SelfAttention};
 use super::embedding::Embedding;
 use super::experts::Form;
-use super::feed::{Feed, Tokens};
 use super::head::{Head, Loss, Vocabulary};
 use super::linear::Linear;
 use super::moe::{Dispatch, Moe};
@@ -15,6 +14,7 @@ use super::phase::Phase;
 use super::router::Layer;
 use super::spec::{Attention, Norm, Spec, Text};
 use super::usage::Usage;
+use crate::data::batch::{Feed, Tokens};
 use crate::engine::arr::Arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::elem::Elem;
@@ -101,7 +101,7 @@ impl<F: Elem> Model<F> {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<(Var<'t, F>, Vec<Dispatch<'t, F>>)> {
-        let Stem::Images(input) = &self.stem else { return Err(self.other_feed(&Feed::Images(x.value()))) };
+        let Stem::Images(input) = &self.stem else { return Err(self.other_feed(&Feed::Rows(x.value()))) };
         let starts: Arc<[usize]> = Arc::new([]);
         let (h, dispatch) = self.through(input.forward(x)?, &starts, phase)?;
         Ok((self.logits(h)?, dispatch))
@@ -116,7 +116,7 @@ impl<F: Elem> Model<F> {
     /// Two texts of different tokens on one tape that records.
     pub fn start<'t>(&self, tape: &'t Tape<F>, feed: &Feed<F>) -> Result<Var<'t, F>> {
         match (&self.stem, feed) {
-            (Stem::Images(input), Feed::Images(images)) => input.forward(tape.constant(images.clone())),
+            (Stem::Images(input), Feed::Rows(images)) => input.forward(tape.constant(images.clone())),
             (Stem::Text(table), Feed::Tokens(tokens)) => {
                 table.forward(tape, &tokens.ids, self.tied_table().is_none())
             }
@@ -127,8 +127,8 @@ impl<F: Elem> Model<F> {
     /// The error for a feed of the other kind.
     fn other_feed(&self, feed: &Feed<F>) -> crate::engine::Error {
         let why = match feed {
-            Feed::Images(_) => "this network takes text, not images",
-            Feed::Tokens(_) => "this network takes images, not text",
+            Feed::Rows(_) => "this network takes tokens, not rows of numbers",
+            Feed::Tokens(_) => "this network takes rows of numbers, not tokens",
         };
         shape_error("model", why, &[&[feed.rows()]])
     }

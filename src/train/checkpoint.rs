@@ -105,7 +105,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
     }
     let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
     let input = &header.progress.input;
-    if !input.is_possible() {
+    if !input.is_valid() {
         return Err(broken(format!("impossible images or tokens: {input:?}")));
     }
     let arrays = tensors.into_iter().map(|(name, tensor)| match tensor.to_f32() {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::examples::Examples;
 use super::metrics::{LayerRecord, Scores, perplexity};
+use crate::data::Examples;
 use crate::engine::error::Result;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::usage::Usage;
@@ -13,7 +13,7 @@ use crate::nn::{Model, Phase};
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.
-pub fn evaluate(model: &Model<f32>, examples: Examples) -> Result<(Scores, Vec<LayerRecord>)> {
+pub fn evaluate(model: &Model<f32>, examples: &Examples) -> Result<(Scores, Vec<LayerRecord>)> {
     Ok(evaluate_until(model, examples, &AtomicBool::new(false))?.expect("nothing stops it"))
 }
 
@@ -23,7 +23,7 @@ pub fn evaluate(model: &Model<f32>, examples: Examples) -> Result<(Scores, Vec<L
 /// Examples of another kind or size than the model takes.
 pub fn evaluate_until(
     model: &Model<f32>,
-    examples: Examples,
+    examples: &Examples,
     stop: &AtomicBool,
 ) -> Result<Option<(Scores, Vec<LayerRecord>)>> {
     let (mut loss, mut right, mut count) = (0.0, 0, 0);
@@ -42,7 +42,7 @@ pub fn evaluate_until(
     }
     let count = count as f64;
     let (test_accuracy, test_loss) = (right as f64 / count, loss / count);
-    let perplexity = matches!(examples, Examples::Text(_)).then(|| perplexity(test_loss));
+    let perplexity = examples.task().predicts_next.then(|| perplexity(test_loss));
     let scores = Scores { test_accuracy, test_loss, perplexity };
     Ok(Some((scores, usage.iter().map(LayerRecord::new).collect())))
 }

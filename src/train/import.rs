@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::data::text::MAX_VOCABULARY;
 use crate::data::text::Tokenizer;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result, require};
@@ -16,7 +17,6 @@ use crate::engine::tensors;
 use crate::nn::Module;
 use crate::nn::{Init, Model};
 use crate::train::config::{Config, Layers};
-use crate::train::progress::MOST_TOKENS;
 
 /// The fields of `config.json` that matter here.
 #[derive(Debug, Deserialize)]
@@ -105,7 +105,7 @@ fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<
     };
     whole("num_hidden_layers", published.num_hidden_layers, 1000)?;
     whole("num_attention_heads", published.num_attention_heads, published.hidden_size.max(1))?;
-    whole("vocab_size", published.vocab_size, MOST_TOKENS)?;
+    whole("vocab_size", published.vocab_size, MAX_VOCABULARY)?;
     let every = published.expert_frequency.max(1);
     let experts: Vec<usize> = (0..published.num_hidden_layers)
         .map(|l| if l.is_multiple_of(every) { published.num_experts } else { 1 })

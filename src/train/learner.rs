@@ -1,10 +1,8 @@
 //! A training without its files: network, optimizer, and the batch that comes next.
 
-use super::Input;
-use super::examples::{Batch, Examples};
 use super::state::State;
 use super::step::{StepResult, watched_step};
-use crate::data::{Dataset, Standardize};
+use crate::data::{Batch, Dataset, Examples};
 use crate::engine::error::Result;
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::watch::Watch;
@@ -23,8 +21,6 @@ pub struct Learner<'a> {
     pub model: Model<f32>,
     /// The optimizer, which also counts the steps.
     pub optimizer: Optimizer<f32>,
-    /// From pixels to the numbers the network takes.
-    pub standardize: Standardize,
     rate: Rate,
     /// The order of this epoch's images.
     order: Vec<u32>,
@@ -34,7 +30,7 @@ pub struct Learner<'a> {
 
 /// Steps that show every training example once; the last may have fewer.
 pub fn steps_per_epoch(config: &Config, data: &Dataset) -> u64 {
-    data.counts().0.div_ceil(config.batch * config.accumulate) as u64
+    data.train.len().div_ceil(config.batch * config.accumulate) as u64
 }
 
 /// One step that was taken.
@@ -55,11 +51,10 @@ impl<'a> Learner<'a> {
     /// # Errors
     /// Images without a finite mean and deviation, text without a whole sequence, too large a network.
     pub fn new(config: &'a Config, data: &'a Dataset) -> Result<Learner<'a>> {
-        let input = Input::of(data);
+        let input = &data.encoding;
         let spec = config.checked_spec(input.features(), input.classes())?;
         let model = Model::new(&spec, &mut Init::new(config.seed));
         let optimizer = Optimizer::new(config.optimizer_settings(), &model);
-        let standardize = input.standardize()?;
         let all_steps = steps_per_epoch(config, data) * config.epochs as u64;
         let rate = Rate {
             peak: config.lr,
@@ -67,7 +62,7 @@ impl<'a> Learner<'a> {
             warmup_steps: config.warmup_steps,
             total_steps: if config.max_steps > 0 { config.max_steps.min(all_steps) } else { all_steps },
         };
-        Ok(Learner { config, data, model, optimizer, standardize, rate, order: Vec::new(), quiet: false })
+        Ok(Learner { config, data, model, optimizer, rate, order: Vec::new(), quiet: false })
     }
 
     /// Steps taken.
@@ -109,14 +104,14 @@ impl<'a> Learner<'a> {
         State::of(&self.model, Some(&self.optimizer))
     }
 
-    /// What it learns from.
-    pub fn train(&self) -> Examples<'_> {
-        Examples::train(self.data, &self.standardize)
+    /// The training set.
+    pub fn train(&self) -> &'a Examples {
+        &self.data.train
     }
 
-    /// What it is judged on.
-    pub fn test(&self) -> Examples<'_> {
-        Examples::test(self.data, &self.standardize)
+    /// The test set.
+    pub fn test(&self) -> &'a Examples {
+        &self.data.test
     }
 
     /// The settings.

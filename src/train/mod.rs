@@ -19,9 +19,8 @@ pub mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use examples::Examples;
 pub use learner::Learner;
-pub use progress::{ImageInput, Input, Progress};
+pub use progress::Progress;
 pub use state::State;
 pub use step::{StepResult, step, watched_step};
 

@@ -215,11 +215,11 @@ impl<'a> Trainer<'a> {
         let last_digest = State::of(&self.learner.model, None).digest();
         let Trainer { config, data, progress, learner, .. } = &self;
         let last = &progress.history[progress.history.len() - 1];
-        let (train, test) = data.counts();
+        let (train, test) = (data.train.len(), data.test.len());
         let summary = Summary {
             schema_version: 1,
             dataset: metrics::DatasetSummary {
-                name: data.name().to_string(),
+                name: data.name.clone(),
                 train,
                 test,
                 digest: progress.data_digest.clone(),
@@ -228,7 +228,7 @@ impl<'a> Trainer<'a> {
             last: Scores {
                 test_accuracy: last.test_accuracy,
                 test_loss: last.test_loss,
-                perplexity: matches!(data, Dataset::Text(_)).then(|| metrics::perplexity(last.test_loss)),
+                perplexity: data.encoding.task().predicts_next.then(|| metrics::perplexity(last.test_loss)),
             },
             best: progress.best,
             epochs_to_95: metrics::epochs_to_95(&progress.history),

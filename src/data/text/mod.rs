@@ -6,8 +6,11 @@ pub mod tokenizer;
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 pub use tokenizer::{Tokenizer, TokenizerKind};
 
+use super::batch::Tokens;
 use super::entry::Split;
 use crate::engine::error::require;
 use crate::engine::{Error, Result};
@@ -17,14 +20,14 @@ use crate::engine::{Error, Result};
 /// Each has one token more than it predicts: its inputs are all but its last, its targets all but its first. So
 /// neighboring sequences of a document share a token, which is stored twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
+pub struct Sequences {
     /// The tokens of all sequences.
     pub ids: Vec<u32>,
     /// The index in `ids` of each sequence's first token, and the end of the last.
     pub starts: Vec<usize>,
 }
 
-impl Text {
+impl Sequences {
     /// The number of sequences.
     pub fn len(&self) -> usize {
         self.starts.len() - 1
@@ -40,6 +43,18 @@ impl Text {
         &self.ids[self.starts[i]..self.starts[i + 1]]
     }
 
+    /// The sequences with these numbers, and the token after each of theirs.
+    pub fn batch(&self, indices: &[u32]) -> (Tokens, Vec<u32>) {
+        let (mut ids, mut starts, mut targets) = (Vec::new(), vec![0], Vec::new());
+        for &index in indices {
+            let sequence = self.sequence(index as usize);
+            ids.extend_from_slice(&sequence[..sequence.len() - 1]);
+            targets.extend_from_slice(&sequence[1..]);
+            starts.push(ids.len());
+        }
+        (Tokens { ids: ids.into(), starts: starts.into() }, targets)
+    }
+
     /// The number of tokens that all sequences predict.
     pub fn predicted(&self) -> usize {
         self.ids.len() - self.len()
@@ -48,8 +63,8 @@ impl Text {
 
 /// Cuts documents into sequences that predict `length` tokens each (at least 1), the last of a document maybe fewer.
 /// Every token of a document but its first is predicted exactly once; a document of fewer than two gives no sequence.
-pub fn cut(documents: &[Vec<u32>], length: usize) -> Text {
-    let mut text = Text { ids: Vec::new(), starts: vec![0] };
+pub fn cut(documents: &[Vec<u32>], length: usize) -> Sequences {
+    let mut text = Sequences { ids: Vec::new(), starts: vec![0] };
     for document in documents {
         for start in (0..document.len().saturating_sub(1)).step_by(length) {
             let end = document.len().min(start + length + 1);
@@ -65,6 +80,23 @@ pub fn join(documents: &[Vec<u32>], separator: Option<u32>) -> Vec<u32> {
     documents.join(separator.as_slice())
 }
 
+/// How text is encoded: what a checkpoint keeps of a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextEncoding {
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+}
+
+/// The largest vocabulary of a network.
+pub const MAX_VOCABULARY: usize = 1 << 24;
+
+impl TextEncoding {
+    /// Whether the size of the vocabulary is in range.
+    pub fn is_valid(&self) -> bool {
+        (1..=MAX_VOCABULARY).contains(&self.tokenizer.vocabulary())
+    }
+}
+
 /// A text as sequences, divided into a training and a test set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextSet {
@@ -73,9 +105,9 @@ pub struct TextSet {
     /// What its ids mean.
     pub tokenizer: Tokenizer,
     /// The training set.
-    pub train: Text,
+    pub train: Sequences,
     /// The test set.
-    pub test: Text,
+    pub test: Sequences,
 }
 
 impl TextSet {
@@ -112,33 +144,33 @@ impl TextSet {
         let (train, test) = (sequences("training", &train)?, sequences("test", &test)?);
         Ok(TextSet { name: name.into(), tokenizer, train, test })
     }
+}
 
-    /// A fingerprint of the sequences and what they mean: 64 hex digits that are equal exactly when these are. The name
-    /// is not part of it, since the same text may lie under another path.
-    ///
-    /// It is the BLAKE3 hash of these strings of bytes, each after its length (8 bytes, little-endian): the tokenizer's
-    /// name; for `chars` its alphabet in UTF-8, for `numbers` how many there are in decimal, else nothing; then for
-    /// `train` and for `test` the split's name, its `ids` (4 bytes each, little-endian) and its `starts` (8 bytes each,
-    /// little-endian).
-    pub fn digest(&self) -> String {
-        let alphabet = match &self.tokenizer {
-            Tokenizer::Chars(alphabet) => alphabet.iter().collect(),
-            Tokenizer::Numbers(count) => count.to_string(),
-            Tokenizer::Gpt2 | Tokenizer::Bytes => String::new(),
-        };
-        let mut hasher = blake3::Hasher::new();
-        let mut add = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-        };
-        add(self.tokenizer.name().as_bytes());
-        add(alphabet.as_bytes());
-        for (split, text) in [("train", &self.train), ("test", &self.test)] {
-            add(split.as_bytes());
-            add(&text.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
-            add(&text.starts.iter().flat_map(|&start| (start as u64).to_le_bytes()).collect::<Vec<_>>());
-        }
-        hasher.finalize().to_hex().to_string()
+/// A fingerprint of the sequences and what they mean: 64 hex digits that are equal exactly when these are. The name
+/// is not part of it, since the same text may lie under another path.
+///
+/// It is the BLAKE3 hash of these strings of bytes, each after its length (8 bytes, little-endian): the tokenizer's
+/// name; for `chars` its alphabet in UTF-8, for `numbers` how many there are in decimal, else nothing; then for
+/// `train` and for `test` the split's name, its `ids` (4 bytes each, little-endian) and its `starts` (8 bytes each,
+/// little-endian).
+pub fn digest(tokenizer: &Tokenizer, train: &Sequences, test: &Sequences) -> String {
+    let alphabet = match tokenizer {
+        Tokenizer::Chars(alphabet) => alphabet.iter().collect(),
+        Tokenizer::Numbers(count) => count.to_string(),
+        Tokenizer::Gpt2 | Tokenizer::Bytes => String::new(),
+    };
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    add(tokenizer.name().as_bytes());
+    add(alphabet.as_bytes());
+    for (split, text) in [("train", train), ("test", test)] {
+        add(split.as_bytes());
+        add(&text.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
+        add(&text.starts.iter().flat_map(|&start| (start as u64).to_le_bytes()).collect::<Vec<_>>());
     }
+    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -147,7 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The sequences of a text.
-    fn sequences(text: &Text) -> Vec<&[u32]> {
+    fn sequences(text: &Sequences) -> Vec<&[u32]> {
         (0..text.len()).map(|i| text.sequence(i)).collect()
     }
 
@@ -187,15 +219,19 @@ mod tests {
         }
     }
 
+    fn digest_of(set: &TextSet) -> String {
+        digest(&set.tokenizer, &set.train, &set.test)
+    }
+
     fn small() -> TextSet {
-        let text = Text { ids: vec![1, 2, 2, 3], starts: vec![0, 2, 4] };
+        let text = Sequences { ids: vec![1, 2, 2, 3], starts: vec![0, 2, 4] };
         let tokenizer = Tokenizer::Chars(vec!['a', 'ä']);
         TextSet { name: "here".into(), tokenizer, train: text.clone(), test: text }
     }
 
     #[test]
     fn the_digest_sees_every_change_but_the_name() {
-        let original = small().digest();
+        let original = digest_of(&small());
         let changes: [fn(&mut TextSet); 8] = [
             |t| t.tokenizer = Tokenizer::Gpt2,
             |t| t.tokenizer = Tokenizer::Numbers(4),
@@ -210,10 +246,10 @@ mod tests {
         for change in changes {
             let mut set = small();
             change(&mut set);
-            digests.insert(set.digest());
+            digests.insert(digest_of(&set));
         }
         assert_eq!(digests.len(), 9);
-        assert_eq!(TextSet { name: "there".into(), ..small() }.digest(), original);
+        assert_eq!(digest_of(&TextSet { name: "there".into(), ..small() }), original);
     }
 
     #[test]
@@ -230,6 +266,14 @@ mod tests {
             add(&[1, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]);
             add(&[[0u64, 2, 4].map(u64::to_le_bytes)].concat().concat());
         }
-        assert_eq!(small().digest(), blake3::hash(&expected).to_hex().to_string());
+        assert_eq!(digest_of(&small()), blake3::hash(&expected).to_hex().to_string());
+    }
+
+    #[test]
+    fn a_batch_predicts_the_token_after_each() {
+        let text = Sequences { ids: vec![1, 2, 3, 3, 4, 7, 8, 9], starts: vec![0, 3, 5, 8] };
+        let (Tokens { ids, starts }, targets) = text.batch(&[2, 0]);
+        assert_eq!((&ids[..], &starts[..]), (&[7, 8, 1, 2][..], &[0, 2, 4][..]));
+        assert_eq!(targets, [8, 9, 2, 3]);
     }
 }

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 
-use crate::data::Text;
+use crate::data::Sequences;
 
 /// The perplexity on `test` of the bigram model of `train`.
-pub fn perplexity(train: &Text, test: &Text, vocabulary: usize) -> f64 {
+pub fn perplexity(train: &Sequences, test: &Sequences, vocabulary: usize) -> f64 {
     let mut pairs: HashMap<(u32, u32), u64> = HashMap::new();
     let (mut single, mut first, mut different) =
         (vec![0u64; vocabulary], vec![0u64; vocabulary], vec![0u64; vocabulary]);
-    let each = |text: &Text| -> Vec<(u32, u32)> {
+    let each = |text: &Sequences| -> Vec<(u32, u32)> {
         (0..text.len())
             .flat_map(|i| text.sequence(i).windows(2).map(|w| (w[0], w[1])).collect::<Vec<_>>())
             .collect()
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        let text = |ids: &[u32]| Text { ids: ids.to_vec(), starts: vec![0, ids.len()] };
+        let text = |ids: &[u32]| Sequences { ids: ids.to_vec(), starts: vec![0, ids.len()] };
         // 0 is followed by 1 twice and by 2 once: c(0) = 3, t(0) = 2. Of the 6 targets two are 1, one is 2, three are 0.
         let train = text(&[0, 1, 0, 1, 0, 2, 0]);
         let p_1 = (2.0 + 2.0 * 3.0 / 10.0) / 5.0;

@@ -8,10 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Examples;
 use crate::engine::error::Result;
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::nn::Model;
-use crate::train::Examples;
 use crate::train::learned::gradients::gradients;
 
 /// The number of micro-batches; fewer if there are too few examples.
@@ -51,7 +51,7 @@ fn full_count() -> usize {
 ///
 /// # Errors
 /// Examples that do not fit the model.
-pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Option<Comparison>> {
+pub fn compare(model: &Model<f32>, examples: &Examples, seed: u64) -> Result<Option<Comparison>> {
     let order = Stream::new(seed, Purpose::Shuffle, 1, 0).permutation(examples.len());
     let size = (BATCH / examples.rows_of_one()).min(examples.len() / MICRO_BATCHES).max(1);
     let batches: Vec<&[u32]> = order.chunks_exact(size).take(MICRO_BATCHES).collect();
@@ -95,7 +95,7 @@ pub fn compare(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Opti
 /// The gradient of the parameters selected by `of` for each micro-batch, and the mean active experts of each layer.
 fn gradients_of(
     model: &mut Model<f32>,
-    examples: Examples,
+    examples: &Examples,
     batches: &[&[u32]],
     of: impl Fn(&str) -> bool,
 ) -> Result<(Vec<Vec<f32>>, Vec<f64>)> {

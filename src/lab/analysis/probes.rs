@@ -13,11 +13,11 @@
 
 use serde::Serialize;
 
+use crate::data::Examples;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Model, Phase};
-use crate::train::Examples;
 use crate::train::learned::diversity::{Diversity, standardized};
 use crate::train::learned::spectrum::covariance;
 
@@ -47,7 +47,7 @@ pub struct Probes {
 ///
 /// # Errors
 /// Examples that do not fit the model.
-pub fn probe(model: &Model<f32>, examples: Examples) -> Result<Vec<Probes>> {
+pub fn probe(model: &Model<f32>, examples: &Examples) -> Result<Vec<Probes>> {
     let indices: Vec<u32> = (0..SEQUENCES.min(examples.len() as u32)).collect();
     let (feed, _) = examples.batch(&indices);
     let starts = feed.starts();

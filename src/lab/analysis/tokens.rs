@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::data::{Encoding, Examples, TextEncoding};
 use crate::engine::arr;
 use crate::engine::error::Result;
 use crate::engine::kernels::{simd::fast, softmax::log_sum_exp_row};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Feed, Model, Phase};
-use crate::train::progress::TextInput;
-use crate::train::{Examples, Input};
 
 /// One image, or one token of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,13 +43,13 @@ const KINDS: [&str; 6] = ["word start", "word continuation", "number", "punctuat
 
 impl Classes {
     /// Of what a network takes.
-    pub fn of(input: &Input) -> Classes {
+    pub fn of(input: &Encoding) -> Classes {
         match input {
-            Input::Images(images) => Classes {
+            Encoding::Images(images) => Classes {
                 names: (0..images.classes).map(|class| class.to_string()).collect(),
                 of_token: None,
             },
-            Input::Text(TextInput { tokenizer }) => {
+            Encoding::Text(TextEncoding { tokenizer }) => {
                 let kind = |id| kind(&String::from_utf8_lossy(&tokenizer.piece(id)));
                 let of_token = Some((0..tokenizer.vocabulary() as u32).map(kind).collect());
                 Classes { names: KINDS.map(String::from).into(), of_token }
@@ -81,7 +80,7 @@ const ROWS: usize = 256;
 ///
 /// # Errors
 /// Examples that do not fit the model.
-pub fn observe(model: &Model<f32>, examples: Examples, classes: &Classes) -> Result<Vec<Token>> {
+pub fn observe(model: &Model<f32>, examples: &Examples, classes: &Classes) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     for (feed, targets) in examples.batches() {
         if tokens.len() >= MOST {
@@ -148,7 +147,7 @@ mod tests {
         let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..60).for_each(|_| drop(learner.step(None).unwrap()));
-        let tokens = observe(&learner.model, learner.test(), &Classes::of(&Input::of(&data))).unwrap();
+        let tokens = observe(&learner.model, learner.test(), &Classes::of(&data.encoding)).unwrap();
         let (scores, layers) = evaluate(&learner.model, learner.test()).unwrap();
         let count = tokens.len() as f64;
         let loss = tokens.iter().map(|t| t.loss).sum::<f64>() / count;

@@ -21,7 +21,7 @@ use crate::train::config::Config;
 use crate::train::learned;
 use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
-use crate::train::{Control, Examples, Start, checkpoint, examples, learner::steps_per_epoch, train};
+use crate::train::{Control, Start, checkpoint, examples, learner::steps_per_epoch, train};
 
 /// What to train, and how.
 pub struct Plan<'a> {
@@ -256,11 +256,9 @@ fn analyze(
     let input = &saved.progress.input;
     let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
     saved.restore(&mut model, &folder.last())?;
-    let standardize = input.standardize()?;
-    let [train, test] = [Examples::train(data, &standardize), Examples::test(data, &standardize)];
-    let tokens = tokens::observe(&model, test, &Classes::of(input))?;
+    let tokens = tokens::observe(&model, &data.test, &Classes::of(input))?;
     let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
-    Ok((patterns, gradient_variance::compare(&model, train, config.seed)?))
+    Ok((patterns, gradient_variance::compare(&model, &data.train, config.seed)?))
 }
 
 /// The settings that determine the data of a cell.

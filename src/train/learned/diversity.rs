@@ -23,13 +23,13 @@ use serde::Serialize;
 
 use super::gradients::gradients;
 use super::spectrum::{covariance, eigenvalues};
+use crate::data::Examples;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::routes::Routes;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Feed, Model, Phase};
-use crate::train::Examples;
 
 /// Images, or about as many tokens, that are looked at, at most.
 const ROWS: usize = 1024;
@@ -61,7 +61,7 @@ pub struct Diversity {
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.
-pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<Diversity>> {
+pub fn profile(model: &Model<f32>, examples: &Examples, seed: u64) -> Result<Vec<Diversity>> {
     let order = Stream::new(seed, Purpose::Shuffle, 2, 0).permutation(examples.len());
     let one = examples.rows_of_one();
     let seen = &order[..(ROWS / one).max(1).min(order.len())];
@@ -90,7 +90,7 @@ pub fn profile(model: &Model<f32>, examples: Examples, seed: u64) -> Result<Vec<
 }
 
 /// `V / |mean|^2` of each layer's gradients over micro-batches, with `V = (sum |g|^2 - |sum g|^2 / M) / (M - 1)`.
-fn noise_to_signal(model: &Model<f32>, examples: Examples, batches: &[&[u32]]) -> Result<Vec<f64>> {
+fn noise_to_signal(model: &Model<f32>, examples: &Examples, batches: &[&[u32]]) -> Result<Vec<f64>> {
     let layers = model.spec().experts.len();
     // For each layer the sum of squares, and the sum of each number by the name of its parameter.
     let mut squares = vec![0.0; layers];

@@ -1,16 +1,16 @@
 //! Gradients of single micro-batches, with frozen weights.
 
+use crate::data::Examples;
 use crate::engine::arr;
 use crate::engine::error::{Error, Result};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Model, Module, Phase};
-use crate::train::Examples;
 
 /// Shows `see` the gradient of every parameter for each micro-batch, with the batch's number and the parameter's name;
 /// the mean number of experts of each layer.
 pub fn gradients(
     model: &Model<f32>,
-    examples: Examples,
+    examples: &Examples,
     batches: &[&[u32]],
     mut see: impl FnMut(usize, &str, &[f32]),
 ) -> Result<Vec<f64>> {

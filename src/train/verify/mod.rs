@@ -11,13 +11,14 @@ mod trace;
 pub use compare::{Comparison, compare, trace_path};
 pub use trace::{Difference, Fault, Trace};
 
+use crate::data::Examples;
 use crate::engine::arr::Arr;
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::{par, simd};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Model, Phase};
 use crate::train::manifest::Link;
-use crate::train::{Examples, Learner, State};
+use crate::train::{Learner, State};
 
 /// What must not change a result: the number of threads and the SIMD level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -171,7 +172,7 @@ const LOGITS: usize = 1 << 26;
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.
-pub fn inference_digest(model: &Model<f32>, examples: Examples, batch: usize) -> Result<String> {
+pub fn inference_digest(model: &Model<f32>, examples: &Examples, batch: usize) -> Result<String> {
     let (mut logits, classes) = (Vec::new(), model.spec().classes);
     let most = (LOGITS / (classes * examples.rows_of_one())).max(1);
     let indices: Vec<u32> = (0..examples.len().min(most) as u32).collect();

@@ -20,6 +20,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::data::Batch;
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::tape::{Mode, Tape};
@@ -28,7 +29,6 @@ use crate::engine::watch::{Place, Seen};
 use crate::nn::embedding::rows_of;
 use crate::nn::{Feed, Phase, Tokens};
 use crate::nn::{ItemMut, Module};
-use crate::train::examples::Batch;
 use crate::train::state::moment;
 use crate::train::{Learner, State};
 
@@ -156,7 +156,7 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
             } else {
                 let images = numbers(INPUTS, &inputs)?;
                 fits(images.shape(), &[count, spec.inputs])?;
-                Feed::Images(images)
+                Feed::Rows(images)
             };
             Some((feed, targets))
         }
@@ -188,7 +188,7 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
     };
     let ids = |ids: &[u32]| Tensor::i64(&[ids.len()], ids.iter().map(|&id| id.into()));
     let mut tensors = match &feed {
-        Feed::Images(images) => vec![(INPUTS.to_string(), Tensor::f32(images))],
+        Feed::Rows(images) => vec![(INPUTS.to_string(), Tensor::f32(images))],
         Feed::Tokens(tokens) => {
             let starts = tokens.starts.iter().map(|&start| start as i64);
             let starts = Tensor::i64(&[tokens.starts.len()], starts);
@@ -220,7 +220,7 @@ pub fn write(learner: &mut Learner, batch: Option<Batch>, path: &Path) -> Result
         }
     };
     let rows = match &feed {
-        Feed::Images(_) => Vec::new(),
+        Feed::Rows(_) => Vec::new(),
         Feed::Tokens(tokens) => rows_of(&tokens.ids),
     };
     let taken = learner.step_on(vec![(feed, targets)], Some(Rc::new(RefCell::new(watch))))?;

@@ -1,15 +1,18 @@
-//! What goes into a network: images, or sequences of tokens.
+//! What goes into a network: rows of numbers, or sequences of tokens.
 
 use std::sync::Arc;
 
 use crate::engine::arr::Arr;
 use crate::engine::kernels::elem::Elem;
 
+/// What a network is given, and what it should answer: one target for each row of the feed.
+pub type Batch = (Feed<f32>, Vec<u32>);
+
 /// A batch of examples without their targets.
 #[derive(Clone, Debug)]
 pub enum Feed<F> {
-    /// Standardized images, (T, inputs).
-    Images(Arr<F>),
+    /// Rows of numbers, (T, inputs).
+    Rows(Arr<F>),
     /// Sequences of tokens.
     Tokens(Tokens),
 }
@@ -19,32 +22,32 @@ pub enum Feed<F> {
 pub struct Tokens {
     /// Ids of the tokens.
     pub ids: Arc<[u32]>,
-    /// Where each sequence begins, and the end of the last.
+    /// The index of each sequence's first token, and the end of the last.
     pub starts: Arc<[usize]>,
 }
 
 impl<F: Elem> Feed<F> {
-    /// How many rows the network has on its way: images, or tokens.
+    /// The number of rows T: rows of numbers, or tokens.
     pub fn rows(&self) -> usize {
         match self {
-            Feed::Images(images) => images.shape()[0],
+            Feed::Rows(rows) => rows.shape()[0],
             Feed::Tokens(tokens) => tokens.ids.len(),
         }
     }
 }
 
 impl<F> Feed<F> {
-    /// Where each sequence begins, and the end of the last; nothing for images.
+    /// The index of each sequence's first token, and the end of the last; empty for rows of numbers.
     pub fn starts(&self) -> Arc<[usize]> {
         match self {
-            Feed::Images(_) => Arc::new([]),
+            Feed::Rows(_) => Arc::new([]),
             Feed::Tokens(tokens) => tokens.starts.clone(),
         }
     }
 }
 
 impl<F> From<Arr<F>> for Feed<F> {
-    fn from(images: Arr<F>) -> Feed<F> {
-        Feed::Images(images)
+    fn from(rows: Arr<F>) -> Feed<F> {
+        Feed::Rows(rows)
     }
 }

@@ -28,7 +28,7 @@ fn allocations_do_not_grow_from_step_to_step_and_one_image_wakes_no_thread() {
             let before = ALLOCATOR.stats();
             for _ in 0..count {
                 // A buffer from the pool, as the trainer's batches are.
-                let mut batch = arr::fresh(&[256, 784]);
+                let mut batch = arr::uninit(&[256, 784]);
                 arr::data_mut(&mut batch).copy_from_slice(&x);
                 step(&mut model, &mut optimizer, batch, targets.clone(), 1, 1e-3, 0.0).unwrap();
             }

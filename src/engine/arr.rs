@@ -17,14 +17,14 @@ pub fn from_vec<F: Elem>(shape: &[usize], data: Vec<F>) -> Arr<F> {
         .unwrap_or_else(|_| panic!("{len} elements do not fill the shape {shape:?}"))
 }
 
-/// An array of arbitrary content from the pool: the caller writes every element.
-pub fn fresh<F: Elem>(shape: &[usize]) -> Arr<F> {
+/// An array from the pool whose content is unspecified: the caller writes every element.
+pub fn uninit<F: Elem>(shape: &[usize]) -> Arr<F> {
     from_vec(shape, pool::take(shape.iter().product()))
 }
 
 /// An array of one value.
 pub fn full<F: Elem>(shape: &[usize], value: F) -> Arr<F> {
-    let mut array = fresh(shape);
+    let mut array = uninit(shape);
     data_mut(&mut array).fill(value);
     array
 }
@@ -54,7 +54,7 @@ pub fn recycle<F: Elem>(array: Arr<F>) {
 /// `f(x)` for each element.
 #[inline(always)]
 pub fn map<F: Elem>(x: &Arr<F>, f: impl Fn(F) -> F + Sync) -> Arr<F> {
-    let mut out = fresh(x.shape());
+    let mut out = uninit(x.shape());
     kernels::map::map(data_mut(&mut out), data(x), f);
     out
 }
@@ -62,7 +62,7 @@ pub fn map<F: Elem>(x: &Arr<F>, f: impl Fn(F) -> F + Sync) -> Arr<F> {
 /// `f(x, y)` for each pair of elements of two arrays of one shape.
 #[inline(always)]
 pub fn zip<F: Elem>(x: &Arr<F>, y: &Arr<F>, f: impl Fn(F, F) -> F + Sync) -> Arr<F> {
-    let mut out = fresh(x.shape());
+    let mut out = uninit(x.shape());
     kernels::map::zip(data_mut(&mut out), data(x), data(y), f);
     out
 }

@@ -1,5 +1,6 @@
 //! The one error type of the library: every message says what is wrong, where, and what to do.
 
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 
 /// The result of every fallible function of this crate.
@@ -112,5 +113,13 @@ impl Error {
     /// An [`Error::Config`] for `key`.
     pub fn config(key: impl Into<String>, what: impl Into<String>) -> Error {
         Error::Config { key: key.into(), what: what.into() }
+    }
+}
+
+/// A shape error with the place of the call that caused it; any other error as it is.
+pub(crate) fn locate(error: Error, caller: &Location) -> Error {
+    match error {
+        Error::Shape { op, why, shapes, .. } => Error::Shape { op, why, shapes, at: caller.to_string() },
+        other => other,
     }
 }

@@ -125,7 +125,7 @@ impl<F: Elem> SelfAttention<F> {
         cache.keys.extend_from_slice(arr::data(&k));
         cache.values.extend_from_slice(arr::data(&v));
         cache.tokens += count;
-        let (mut y, mut log_sums) = (arr::fresh(q.shape()), Buffer::new(count * self.heads.count));
+        let (mut y, mut log_sums) = (arr::uninit(q.shape()), Buffer::new(count * self.heads.count));
         let starts = Starts { queries: &[0, count], keys: &[0, cache.tokens] };
         let inputs = [arr::data(&q), &cache.keys, &cache.values];
         kernel::forward(inputs, self.heads, starts, arr::data_mut(&mut y), &mut log_sums);

@@ -61,7 +61,7 @@ impl<F: Elem> Param<F> {
     pub fn rows_on<'t>(&self, tape: &'t Tape<F>, rows: Arc<[u32]>) -> Var<'t, F> {
         let width = self.value.shape().iter().skip(1).product();
         tape.parameter_rows(self.id, rows.clone(), || {
-            let mut values = arr::fresh(&[&[rows.len()], &self.value.shape()[1..]].concat());
+            let mut values = arr::uninit(&[&[rows.len()], &self.value.shape()[1..]].concat());
             let all = arr::data(&self.value);
             for (row, value) in rows.iter().zip(arr::data_mut(&mut values).chunks_exact_mut(width)) {
                 value.copy_from_slice(&all[*row as usize * width..][..width]);

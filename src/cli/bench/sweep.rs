@@ -10,7 +10,8 @@ use crate::engine::arr::{self, Arr};
 use crate::engine::kernels::elem::Elem;
 use crate::engine::kernels::random::{Purpose, Stream};
 use crate::engine::kernels::{map, math};
-use crate::engine::ops::unary::{Elementwise, Exp, Gelu, Ln, Sigmoid, Silu, Sqrt, Tanh};
+use crate::engine::ops::elementwise::Elementwise;
+use crate::engine::ops::unary::{Exp, Gelu, Ln, Sigmoid, Silu, Sqrt, Tanh};
 use crate::engine::tape::{Mode, Tape, Var};
 
 /// A function of one number.
@@ -42,15 +43,15 @@ const LEAST: f32 = f32::from_bits(1);
 /// Each function with its whole domain. That of silu and gelu is cut where a power of e in them leaves f32's
 /// normal range: below, where they hardly differ from 0, they have the power's few digits.
 pub const FUNCTIONS: [Function; 10] = [
-    function("exp", (f32::MIN, f32::MAX), 1.1, |x, y| each(Exp, x, y), libm::exp),
-    function("ln", (LEAST, f32::MAX), 1.0, |x, y| each(Ln, x, y), libm::log),
-    function("tanh", (f32::MIN, f32::MAX), 1.5, |x, y| each(Tanh, x, y), libm::tanh),
-    function("sqrt", (0.0, f32::MAX), 0.5, |x, y| each(Sqrt, x, y), f64::sqrt),
-    function("sigmoid", (f32::MIN, f32::MAX), 2.5, |x, y| each(Sigmoid, x, y), sigmoid),
-    function("silu", (-87.0, f32::MAX), 3.5, |x, y| each(Silu, x, y), silu),
-    function("silu", (f32::MIN, -87.0), 55.0, |x, y| each(Silu, x, y), silu),
-    function("gelu", (-10.0, f32::MAX), 4.5, |x, y| each(Gelu, x, y), gelu),
-    function("gelu", (f32::MIN, -10.0), 12.0, |x, y| each(Gelu, x, y), gelu),
+    function("exp", (f32::MIN, f32::MAX), 1.1, |x, y| each(Exp {}, x, y), libm::exp),
+    function("ln", (LEAST, f32::MAX), 1.0, |x, y| each(Ln {}, x, y), libm::log),
+    function("tanh", (f32::MIN, f32::MAX), 1.5, |x, y| each(Tanh {}, x, y), libm::tanh),
+    function("sqrt", (0.0, f32::MAX), 0.5, |x, y| each(Sqrt {}, x, y), f64::sqrt),
+    function("sigmoid", (f32::MIN, f32::MAX), 2.5, |x, y| each(Sigmoid {}, x, y), sigmoid),
+    function("silu", (-87.0, f32::MAX), 3.5, |x, y| each(Silu {}, x, y), silu),
+    function("silu", (f32::MIN, -87.0), 55.0, |x, y| each(Silu {}, x, y), silu),
+    function("gelu", (-10.0, f32::MAX), 4.5, |x, y| each(Gelu {}, x, y), gelu),
+    function("gelu", (f32::MIN, -10.0), 12.0, |x, y| each(Gelu {}, x, y), gelu),
     function(
         "normal quantile",
         (-BELOW_ONE, BELOW_ONE),

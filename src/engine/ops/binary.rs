@@ -370,8 +370,8 @@ mod tests {
             (tape.variable(arr::from_vec(&[2], vec![1.0, 2.0])), tape.variable(arr::full(&[2], 1.0)));
         for (y, ga, gb) in [(a.maximum(b), [1.0, 1.0], [0.0, 0.0]), (a.minimum(b), [1.0, 0.0], [0.0, 1.0])] {
             let gradients = tape.backward_from(y, arr::full(&[2], 1.0));
-            assert_eq!(arr::data(gradients.of(a).unwrap()), ga);
-            assert_eq!(arr::data(gradients.of(b).unwrap()), gb);
+            assert_eq!(arr::data(&gradients.wrt(a)), ga);
+            assert_eq!(arr::data(&gradients.wrt(b)), gb);
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     #[should_panic(
-        expected = "add: lengths 3 and 4 of axis 2 from the end are neither equal nor 1; shapes are [2, 3, 5] and [4, 5] (at src/ops/binary.rs"
+        expected = "add: lengths 3 and 4 of axis 2 from the end are neither equal nor 1; shapes are [2, 3, 5] and [4, 5] (at src/engine/ops/binary.rs"
     )]
     fn shapes_that_do_not_fit_are_named_with_the_callers_place() {
         let tape = Tape::new(Mode::Infer);

@@ -32,7 +32,7 @@ fn is_row(row: &[usize], shape: &[usize]) -> bool {
 
 /// A new array of this shape with `x` repeated to fill it.
 fn repeat<F: Elem>(x: &Arr<F>, shape: &[usize]) -> Arr<F> {
-    let mut out = arr::fresh(shape);
+    let mut out = arr::uninit(shape);
     if x.shape() == shape {
         arr::data_mut(&mut out).copy_from_slice(arr::data(x));
     } else {

@@ -17,7 +17,7 @@ impl Dropout {
     /// `x / (1 - p)` where `keep` says so, else 0.
     fn keep<F: Elem>(&self, x: &Arr<F>, keep: &[bool]) -> Arr<F> {
         const CHUNK: usize = 16 * 1024;
-        let (mut out, x, rest) = (arr::fresh(x.shape()), arr::data(x), F::of(1.0 - self.p));
+        let (mut out, x, rest) = (arr::uninit(x.shape()), arr::data(x), F::of(1.0 - self.p));
         par::chunks(arr::data_mut(&mut out), CHUNK, |i, out| {
             let here = i * CHUNK..i * CHUNK + out.len();
             let (x, keep) = (&x[here.clone()], &keep[here]);

@@ -33,7 +33,7 @@ fn check_has_rows<F: Elem>(op: &'static str, x: &Arr<F>) -> Result<()> {
 
 /// Row i of the result is row `indices[i]` of `x`.
 fn gather<F: Elem>(x: &Arr<F>, indices: &[u32], shape: &[usize]) -> Arr<F> {
-    let mut out = arr::fresh(shape);
+    let mut out = arr::uninit(shape);
     let width = out.len() / indices.len().max(1);
     let (x, rows) = (arr::data(x), (CHUNK / width.max(1)).max(1));
     par::chunks(arr::data_mut(&mut out), rows * width, |i, out| {

@@ -45,7 +45,7 @@ fn products<'a, F: Elem>(
     a: impl Fn(usize) -> Mat<'a, F> + Sync + Send,
     b: impl Fn(usize) -> Mat<'a, F> + Sync + Send,
 ) -> Arr<F> {
-    let mut out = arr::fresh(shape);
+    let mut out = arr::uninit(shape);
     let size = out.len() / batch.max(1);
     par::chunks(arr::data_mut(&mut out), size, |i, out| gemm::product(out, a(i), b(i)));
     out
@@ -125,7 +125,7 @@ mod tests {
         let tape = Tape::new(Mode::Train);
         let (a, b) = (tape.variable(arr::zeros::<f64>(&[0, 3])), tape.variable(arr::zeros(&[3, 2])));
         let gradients = tape.backward(a.matmul(b).sum()).unwrap();
-        assert_eq!(gradients.of(b).unwrap(), arr::zeros::<f64>(&[3, 2]));
+        assert_eq!(gradients.wrt(b), arr::zeros::<f64>(&[3, 2]));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl<F: Elem> Op<F, 2> for RmsNorm {
             let why = "the gain needs one axis, as long as the last axis of x";
             return Err(shape_error(<Self as Op<F, 2>>::NAME, why, &[x.shape(), gain.shape()]));
         }
-        let mut y = arr::fresh(x.shape());
+        let mut y = arr::uninit(x.shape());
         let (x, gain, width) = (arr::data(x), arr::data(gain), gain.len());
         rows::each(
             arr::data_mut(&mut y),
@@ -50,7 +50,7 @@ impl<F: Elem> Op<F, 2> for RmsNorm {
         let (shape, width) = (gy.shape(), ctx.x[1].len());
         let ([x, gain], gy) = (ctx.x.map(arr::data), arr::data(gy));
         let gx = || {
-            let mut gx = arr::fresh(shape);
+            let mut gx = arr::uninit(shape);
             rows::each(
                 arr::data_mut(&mut gx),
                 width,
@@ -70,7 +70,7 @@ impl<F: Elem> Op<F, 2> for RmsNorm {
             gx
         };
         let ggain = || {
-            let mut products = arr::fresh(shape);
+            let mut products = arr::uninit(shape);
             rows::each(
                 arr::data_mut(&mut products),
                 width,

@@ -68,7 +68,7 @@ impl Axes {
             return x.clone();
         }
         let view = x.view().permuted_axes(order);
-        let mut out = arr::fresh(view.shape());
+        let mut out = arr::uninit(view.shape());
         out.assign(&view);
         out
     }
@@ -77,12 +77,12 @@ impl Axes {
     /// writes row number r.
     fn back_from_rows<F: Elem>(&self, shape: &[usize], work: impl Fn(usize, &mut [F]) + Sync) -> Arr<F> {
         let order = self.order(shape.len());
-        let mut moved = arr::fresh(&order.iter().map(|&axis| shape[axis]).collect::<Vec<_>>());
+        let mut moved = arr::uninit(&order.iter().map(|&axis| shape[axis]).collect::<Vec<_>>());
         rows::each(arr::data_mut(&mut moved), self.width(shape), work);
         if order.is_sorted() {
             return moved;
         }
-        let mut out = arr::fresh(shape);
+        let mut out = arr::uninit(shape);
         out.view_mut().permuted_axes(order).assign(&moved);
         arr::recycle(moved);
         out
@@ -91,7 +91,7 @@ impl Axes {
     /// `f` of each row of reduced elements.
     #[inline(always)]
     fn fold<F: Elem>(&self, x: &Arr<F>, f: impl Fn(&[F]) -> F + Sync) -> Arr<F> {
-        let mut out = arr::fresh(&self.kept_shape(x.shape()));
+        let mut out = arr::uninit(&self.kept_shape(x.shape()));
         rows::fold(arr::data_mut(&mut out), arr::data(&self.to_rows(x)), f);
         out
     }
@@ -117,7 +117,7 @@ impl Axes {
         for &axis in &self.0 {
             view = view.insert_axis(Axis(axis));
         }
-        let mut out = arr::fresh(shape);
+        let mut out = arr::uninit(shape);
         out.assign(&view);
         out
     }
@@ -349,7 +349,7 @@ mod tests {
         let tape = Tape::new(Mode::Train);
         let x = tape.variable(arr::from_vec(&[2, 3], vec![1.0, 7.0, 7.0, 2.0, 2.0, 2.0]));
         let gradients = tape.backward(x.max_axes(&[1]).sum()).unwrap();
-        assert_eq!(arr::data(gradients.of(x).unwrap()), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(arr::data(&gradients.wrt(x)), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]

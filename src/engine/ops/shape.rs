@@ -25,7 +25,7 @@ impl Transpose {
     fn swapped<F: Elem>(&self, x: &Arr<F>) -> Arr<F> {
         let mut view = x.view();
         view.swap_axes(self.a, self.b);
-        let mut out = arr::fresh(view.shape());
+        let mut out = arr::uninit(view.shape());
         out.assign(&view);
         out
     }
@@ -113,7 +113,7 @@ impl<F: Elem> Op<F, 1> for Slice {
 /// A copy of the part of `x` whose index along `axis` lies in `range`.
 fn part<F: Elem>(x: &Arr<F>, axis: usize, range: Range<usize>) -> Arr<F> {
     let view = x.slice_axis(Axis(axis), Part::from(range));
-    let mut out = arr::fresh(view.shape());
+    let mut out = arr::uninit(view.shape());
     out.assign(&view);
     out
 }
@@ -153,7 +153,7 @@ impl<F: Elem, const N: usize> Op<F, N> for Concat {
             }
         }
         shape[self.axis] = x.iter().map(|x| x.shape()[self.axis]).sum();
-        let mut out = arr::fresh(&shape);
+        let mut out = arr::uninit(&shape);
         let mut start = 0;
         for x in x {
             let end = start + x.shape()[self.axis];

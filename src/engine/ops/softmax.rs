@@ -30,7 +30,7 @@ impl<F: Elem> Op<F, 1> for Softmax {
 
 /// `softmax(logits)` over the last axis, outside of any tape.
 pub fn probabilities<F: Elem>(logits: &Arr<F>) -> Arr<F> {
-    let (mut y, x) = (arr::fresh(logits.shape()), arr::data(logits));
+    let (mut y, x) = (arr::uninit(logits.shape()), arr::data(logits));
     let width = logits.shape().last().copied().unwrap_or(1);
     rows::each(
         arr::data_mut(&mut y),
@@ -43,7 +43,7 @@ pub fn probabilities<F: Elem>(logits: &Arr<F>) -> Arr<F> {
 
 /// The gradient of a softmax, masked or not, with output `y`.
 fn softmax_backward<F: Elem>(y: &Arr<F>, gy: &Arr<F>) -> Arr<F> {
-    let mut gx = arr::fresh(y.shape());
+    let mut gx = arr::uninit(y.shape());
     let (width, y, gy) = (y.shape().last().copied().unwrap_or(1), arr::data(y), arr::data(gy));
     rows::each(
         arr::data_mut(&mut gx),
@@ -73,7 +73,7 @@ impl<F: Elem> Op<F, 1> for LogSoftmax {
     type Saved = ();
     fn forward(&self, [x]: [&Arr<F>; 1]) -> Result<(Arr<F>, ())> {
         let width = width(<Self as Op<F, 1>>::NAME, x)?;
-        let (mut y, x) = (arr::fresh(x.shape()), arr::data(x));
+        let (mut y, x) = (arr::uninit(x.shape()), arr::data(x));
         rows::each(
             arr::data_mut(&mut y),
             width,
@@ -83,7 +83,7 @@ impl<F: Elem> Op<F, 1> for LogSoftmax {
         Ok((y, ()))
     }
     fn backward(&self, ctx: Ctx<F, (), 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
-        let mut gx = arr::fresh(gy.shape());
+        let mut gx = arr::uninit(gy.shape());
         let (width, y, gy) = (gy.shape().last().copied().unwrap_or(1), arr::data(ctx.y), arr::data(gy));
         rows::each(
             arr::data_mut(&mut gx),
@@ -120,7 +120,7 @@ impl<F: Elem> Op<F, 1> for MaskedSoftmax {
             let why = format!("{} elements need as many in the mask, not {}", x.len(), self.mask.len());
             return Err(shape_error(<Self as Op<F, 1>>::NAME, why, &[x.shape()]));
         }
-        let (mut y, x) = (arr::fresh(x.shape()), arr::data(x));
+        let (mut y, x) = (arr::uninit(x.shape()), arr::data(x));
         rows::each(
             arr::data_mut(&mut y),
             width,

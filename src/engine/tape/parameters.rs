@@ -57,14 +57,9 @@ impl<F: Elem> Tape<F> {
             assert!(known.rows == rows, "the parameter is already on the tape with other rows");
             return Var { tape: self, id: known.node };
         }
-        let var = self.push("parameter", value(), self.mode != Mode::Infer, None, Some(id));
+        let var = self.push(id, value(), self.mode != Mode::Infer, &[], None);
         self.parameters.borrow_mut().insert(id, Entry { node: var.id, rows });
         var
-    }
-
-    /// The parameter whose value is node number `node`, for watchers.
-    pub(super) fn parameter_at(&self, node: usize) -> Option<ParamId> {
-        self.parameters.borrow().iter().find(|(_, entry)| entry.node == node).map(|(&id, _)| id)
     }
 }
 

@@ -252,7 +252,7 @@ mod tests {
     /// These gradients for `a` and `b`; with `rows`, those of `a` are of its rows.
     fn gradients(model: &Two, rows: Option<&[u32]>, a: &Arr<f64>, b: f64) -> Gradients<f64> {
         let tape = Tape::new(Mode::Train);
-        let var = rows.map_or(model.a.on(&tape), |rows| model.a.rows_on(&tape, rows.into()));
+        let var = rows.map_or_else(|| model.a.on(&tape), |rows| model.a.rows_on(&tape, rows.into()));
         let loss = (var * tape.constant(a.clone())).sum() + model.b.on(&tape).scale(b).sum();
         tape.backward(loss).unwrap()
     }

@@ -187,7 +187,7 @@ impl<F: Elem> LearnedK<F> {
         let noise = phase.stream(Purpose::Gumbel, self.layer).map_or_else(
             || arr::zeros(value.shape()),
             |stream| {
-                let mut uniform = arr::fresh(value.shape());
+                let mut uniform = arr::uninit(value.shape());
                 stream.unit(arr::data_mut(&mut uniform));
                 arr::map(&uniform, |u: F| -(-u.ln()).ln())
             },

@@ -109,7 +109,7 @@ impl<F: Elem> Router<F> for Percentile<F> {
             && self.fixed.is_none();
         let by_rank = || self.fixed.unwrap_or_else(|| select::token_scope_k(experts, tau));
         let k = (!by_threshold).then(by_rank);
-        let (mut probabilities, mut gates) = (arr::fresh(shape), arr::fresh(shape));
+        let (mut probabilities, mut gates) = (arr::uninit(shape), arr::uninit(shape));
         let mut mask = vec![false; value.len()];
         let out = gate::Gates {
             probabilities: arr::data_mut(&mut probabilities),

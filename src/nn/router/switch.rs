@@ -69,7 +69,7 @@ impl<F: Elem> Router<F> for Switch<F> {
     fn route<'t>(&self, x: Var<'t, F>, phase: Phase) -> Result<Routing<'t, F>> {
         let factor = self.capacity_factor.or(if phase == Phase::Eval { FACTORS.1 } else { FACTORS.0 });
         let seen = phase.stream(Purpose::Jitter, self.layer).map_or(x, |stream| {
-            let mut jitter = arr::fresh(&x.shape());
+            let mut jitter = arr::uninit(&x.shape());
             stream.unit(arr::data_mut(&mut jitter));
             let jitter = arr::map(&jitter, |u| F::of(1.0 - JITTER) + F::of(2.0 * JITTER) * u);
             x.mul(x.tape().constant(jitter))

@@ -46,13 +46,13 @@ impl<F: Elem> Op<F, 3> for Attention {
             return Err(shape_error(name, why, &shapes));
         }
         check_starts(name, &self.starts, rows, &shapes)?;
-        let (mut y, mut log_sums) = (arr::fresh(shapes[0]), Buffer::new(rows * count));
+        let (mut y, mut log_sums) = (arr::uninit(shapes[0]), Buffer::new(rows * count));
         let starts = Starts { queries: &self.starts, keys: &self.starts };
         kernel::forward(x.map(arr::data), self.heads, starts, arr::data_mut(&mut y), &mut log_sums);
         Ok((y, log_sums))
     }
     fn backward(&self, ctx: Ctx<F, Buffer<F>, 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
-        let mut g = ctx.x.map(|x| arr::fresh::<F>(x.shape()));
+        let mut g = ctx.x.map(|x| arr::uninit::<F>(x.shape()));
         let ([q, k, v], [gq, gk, gv]) = (ctx.x.map(arr::data), g.each_mut().map(arr::data_mut));
         kernel::backward(
             arr::data(gy),
@@ -127,7 +127,7 @@ mod tests {
         let heads = Heads { count: 2, groups: 1, width: 2 };
         for starts in [&[0][..], &[0, 0]] {
             let y = tape.apply(Attention { starts: starts.into(), heads }, x).unwrap();
-            assert_eq!(tape.backward(y.sum()).unwrap().of(x[1]).unwrap().shape(), [0, 2]);
+            assert_eq!(tape.backward(y.sum()).unwrap().wrt(x[1]).shape(), [0, 2]);
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) fn forward<F: Elem>(
     let gates = routes.gather(arr::data(gates));
     let mut first = Buffer::new(routes.len() * weights.first());
     let mut output = Buffer::new(routes.len() * weights.width);
-    let mut y = arr::fresh(x.shape());
+    let mut y = arr::uninit(x.shape());
     par::sized(2 * routes.len() * weights.hidden * weights.width, || {
         kernel::forward(arr::data(x), weights, routes, &mut first, &mut output);
         kernel::combine(arr::data_mut(&mut y), &output, &gates, routes, weights.width);
@@ -79,7 +79,7 @@ impl<F: Elem> Op<F, 6> for Experts {
     }
     fn backward(&self, ctx: Ctx<F, Self::Saved, 6>, gy: &Arr<F>) -> [Option<Arr<F>>; 6] {
         let (gates, first) = ctx.saved;
-        let mut g = ctx.x.map(|input| arr::fresh::<F>(input.shape()));
+        let mut g = ctx.x.map(|input| arr::uninit::<F>(input.shape()));
         let [gx, g_gates, w1, b1, w2, b2] = g.each_mut().map(arr::data_mut);
         kernel::backward(
             arr::data(gy),
@@ -174,8 +174,8 @@ pub(super) mod testing {
         let x = inputs.map(|a| tape.variable(a));
         let y = tape.apply(op(routes), x).unwrap();
         let gradients = tape.backward_from(y, random(&[5, 4], 9));
-        let w1 = arr::data(gradients.of(x[2]).unwrap());
-        let (others, last) = w1.split_at(w1.len() / 3 * 2);
+        let w1 = gradients.wrt(x[2]);
+        let (others, last) = arr::data(&w1).split_at(w1.len() / 3 * 2);
         assert!(last.iter().all(|&g| g == 0.0) && others.iter().any(|&g| g != 0.0));
     }
 
@@ -208,7 +208,7 @@ pub(super) mod testing {
                 let x = inputs.clone().map(|a| tape.variable(a));
                 let y = tape.apply(op(routes.clone()), x).unwrap();
                 let g = tape.backward_from(y, y.value());
-                let all = x.iter().flat_map(|x| arr::data(g.of(*x).unwrap()).to_vec());
+                let all = x.iter().flat_map(|x| arr::data(&g.wrt(*x)).to_vec());
                 arr::data(&y.value()).iter().copied().chain(all).map(f32::to_bits).collect::<Vec<_>>()
             })
         };

@@ -36,7 +36,7 @@ impl<F: Elem> Op<F, 1> for Gate<F> {
         }
         let width = logits.shape()[1];
         let (gates, scale) = (arr::data(&self.gates), F::of(1.0 / self.temperature));
-        let mut weights = arr::fresh(logits.shape());
+        let mut weights = arr::uninit(logits.shape());
         rows::each(
             arr::data_mut(&mut weights),
             width,
@@ -56,7 +56,7 @@ impl<F: Elem> Op<F, 1> for Gate<F> {
         let width = gy.shape()[1];
         let scale = F::of(1.0 / self.temperature);
         let (p, w, gy) = (arr::data(&self.probabilities), arr::data(ctx.y), arr::data(gy));
-        let mut gx = arr::fresh(ctx.y.shape());
+        let mut gx = arr::uninit(ctx.y.shape());
         rows::each(
             arr::data_mut(&mut gx),
             width,

@@ -59,7 +59,7 @@ impl<F: Elem> Op<F, 4> for GatedExperts {
     }
     fn backward(&self, ctx: Ctx<F, Self::Saved, 4>, gy: &Arr<F>) -> [Option<Arr<F>>; 4] {
         let (gates, first) = ctx.saved;
-        let mut g = ctx.x.map(|input| arr::fresh::<F>(input.shape()));
+        let mut g = ctx.x.map(|input| arr::uninit::<F>(input.shape()));
         let [gx, g_gates, w1, w2] = g.each_mut().map(arr::data_mut);
         kernel::backward(
             arr::data(gy),

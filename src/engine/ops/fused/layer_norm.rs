@@ -25,7 +25,7 @@ impl<F: Elem> Op<F, 3> for LayerNorm {
         let (data, epsilon, count) = (arr::data(x), F::of(self.epsilon), F::of(width as f64));
         let (gain, bias) = (arr::data(gain), arr::data(bias));
         let mut moments = Buffer::new(2 * x.len() / width);
-        let mut y = arr::fresh(x.shape());
+        let mut y = arr::uninit(x.shape());
         rows::each2(
             (arr::data_mut(&mut y), width),
             (&mut moments, 2),
@@ -53,7 +53,7 @@ impl<F: Elem> Op<F, 3> for LayerNorm {
         let count = F::of(width as f64);
         // gy times the normalized input, whose column sums are the gradient of the gain.
         let mut gy_n = Buffer::<F>::new(x.len());
-        let mut gx = arr::fresh(x.shape());
+        let mut gx = arr::uninit(x.shape());
         rows::each2(
             (arr::data_mut(&mut gx), width),
             (&mut gy_n, width),

@@ -29,7 +29,7 @@ impl<F: Elem> Op<F, 3> for Linear {
             let why = "input (T, in), weight (in, out) and bias (out) must agree";
             return Err(shape_error("linear", why, &[x.shape(), w.shape(), b.shape()]));
         }
-        let mut y = arr::fresh(&[rows, out]);
+        let mut y = arr::uninit(&[rows, out]);
         gemm::affine(
             arr::data_mut(&mut y),
             Mat::new(arr::data(x), rows, inner),
@@ -54,12 +54,12 @@ impl<F: Elem> Op<F, 3> for Linear {
         };
         let g_mat = Mat::new(arr::data(&g), rows, out);
         let gx = ctx.needs[0].then(|| {
-            let mut gx = arr::fresh(x.shape());
+            let mut gx = arr::uninit(x.shape());
             gemm::product(arr::data_mut(&mut gx), g_mat, Mat::new(arr::data(w), inner, out).t());
             gx
         });
         let gw = ctx.needs[1].then(|| {
-            let mut gw = arr::fresh(w.shape());
+            let mut gw = arr::uninit(w.shape());
             gemm::product(arr::data_mut(&mut gw), Mat::new(arr::data(x), rows, inner).t(), g_mat);
             gw
         });

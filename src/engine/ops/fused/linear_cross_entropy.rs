@@ -64,7 +64,7 @@ impl LinearCrossEntropy {
         let head = Head { weights: arr::data(w), bias: bias.map(arr::data), width };
         let (mut losses, mut right) = (Buffer::new(self.targets.len()), vec![false; self.targets.len()]);
         let gradients = if gradients {
-            let mut g = [h.shape(), w.shape(), &[words]].map(|shape| arr::fresh(shape));
+            let mut g = [h.shape(), w.shape(), &[words]].map(|shape| arr::uninit(shape));
             let [h_data, weights, bias] = g.each_mut().map(arr::data_mut);
             let out = Gradients { h: h_data, weights, bias };
             kernel::losses_and_gradients(arr::data(h), head, &self.targets, &mut losses, &mut right, out);

@@ -20,7 +20,7 @@ fn forward<F: Elem>(h: &Arr<F>, w: &Arr<F>, b: Option<&Arr<F>>) -> Result<Arr<F>
         return Err(shape_error("logits", "h (T, d), W (V, d) and b (V) must agree", &shapes));
     }
     let (rows, width, count) = (h.shape()[0], h.shape()[1], w.shape()[0]);
-    let mut y = arr::fresh(&[rows, count]);
+    let mut y = arr::uninit(&[rows, count]);
     let (out, h) = (arr::data_mut(&mut y), Mat::new(arr::data(h), rows, width));
     let w = Mat::new(arr::data(w), count, width).t();
     match b {
@@ -35,12 +35,12 @@ fn backward<F: Elem>(h: &Arr<F>, w: &Arr<F>, gy: &Arr<F>, needs: &[bool]) -> [Op
     let (rows, width, count) = (h.shape()[0], h.shape()[1], w.shape()[0]);
     let g = Mat::new(arr::data(gy), rows, count);
     let gh = needs[0].then(|| {
-        let mut gh = arr::fresh(h.shape());
+        let mut gh = arr::uninit(h.shape());
         gemm::product(arr::data_mut(&mut gh), g, Mat::new(arr::data(w), count, width));
         gh
     });
     let gw = needs[1].then(|| {
-        let mut gw = arr::fresh(w.shape());
+        let mut gw = arr::uninit(w.shape());
         gemm::product(arr::data_mut(&mut gw), g.t(), Mat::new(arr::data(h), rows, width));
         gw
     });

@@ -37,7 +37,7 @@ impl Rotary {
     }
 
     fn turned<F: Elem>(&self, x: &Arr<F>, turns: &Turns<F>, back: bool) -> Arr<F> {
-        let mut y = arr::fresh(x.shape());
+        let mut y = arr::uninit(x.shape());
         turn(arr::data_mut(&mut y), arr::data(x), x.shape()[1], &self.places(), turns, back);
         y
     }

@@ -135,7 +135,7 @@ impl LabeledImages {
 /// The images with these numbers, standardized, as (T, features).
 pub fn gather(images: &Images, indices: &[u32], standardize: &Standardize) -> Arr<f32> {
     let features = images.features();
-    let mut x = arr::fresh(&[indices.len(), features]);
+    let mut x = arr::uninit(&[indices.len(), features]);
     const ROWS: usize = 16;
     par::chunks(arr::data_mut(&mut x), ROWS * features, |i, rows| {
         for (row, &index) in rows.chunks_exact_mut(features).zip(&indices[i * ROWS..]) {

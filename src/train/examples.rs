@@ -9,7 +9,7 @@ use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::par;
 use crate::nn::{Feed, Tokens};
-use crate::train::config::Config;
+use crate::train::config::{Config, DataSettings};
 
 /// What a network is shown, and what it is to answer: one target for each row of the feed.
 pub type Batch = (Feed<f32>, Vec<u32>);
@@ -28,10 +28,10 @@ pub enum Examples<'a> {
 /// # Errors
 /// Files that are missing or damaged.
 pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
-    if !data::is_text(&config.dataset) {
-        return Ok(Dataset::Images(data::load(&config.dataset, data_dir)?));
+    if !data::is_text(&config.data.dataset) {
+        return Ok(Dataset::Images(data::load(&config.data.dataset, data_dir)?));
     }
-    let Config { dataset, tokenizer, sequence, pack, .. } = config;
+    let DataSettings { dataset, tokenizer, sequence, pack } = &config.data;
     Ok(Dataset::Text(data::load_text(dataset, *tokenizer, *sequence, *pack, data_dir)?))
 }
 
@@ -40,7 +40,7 @@ pub fn load(config: &Config, data_dir: Option<&Path>) -> Result<Dataset> {
 /// # Errors
 /// Files that are missing or damaged, images for a network for text or the other way round.
 pub fn load_as(config: &Config, input: &Input, data_dir: Option<&Path>) -> Result<Dataset> {
-    let Config { dataset, sequence, pack, .. } = config;
+    let DataSettings { dataset, sequence, pack, .. } = &config.data;
     match (input, data::is_text(dataset)) {
         (Input::Text(text), true) => Ok(Dataset::Text(data::load_text_as(
             dataset,

@@ -8,8 +8,9 @@
 use dynamoe::engine::arr;
 use dynamoe::engine::gradcheck::random;
 use dynamoe::engine::kernels::select;
+use dynamoe::nn::router::OrAuto;
 use dynamoe::nn::schedule::Schedule;
-use dynamoe::train::config::Config;
+use dynamoe::train::config::{Config, ModelSettings};
 
 /// How many tokens have k gates above the threshold of their row, for k = 0..=experts.
 fn histogram(gates: &[f64], experts: usize, threshold: impl Fn(&[f64]) -> f64) -> Vec<usize> {
@@ -28,7 +29,9 @@ fn main() -> dynamoe::Result<()> {
     // What a learned one gives, only a training can tell.
     for (schedule, name) in Schedule::ALL.into_iter().filter(|(s, _)| *s != Schedule::Learned) {
         // `custom` takes this list; the others make their own.
-        let config = Config { schedule, experts: vec![5, 4, 4, 5], ..Config::default() };
+        let experts = OrAuto::Set(vec![5, 4, 4, 5]);
+        let model = ModelSettings { schedule, experts, ..ModelSettings::default() };
+        let config = Config { model, ..Config::default() };
         let spec = config.spec(28 * 28, 10);
         let active: Vec<f64> = spec.experts.iter().map(|&e| spec.nominal_k(e)).collect();
         let (parameters, flops) = (spec.parameters(), spec.nominal_flops());

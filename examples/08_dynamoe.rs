@@ -11,23 +11,31 @@ use dynamoe::data::{self, Dataset};
 use dynamoe::engine::kernels::par;
 use dynamoe::engine::kernels::random::{Purpose, Stream};
 use dynamoe::nn::optim::Optimizer;
-use dynamoe::nn::router::percentile::Scope;
+use dynamoe::nn::router::percentile::{self, Scope};
 use dynamoe::nn::{Init, Model};
-use dynamoe::train::config::{Config, FlatRouter};
+use dynamoe::train::config::{Config, ModelSettings, OptimizerSettings, TrainSettings};
 use dynamoe::train::evaluate::evaluate;
 use dynamoe::train::{State, step};
 
 /// Trains the network of `config` and returns the digest of its parameters.
 fn train(config: &Config, digits: &Dataset) -> Result<String> {
     let spec = config.spec(digits.encoding.features(), digits.encoding.classes());
-    let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
+    let mut model = Model::<f32>::new(&spec, &mut Init::new(config.train.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &model);
     println!("threads: {}, parameters: {}, experts: {:?}", par::threads(), spec.parameters(), spec.experts);
-    for epoch in 0..config.epochs {
-        let shuffle = Stream::new(config.seed, Purpose::Shuffle, 0, epoch as u64);
-        for batch in shuffle.permutation(digits.train.len()).chunks(config.batch) {
+    for epoch in 0..config.train.epochs {
+        let shuffle = Stream::new(config.train.seed, Purpose::Shuffle, 0, epoch as u64);
+        for batch in shuffle.permutation(digits.train.len()).chunks(config.train.batch) {
             let (x, targets) = digits.train.batch(batch);
-            step(&mut model, &mut optimizer, x, targets, config.seed, config.lr, config.clip_norm)?;
+            step(
+                &mut model,
+                &mut optimizer,
+                x,
+                targets,
+                config.train.seed,
+                config.optimizer.lr,
+                config.optimizer.clip_norm,
+            )?;
         }
         let (scores, layers) = evaluate(&model, &digits.test)?;
         print!("epoch {}: test accuracy {:.2}%", epoch + 1, 100.0 * scores.test_accuracy);
@@ -43,14 +51,10 @@ fn train(config: &Config, digits: &Dataset) -> Result<String> {
 fn main() -> Result<()> {
     let digits = Dataset::from(data::load("digits", None)?);
     let config = Config {
-        layers: 2,
-        width: 32,
-        experts_max: 8,
-        experts_min: 4,
-        routing: FlatRouter { scope: Scope::Batch, ..FlatRouter::default() },
-        lr: 5e-3,
-        batch: 32,
-        epochs: 5,
+        model: ModelSettings { layers: 2, width: 32, experts_min: 4, ..ModelSettings::default() },
+        router: percentile::Settings { percentile_scope: Scope::Batch, ..Default::default() }.into(),
+        optimizer: OptimizerSettings { lr: 5e-3, ..OptimizerSettings::default() },
+        train: TrainSettings { batch: 32, epochs: 5, ..TrainSettings::default() },
         ..Config::default()
     };
     let mut digests = Vec::new();

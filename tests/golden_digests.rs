@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dynamoe::data::{self, Dataset};
 use dynamoe::engine::kernels::{par, simd};
 use dynamoe::train::Learner;
-use dynamoe::train::config::{Config, Layers};
+use dynamoe::train::config::{DataSettings, Resolved, Sources};
 use dynamoe::train::verify::{Condition, inference_digest};
 use serde::Deserialize;
 
@@ -30,18 +30,18 @@ fn folder() -> PathBuf {
 }
 
 impl Run {
-    fn config(&self) -> Config {
-        let layers = Layers { preset: Some(&self.preset), set: self.set.clone(), ..Layers::default() };
-        Config::resolve(&layers).unwrap()
+    fn config(&self) -> Resolved {
+        let sources = Sources { preset: Some(&self.preset), set: self.set.clone(), ..Sources::default() };
+        Resolved::resolve(&sources).unwrap()
     }
 
     fn is_text(&self) -> bool {
-        data::is_text(&self.config().dataset)
+        data::is_text(&self.config().data.dataset)
     }
 
     /// The bundled digits, or a text beside this test.
     fn data(&self) -> Dataset {
-        let Config { dataset, tokenizer, sequence, pack, .. } = self.config();
+        let DataSettings { dataset, tokenizer, sequence, pack } = self.config().into_config().data;
         match self.is_text() {
             false => data::load(&dataset, None).unwrap().into(),
             true => {

@@ -17,7 +17,7 @@ use crate::lab::analysis::stats::Correlation;
 use crate::lab::analysis::tokens::Classes;
 use crate::lab::analysis::usage::{Difficulty, Group, Usage};
 use crate::lab::analysis::{plots, tokens};
-use crate::train::config::Config;
+use crate::train::config::ModelSettings;
 use crate::train::evaluate::evaluate;
 use crate::train::learned;
 use crate::train::learned::diversity::{self, Diversity};
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<()> {
         let (_, records) = evaluate(&trained.model, test)?;
         let classes = Classes::of(&trained.input);
         let seen = tokens::observe(&trained.model, test, &classes)?;
-        let seed = trained.config.seed;
+        let seed = trained.config.train.seed;
         let gradient_variance = gradient_variance::compare(&trained.model, train, seed)?;
         let diversity = diversity::profile(&trained.model, train, seed)?;
         let attention = probes::probe(&trained.model, test)?;
@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
             None => Vec::new(),
         };
         let spec = trained.model.spec();
-        let Config { experts_min, experts_max, .. } = trained.config;
+        let ModelSettings { experts_min, experts_max, .. } = trained.config.model;
         // A custom list may exceed the bounds of the schedules.
         let min = spec.experts.iter().fold(experts_min, |least, &e| least.min(e));
         let max = spec.experts.iter().fold(experts_max, |most, &e| most.max(e));

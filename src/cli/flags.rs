@@ -11,7 +11,7 @@ use super::output::print;
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::train::Start;
-use crate::train::config::Layers;
+use crate::train::config::Sources;
 use crate::train::run_folder::LAST;
 
 /// Where data sets are.
@@ -172,19 +172,21 @@ pub struct Network {
     set: Vec<String>,
     /// Seed of all random numbers
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<String>,
+    seed: Option<u64>,
 }
 
 impl Network {
-    /// The flags as sources of settings; `more` come last.
-    pub fn layers(&self, more: impl IntoIterator<Item = String>) -> Layers<'_> {
-        let flags = [
-            self.dataset.as_ref().map(|v| format!("dataset={v}")),
-            self.seed.as_ref().map(|v| format!("seed={v}")),
-        ];
-        let set = self.set.iter().cloned().chain(flags.into_iter().flatten()).chain(more).collect();
-        let text = self.task.map(|task| task == Task::Lm);
-        Layers { preset: self.preset.as_deref(), file: self.config.as_deref(), set, text }
+    /// The flags as sources of settings.
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            preset: self.preset.as_deref(),
+            file: self.config.as_deref(),
+            set: self.set.clone(),
+            text: self.task.map(|task| task == Task::Lm),
+            dataset: self.dataset.as_deref(),
+            seed: self.seed,
+            ..Sources::default()
+        }
     }
 }
 

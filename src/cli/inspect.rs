@@ -13,9 +13,8 @@ use crate::data::{self, Encoding, catalog};
 use crate::engine::error::{Error, nearest};
 use crate::engine::kernels::attention::Heads;
 use crate::nn::router::{Rule, Sees};
-use crate::nn::schedule::Schedule;
 use crate::nn::spec::{Attention, Spec, Text};
-use crate::train::config::{Config, Layers, PRESETS, TRANSFORMERS};
+use crate::train::config::{Config, Sources, preset_names};
 use crate::train::run_folder::RunFolder;
 use crate::train::{checkpoint, examples};
 
@@ -59,20 +58,19 @@ struct LayerInfo {
 
 /// The configuration that `target` names: a run folder, a file or a preset.
 fn configuration(target: Option<&Path>, set: Vec<String>) -> Result<Config> {
-    let Some(path) = target else { return Ok(Config::resolve(&Layers { set, ..Layers::default() })?) };
+    let Some(path) = target else { return Ok(Config::resolve(&Sources { set, ..Sources::default() })?) };
     let name = path.to_str().unwrap_or_default();
     let file = if path.is_dir() { path.join("config.toml") } else { path.to_path_buf() };
-    let presets = || PRESETS.iter().map(|p| p.0).chain(TRANSFORMERS.iter().map(|p| p.0));
-    if presets().any(|preset| preset == name) {
-        return Ok(Config::resolve(&Layers { preset: Some(name), set, ..Layers::default() })?);
+    if preset_names().any(|preset| preset == name) {
+        return Ok(Config::resolve(&Sources { preset: Some(name), set, ..Sources::default() })?);
     }
     if !file.is_file() {
-        let near = nearest(name, presets()).unwrap_or_default();
+        let near = nearest(name, preset_names()).unwrap_or_default();
         let what =
             format!("neither a run folder, nor a .toml file, nor a preset; the nearest preset is `{near}`");
         return Err(Error::data(path, what).into());
     }
-    Ok(Config::resolve(&Layers { file: Some(&file), set, ..Layers::default() })?)
+    Ok(Config::resolve(&Sources { file: Some(&file), set, ..Sources::default() })?)
 }
 
 /// What the network of the run `target` takes, if it is a run with a checkpoint.
@@ -89,13 +87,13 @@ fn input(target: &Path) -> Result<Option<Encoding>> {
 
 /// Numbers of an image and classes, or 0 and the size of the vocabulary.
 fn sizes(config: &Config) -> Result<(usize, usize)> {
-    if !data::is_text(&config.dataset) {
-        let entry = catalog::entry(&config.dataset)?;
+    if !data::is_text(&config.data.dataset) {
+        let entry = catalog::entry(&config.data.dataset)?;
         if let Contents::Images { shape, classes, .. } = entry.contents {
             return Ok((shape.iter().product(), classes));
         }
     }
-    Ok(match config.tokenizer {
+    Ok(match config.data.tokenizer {
         // The vocabulary depends on the text.
         TokenizerKind::Chars | TokenizerKind::Numbers => {
             (0, examples::load(config, None)?.encoding.classes())
@@ -111,7 +109,7 @@ pub fn run(args: Args) -> Result<()> {
     // With changed settings it is no longer the network in the run's checkpoint.
     let trained = if set.is_empty() { target.map_or(Ok(None), input)? } else { None };
     let config = configuration(target, set)?;
-    if config.schedule == Schedule::Learned && config.experts.is_empty() {
+    if config.model.experts().is_none() {
         let what = "a learned schedule is known once training has begun; inspect the run's folder";
         return Err(Error::config("schedule", what).into());
     }
@@ -138,10 +136,11 @@ fn inspect(config: &Config, spec: &Spec) -> Inspection {
     };
     // Gülmez states 380K for Small; other sizes are given without a count.
     let Rule { line: router, training: sees_in_training, inference: sees_at_inference, .. } = spec.rule();
-    let is_small =
-        (config.layers, config.width) == (4, 128) && spec.experts == [8, 6, 3, 1] && spec.text.is_none();
+    let is_small = (config.model.layers, config.model.width) == (4, 128)
+        && spec.experts == [8, 6, 3, 1]
+        && spec.text.is_none();
     Inspection {
-        dataset: config.dataset.clone(),
+        dataset: config.data.dataset.clone(),
         router,
         sees_in_training,
         sees_at_inference,
@@ -183,7 +182,7 @@ fn describe(config: &Config, spec: &Spec, inspection: &Inspection) -> String {
     };
     format!(
         "{inputs} ({}), width {}, {} {classes}, norm {}\nrouter: {}\nlooks across the batch: {}\n\n{}\nparameters {}{paper}\nactive FLOPs per token {}\n",
-        config.dataset,
+        config.data.dataset,
         spec.width,
         spec.classes,
         format!("{:?}", spec.norm).to_lowercase(),

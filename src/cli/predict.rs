@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<()> {
             (Some(path), _) => (read_png(path, invert, input)?, None),
             (None, index) => {
                 let index = index.unwrap_or(0);
-                let images = data::load(&trained.config.dataset, machine.data.path())?.test;
+                let images = data::load(&trained.config.data.dataset, machine.data.path())?.test;
                 let (features, count) = (images.features(), images.len());
                 if index >= count {
                     let what = format!("{index} is out of range; the test split has 0 to {}", count - 1);

@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<()> {
         };
         let sampling = Sampling { below: tokenizer.readable(), ..sampling };
         let begins = if args.prompt.is_some() { 0 } else { prompt.len() };
-        let mut writer = Writer::new(&trained.model, &prompt, trained.config.sequence, !args.no_cache)?;
+        let mut writer = Writer::new(&trained.model, &prompt, trained.config.data.sequence, !args.no_cache)?;
         let (mut read, mut ids, mut stream) =
             (Vec::new(), prompt.clone(), Stream::new(&tokenizer, args.json.json || args.show.is_some()));
         stream.write(&prompt[begins..])?;

@@ -36,13 +36,13 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let Args { out, run, checkpoint, from, network, machine } = args;
     let (config, checkpoint) = match &run {
-        None => (Config::resolve(&network.layers([]))?, None),
+        None => (Config::resolve(&network.sources())?, None),
         Some(run) => {
             let (folder, config) = RunFolder::open(run)?;
             let folder = folder.checkpoint(&checkpoint.checkpoint);
             let saved = checkpoint::load(&folder)?;
             saved.check_config(&config, run)?;
-            (config, Some((saved, folder)))
+            (config.into_config(), Some((saved, folder)))
         }
     };
     let lines = machine.threads.run(|| {

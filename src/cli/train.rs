@@ -9,7 +9,7 @@ use super::output::{grouped, layers, print};
 use super::progress::{steps_bar, stop_on_ctrl_c};
 use crate::data::Dataset;
 use crate::lab::plot;
-use crate::train::config::{self, Config};
+use crate::train::config::{self, Config, Resolved, Sources};
 use crate::train::learned;
 use crate::train::learner::steps_per_epoch;
 use crate::train::metrics::{EpochRecord, StepRecord, Summary, perplexity};
@@ -39,8 +39,7 @@ pub struct Args {
 /// Trains in `out_dir`, or in a new folder below `runs/`, and prints a report. Ctrl-C saves first.
 pub fn run(args: Args) -> Result<()> {
     let Args { network, epochs, max_steps, machine, out_dir, training } = args;
-    let length = [epochs.map(|v| format!("epochs={v}")), max_steps.map(|v| format!("max_steps={v}"))];
-    let config = Config::resolve(&network.layers(length.into_iter().flatten()))?;
+    let config = Config::resolve(&Sources { epochs, max_steps, ..network.sources() })?;
     let (summary, path) = machine.threads.run(|| {
         let data = examples::load(&config, machine.data.path())?;
         let config = learned::resolve(config, &data)?;
@@ -60,14 +59,14 @@ pub fn run(args: Args) -> Result<()> {
 
 /// `runs/DATASET-SIZE-seedN`.
 fn default_folder(config: &Config, preset: Option<&str>) -> PathBuf {
-    let network = match config.model {
+    let network = match config.model.kind {
         config::Network::Dynamoe => preset.unwrap_or("dynamoe"),
         config::Network::Mlp => "mlp",
         config::Network::Transformer => preset.unwrap_or("transformer"),
     };
     // The last part of a text's path is enough.
-    let dataset = Path::new(&config.dataset).file_stem().unwrap_or_default().to_string_lossy();
-    PathBuf::from("runs").join(format!("{dataset}-{network}-seed{}", config.seed))
+    let dataset = Path::new(&config.data.dataset).file_stem().unwrap_or_default().to_string_lossy();
+    PathBuf::from("runs").join(format!("{dataset}-{network}-seed{}", config.train.seed))
 }
 
 fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
@@ -92,7 +91,7 @@ fn headline(config: &Config, data: &Dataset, path: &Path) -> String {
 
 /// Trains from `checkpoint` on with a progress bar, a line for each epoch, and Ctrl-C.
 pub fn watch(
-    config: &Config,
+    config: &Resolved,
     data: &Dataset,
     folder: &RunFolder,
     checkpoint: &str,

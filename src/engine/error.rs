@@ -75,12 +75,12 @@ pub enum Error {
         what: String,
     },
     /// The user asked to stop (Ctrl-C).
-    #[error("interrupted; the state is saved in {saved}, {next} goes on from there", saved = saved.display())]
+    #[error("interrupted; state saved in {saved}; resume with {next}", saved = saved.display())]
     Interrupted {
         /// The folder with the state.
         saved: PathBuf,
-        /// What goes on from it.
-        next: &'static str,
+        /// The command that resumes.
+        next: String,
     },
 }
 

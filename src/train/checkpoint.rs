@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file with the parameters, the optimizer's memory and where the run stood.
+//! Checkpoints: one safetensors file with parameters, optimizer state and progress of a run.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,31 +18,31 @@ use crate::train::config::Config;
 /// The name of the file in a checkpoint's folder.
 pub const FILE: &str = "checkpoint.safetensors";
 
-/// What stands beside the tensors, as JSON.
+/// The file's header, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     /// Version of this layout.
     version: u32,
     /// The run's settings.
     config: Config,
-    /// Where the run stood.
+    /// The run's progress.
     progress: Progress,
-    /// The tensors' names in the order in which a digest takes them.
+    /// The tensors' names in the order of the digest.
     names: Vec<String>,
-    /// The state's digest, so that no damaged bit goes unseen.
+    /// The state's digest, to detect any damaged bit.
     digest: String,
-    /// Running numbers by name; `null` stands for one without a value yet.
+    /// Running statistics by name; `null` for one without a value yet.
     states: Vec<(String, Option<f64>)>,
 }
 
-/// Parameters as named arrays, running numbers, and progress.
+/// Parameters as named arrays, running statistics, and progress.
 #[derive(Debug)]
 pub struct Checkpoint {
     tensors: HashMap<String, Arr<f32>>,
     states: HashMap<String, f64>,
     /// The run's settings.
     pub config: Config,
-    /// Where the run stood.
+    /// The run's progress.
     pub progress: Progress,
 }
 
@@ -106,7 +106,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
     let header: Header = serde_json::from_str(header).map_err(|e| broken(e.to_string()))?;
     let input = &header.progress.input;
     if !input.is_valid() {
-        return Err(broken(format!("impossible images or tokens: {input:?}")));
+        return Err(broken(format!("images or tokens out of range: {input:?}")));
     }
     let arrays = tensors.into_iter().map(|(name, tensor)| match tensor.to_f32() {
         Some(array) => Ok((name, array)),
@@ -135,10 +135,10 @@ fn others(folder: &Path) -> Vec<String> {
 }
 
 impl Checkpoint {
-    /// Refuses another configuration than the checkpoint was made with.
+    /// Checks that the checkpoint was made with this configuration.
     ///
     /// # Errors
-    /// Such a one; `run` is the run's folder.
+    /// Another configuration; `run` is the run's folder.
     pub fn check_config(&self, config: &Config, run: &Path) -> Result<()> {
         if self.config == *config {
             return Ok(());
@@ -148,7 +148,7 @@ impl Checkpoint {
         Err(Error::data(&run.join("config.toml"), what))
     }
 
-    /// Puts the parameters and running numbers into `model`.
+    /// Copies parameters and running statistics into `model`.
     ///
     /// # Errors
     /// A parameter that is missing or has another shape, by name.
@@ -187,7 +187,7 @@ impl Checkpoint {
         }
     }
 
-    /// Puts the moments into `optimizer`, an optimizer of the same `model`.
+    /// Copies the moments into `optimizer`, an optimizer of the same `model`.
     ///
     /// # Errors
     /// As [`Checkpoint::restore`].
@@ -204,7 +204,7 @@ impl Checkpoint {
                     Some(saved) if saved.shape() == value.shape() => *value = saved.clone(),
                     _ => {
                         let what = format!(
-                            "the optimizer's memory of {name} is missing; last and step-N have it, best does not"
+                            "the optimizer state of {name} is missing; last and step-N have it, best does not"
                         );
                         return Err(Error::data(&folder.join(FILE), what));
                     }

@@ -17,7 +17,7 @@ pub fn evaluate(model: &Model<f32>, examples: &Examples) -> Result<(Scores, Vec<
     Ok(evaluate_until(model, examples, &AtomicBool::new(false))?.expect("nothing stops it"))
 }
 
-/// The same; none once `stop` is set.
+/// [`evaluate`]; none once `stop` is set.
 ///
 /// # Errors
 /// Examples of another kind or size than the model takes.

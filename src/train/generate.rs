@@ -10,40 +10,40 @@ use crate::nn::moe::Dispatch;
 use crate::nn::router::Sees;
 use crate::nn::{Feed, Model, Phase, Tokens};
 
-/// How the next token is drawn.
+/// How the next token is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// What logits are divided by; 0 takes the likeliest token.
+    /// Divisor of the logits; 0 takes the most likely token.
     pub temperature: f64,
-    /// Draw from so many likeliest tokens; 0 for all.
+    /// Sample from this many most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Draw from the fewest likeliest tokens that have this share of the probability.
+    /// Sample from the fewest most likely tokens that have this share of the probability.
     pub top_p: f64,
-    /// Draw from the ids below this one; from there on they stand for no text.
+    /// Sample from the ids below this one; the others stand for no text.
     pub below: usize,
-    /// Seed of the draws.
+    /// Seed of the sampling.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// Refuses what cannot be.
+    /// Refuses values out of range.
     ///
     /// # Errors
-    /// Such a setting.
+    /// Such a value, with the range.
     pub fn check(&self) -> Result<()> {
         let Sampling { temperature, top_p, .. } = *self;
         let fits = temperature.is_finite() && temperature >= 0.0;
-        require("temperature", fits, &temperature, "0 (the likeliest token) or more")?;
+        require("temperature", fits, &temperature, "0 (the most likely token) or more")?;
         require("top-p", top_p > 0.0 && top_p <= 1.0, &top_p, "above 0, up to 1")
     }
 
-    /// The token number `position`, from its logits. Of equally likely ones the lower id comes first.
+    /// The token at `position`, from its logits. Of equally likely tokens the lower id comes first.
     pub fn pick(&self, logits: &[f32], position: u64) -> u32 {
         let logits = &logits[..self.below.clamp(1, logits.len())];
         if self.temperature == 0.0 {
             return select::argmax(logits) as u32;
         }
-        // Seen from the likeliest, so that no temperature is too low.
+        // Relative to the largest, so that no temperature overflows.
         let largest = f64::from(logits[select::argmax(logits)]);
         let scaled = |&l: &f32| ((f64::from(l) - largest) / self.temperature).max(f64::from(f32::MIN)) as f32;
         let scaled: Vec<f32> = logits.iter().map(scaled).collect();
@@ -98,31 +98,31 @@ pub struct Step {
 /// A sequence that a network continues.
 pub struct Writer<'a> {
     model: &'a Model<f32>,
-    /// None to go through the whole sequence for each token.
+    /// Keys and values; none to recompute the whole sequence for each token.
     memory: Option<Memory<f32>>,
-    /// The most tokens that it looks back at.
+    /// The longest context.
     window: usize,
-    /// What it looks back at.
+    /// The tokens that the next one depends on.
     context: Vec<u32>,
     /// Tokens of the context that the memory has seen.
     seen: usize,
-    /// Tokens at the end of the context whose experts nobody was shown.
+    /// Tokens at the end of the context whose experts were not reported yet.
     unread: usize,
-    /// Tokens so far, of which the draws depend on the number.
+    /// Tokens generated so far; the random numbers depend on it.
     count: u64,
 }
 
 impl<'a> Writer<'a> {
-    /// A sequence that begins with `prompt`. It looks back at `window` tokens at most: when they are full, it goes on
-    /// from the later half of them. Without `cached`, each token takes the whole way; the text is the same.
+    /// A sequence that begins with `prompt`. Its context has at most `window` tokens: when it is full, the later half is
+    /// kept. Without `cached`, the context is recomputed for each token; the text is the same.
     ///
     /// # Errors
     /// No prompt, a network for images.
     pub fn new(model: &'a Model<f32>, prompt: &[u32], window: usize, cached: bool) -> Result<Writer<'a>> {
         if prompt.is_empty() {
-            return Err(Error::config("prompt", "there must be at least one token to go on from"));
+            return Err(Error::config("prompt", "is empty; give at least one token"));
         }
-        // Where a token's experts depend on others, a token alone would get other ones.
+        // If a token's experts depend on other tokens, a cache would change them.
         let alone = model.spec().rule().inference == Sees::Itself;
         let memory = (cached && alone).then(|| model.memory());
         let (window, context, unread) = (window.max(2), prompt.to_vec(), prompt.len());
@@ -141,10 +141,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The next token; `read` is shown the experts of each context token that the network reads for the first time.
+    /// The next token; `read` is called with the experts of each context token that is processed for the first time.
     ///
     /// # Errors
-    /// A network whose answers are NaN.
+    /// Logits that are not finite.
     pub fn next(&mut self, sampling: &Sampling, read: &mut dyn FnMut(Step)) -> Result<u32> {
         let logits = self.read(read)?;
         let id = sampling.pick(arr::data(&logits), self.count);
@@ -155,15 +155,15 @@ impl<'a> Writer<'a> {
         Ok(id)
     }
 
-    /// Reads the last token, of which nothing comes any more, for its experts.
+    /// Processes the last token, for its experts.
     ///
     /// # Errors
-    /// A network whose answers are NaN.
+    /// Logits that are not finite.
     pub fn finish(mut self, read: &mut dyn FnMut(Step)) -> Result<()> {
         self.read(read).map(drop)
     }
 
-    /// The logits after the context; `read` is shown the experts of each token that nobody was shown yet.
+    /// The logits after the context; `read` is called with the experts of each token not reported yet.
     fn read(&mut self, read: &mut dyn FnMut(Step)) -> Result<Arr<f32>> {
         let tape = Tape::new(Mode::Infer);
         let new = &self.context[self.seen..];
@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
         let rows = h.shape()[0];
         let logits = self.model.logits(h.slice(0, rows - 1..rows))?.value();
         if !arr::data(&logits).iter().all(|v| v.is_finite()) {
-            return Err(Error::config("run", "the network's answers are NaN: it is ruined"));
+            return Err(Error::config("run", "the network's logits are not finite: training diverged"));
         }
         (self.seen, self.unread) = (self.context.len(), 0);
         Ok(logits)
@@ -197,7 +197,7 @@ impl<'a> Writer<'a> {
 mod tests {
     use super::*;
     use crate::nn::Init;
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Config, Sources};
 
     const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, below: usize::MAX, seed: 1 };
 
@@ -236,7 +236,7 @@ mod tests {
     fn model(settings: &[&str]) -> Model<f32> {
         let set = ["dataset=tinyshakespeare", "tokenizer=bytes", "layers=2", "width=32", "experts_max=4"];
         let set = set.iter().chain(settings).map(|s| s.to_string()).collect();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Config::resolve(&Sources { set, ..Sources::default() }).unwrap();
         Model::new(&config.spec(0, 256), &mut Init::new(1))
     }
 

@@ -1,7 +1,7 @@
 //! Transformers in the published layout of Huang et al. (top-p routing, `modeling_moe.py`), as networks of this program.
 //!
 //! A folder has `config.json` and one or more `.safetensors` files. Linear weights there are (out, in) and here (in, out);
-//! an expert's `gate_proj` and `up_proj` stand side by side here; a layer without a router is a layer of one expert, to
+//! an expert's `gate_proj` and `up_proj` are one matrix here; a layer without a router is a layer of one expert, to
 //! which top-p gives the weight 1; the rotary pairs are the same.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::engine::error::{Error, Result, require};
 use crate::engine::tensors;
 use crate::nn::Module;
 use crate::nn::{Init, Model};
-use crate::train::config::{Config, Layers};
+use crate::train::config::{Resolved, Sources};
 
 /// The fields of `config.json` that matter here.
 #[derive(Debug, Deserialize)]
@@ -55,22 +55,22 @@ fn silu() -> String {
     "silu".into()
 }
 
-/// A network that was read.
+/// An imported network.
 #[derive(Debug)]
 pub struct Imported {
     /// Its settings.
-    pub config: Config,
+    pub config: Resolved,
     /// The network.
     pub model: Model<f32>,
-    /// What its tokens are.
+    /// Its tokenizer.
     pub tokenizer: Tokenizer,
 }
 
-/// Reads the network in `folder`. Its vocabulary's size tells its tokenizer: bytes, GPT-2's, or, of any other size, bare
-/// numbers.
+/// Reads the network in `folder`. The tokenizer follows from the size of the vocabulary: bytes, GPT-2's, or bare numbers
+/// for any other size.
 ///
 /// # Errors
-/// Files that are missing or damaged, names and shapes that do not fit, what this program cannot do.
+/// Files that are missing or damaged, names and shapes that do not fit, features that are not supported.
 pub fn read(folder: &Path) -> Result<Imported> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -87,18 +87,18 @@ pub fn read(folder: &Path) -> Result<Imported> {
     };
     let config = configuration(&published, tokenizer.name(), &path).map_err(in_file)?;
     let spec = config.checked_spec(0, published.vocab_size).map_err(in_file)?;
-    let mut model = Model::new(&spec, &mut Init::new(config.seed));
+    let mut model = Model::new(&spec, &mut Init::new(config.train.seed));
     fill(&mut model, arrays(folder)?, &published, folder)?;
     Ok(Imported { config, model, tokenizer })
 }
 
-fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<Config> {
+fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<Resolved> {
     let refuse = |what: String| Err(Error::data(path, what));
     if published.hidden_act != "silu" {
-        return refuse(format!("hidden_act is {}; only silu is known here", published.hidden_act));
+        return refuse(format!("hidden_act is {}; only silu is supported", published.hidden_act));
     }
     if !published.rope_scaling.is_null() {
-        return refuse("rope_scaling is not known here".into());
+        return refuse("rope_scaling is not supported".into());
     }
     let whole = |key: &str, value: usize, most: usize| {
         require(key, (1..=most).contains(&value), &value, &format!("1 to {most}"))
@@ -129,7 +129,7 @@ fn configuration(published: &Published, tokenizer: &str, path: &Path) -> Result<
         format!("rope_theta={:?}", published.rope_theta),
         format!("tie={}", published.tie_word_embeddings),
     ];
-    Config::resolve(&Layers { set: settings.into(), ..Layers::default() })
+    Resolved::resolve(&Sources { set: settings.into(), ..Sources::default() })
 }
 
 /// All arrays of all files in `folder`.
@@ -153,7 +153,7 @@ fn arrays(folder: &Path) -> Result<BTreeMap<String, Arr<f32>>> {
     Ok(all)
 }
 
-/// Puts every array where it belongs.
+/// Copies every array to its parameter.
 fn fill(
     model: &mut Model<f32>,
     mut arrays: BTreeMap<String, Arr<f32>>,
@@ -165,7 +165,7 @@ fn fill(
         let array = arrays.remove(&name).ok_or_else(|| bad(format!("{name} is missing")))?;
         match array.shape() == shape {
             true => Ok(array),
-            false => Err(bad(format!("{name} is {:?}; config.json makes it {shape:?}", array.shape()))),
+            false => Err(bad(format!("{name} is {:?}; by config.json it must be {shape:?}", array.shape()))),
         }
     };
     let last = published.num_hidden_layers.to_string();
@@ -185,7 +185,7 @@ fn fill(
             }
             ["norms", l, "gain"] if l == last => take("model.norm.weight".into(), &shape),
             ["norms", l, "gain"] => take(format!("model.layers.{l}.post_attention_norm.weight"), &shape),
-            // A layer of one expert has no router there.
+            // A layer of one expert has no router in the published layout.
             ["layers", l, "router", .., "w"] if shape[1] > 1 => {
                 let name = format!("model.layers.{l}.mlp.router.weight");
                 take(name, &[shape[1], shape[0]]).map(|w| transposed(&w))
@@ -193,7 +193,7 @@ fn fill(
             ["layers", _, "router", ..] => Ok(arr::zeros(&shape)),
             ["layers", l, "experts", which] => experts(l, which, &shape, &mut take),
             ["head", "w"] => take("lm_head.weight".into(), &shape),
-            _ => Err(bad(format!("{name} is not in such a layout"))),
+            _ => Err(bad(format!("{name} is not part of this layout"))),
         };
         match value {
             Ok(value) => param.value = value,

@@ -1,4 +1,4 @@
-//! A training without its files: network, optimizer, and the batch that comes next.
+//! A training without its files: network, optimizer, and the next batch.
 
 use super::state::State;
 use super::step::{StepResult, watched_step};
@@ -9,35 +9,35 @@ use crate::engine::watch::Watch;
 use crate::nn::optim::Optimizer;
 use crate::nn::optim::rate::Rate;
 use crate::nn::{Init, Model};
-use crate::train::config::Config;
+use crate::train::config::{Config, Resolved, TrainSettings};
 
 /// A training in progress. What its next step does is a function of the configuration, the data and
 /// [`Learner::state`]. A clone is cheap: arrays are shared until one of the two changes them.
 #[derive(Clone)]
 pub struct Learner<'a> {
-    config: &'a Config,
+    config: &'a Resolved,
     data: &'a Dataset,
     /// The network.
     pub model: Model<f32>,
     /// The optimizer, which also counts the steps.
     pub optimizer: Optimizer<f32>,
     rate: Rate,
-    /// The order of this epoch's images.
+    /// The order of this epoch's examples.
     order: Vec<u32>,
-    /// Leave out everything random in the routers: noise, jitter, draws.
+    /// Without anything random in the routers: noise, jitter, sampling.
     pub quiet: bool,
 }
 
-/// Steps that show every training example once; the last may have fewer.
+/// Steps of an epoch, which shows every training example once; the last step may have fewer.
 pub fn steps_per_epoch(config: &Config, data: &Dataset) -> u64 {
-    data.train.len().div_ceil(config.batch * config.accumulate) as u64
+    data.train.len().div_ceil(config.train.batch * config.train.accumulate) as u64
 }
 
 /// One step that was taken.
 pub struct Taken {
-    /// What it found.
+    /// Its result.
     pub result: StepResult,
-    /// How many answers the step asked for.
+    /// Number of targets.
     pub count: usize,
     /// The epoch, counted from 0.
     pub epoch: u64,
@@ -50,17 +50,21 @@ impl<'a> Learner<'a> {
     ///
     /// # Errors
     /// Images without a finite mean and deviation, text without a whole sequence, too large a network.
-    pub fn new(config: &'a Config, data: &'a Dataset) -> Result<Learner<'a>> {
+    pub fn new(config: &'a Resolved, data: &'a Dataset) -> Result<Learner<'a>> {
         let input = &data.encoding;
         let spec = config.checked_spec(input.features(), input.classes())?;
-        let model = Model::new(&spec, &mut Init::new(config.seed));
+        let model = Model::new(&spec, &mut Init::new(config.train.seed));
         let optimizer = Optimizer::new(config.optimizer_settings(), &model);
-        let all_steps = steps_per_epoch(config, data) * config.epochs as u64;
+        let all_steps = steps_per_epoch(config, data) * config.train.epochs as u64;
         let rate = Rate {
-            peak: config.lr,
-            schedule: config.lr_schedule,
-            warmup_steps: config.warmup_steps,
-            total_steps: if config.max_steps > 0 { config.max_steps.min(all_steps) } else { all_steps },
+            peak: config.optimizer.lr,
+            schedule: config.optimizer.lr_schedule,
+            warmup_steps: config.optimizer.warmup_steps,
+            total_steps: if config.train.max_steps > 0 {
+                config.train.max_steps.min(all_steps)
+            } else {
+                all_steps
+            },
         };
         Ok(Learner { config, data, model, optimizer, rate, order: Vec::new(), quiet: false })
     }
@@ -75,7 +79,7 @@ impl<'a> Learner<'a> {
         self.rate.total_steps
     }
 
-    /// Steps that show every training example once; the last may have fewer.
+    /// Steps of an epoch, which shows every training example once; the last step may have fewer.
     pub fn steps_per_epoch(&self) -> u64 {
         steps_per_epoch(self.config, self.data)
     }
@@ -92,14 +96,13 @@ impl<'a> Learner<'a> {
         ended.then(|| steps.div_ceil(per_epoch) as usize)
     }
 
-    /// Whether a digest is to be recorded here: before the first step, every so many steps, and at the end of
-    /// every epoch.
+    /// Whether a digest is due: before the first step, every `digest_every` steps, and at the end of every epoch.
     pub fn is_digest_due(&self) -> bool {
-        let every = self.config.digest_every;
+        let every = self.config.train.digest_every;
         every > 0 && (self.steps().is_multiple_of(every) || self.ended_epoch().is_some())
     }
 
-    /// Parameters, the optimizer's memory and running numbers.
+    /// Parameters, the optimizer state and running statistics.
     pub fn state(&self) -> State<f32> {
         State::of(&self.model, Some(&self.optimizer))
     }
@@ -115,21 +118,21 @@ impl<'a> Learner<'a> {
     }
 
     /// The settings.
-    pub fn config(&self) -> &'a Config {
+    pub fn config(&self) -> &'a Resolved {
         self.config
     }
 
-    /// The seed of what is random in a step, if anything is.
+    /// The seed of a step; none if nothing is random.
     pub fn seed(&self) -> Option<u64> {
-        (!self.quiet).then_some(self.config.seed)
+        (!self.quiet).then_some(self.config.train.seed)
     }
 
     /// The batches of the next step.
     pub fn next_batches(&mut self) -> Vec<Batch> {
-        let (steps, Config { batch, accumulate, .. }) = (self.steps_per_epoch(), self.config);
+        let (steps, TrainSettings { batch, accumulate, .. }) = (self.steps_per_epoch(), &self.config.train);
         let (epoch, in_epoch) = (self.steps() / steps, (self.steps() % steps) as usize);
         if self.order.is_empty() || in_epoch == 0 {
-            let stream = Stream::new(self.config.seed, Purpose::Shuffle, 0, epoch);
+            let stream = Stream::new(self.config.train.seed, Purpose::Shuffle, 0, epoch);
             self.order = stream.permutation(self.train().len());
         }
         let first = in_epoch * batch * accumulate;
@@ -152,7 +155,7 @@ impl<'a> Learner<'a> {
     /// As [`Learner::step`].
     pub fn step_on(&mut self, batches: Vec<Batch>, watch: Option<Watch<f32>>) -> Result<Taken> {
         let (epoch, rate) = (self.steps() / self.steps_per_epoch(), self.rate.at(self.steps()));
-        let (seed, clip_norm) = (self.seed(), self.config.clip_norm);
+        let (seed, clip_norm) = (self.seed(), self.config.optimizer.clip_norm);
         let count = batches.iter().map(|(_, targets)| targets.len()).sum();
         let result =
             watched_step(&mut self.model, &mut self.optimizer, batches, seed, rate, clip_norm, watch)?;
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
     use crate::data;
     use crate::engine::arr;
-    use crate::train::config::Layers;
+    use crate::train::config::Sources;
 
     #[test]
     fn batches_of_a_step_add_up_to_one_large_batch() {
@@ -174,7 +177,7 @@ mod tests {
             let common =
                 ["layers=2", "width=16", "experts_max=4", "noise=0", "clip_norm=1", "balance_loss=0"];
             let set = common.iter().chain(settings).map(|s| s.to_string()).collect();
-            Config::resolve(&Layers { set, ..Layers::default() }).unwrap()
+            Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap()
         };
         let [one, several] = [config(&["batch=48"]), config(&["batch=16", "accumulate=3"])];
         let [mut one, mut several] = [&one, &several].map(|config| Learner::new(config, &data).unwrap());

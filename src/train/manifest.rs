@@ -1,4 +1,4 @@
-//! `manifest.json`: what a run was made with, and digests of its state along the way.
+//! `manifest.json`: programs, machines, settings and data of a run, and digests of its state.
 
 use std::path::Path;
 
@@ -11,22 +11,22 @@ use crate::train::config::Config;
 /// The file's name in a run folder.
 pub const FILE: &str = "manifest.json";
 
-/// What a run was made with, and what came out along the way.
+/// What a run was made with, and digests of its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this layout.
     pub schema_version: u32,
-    /// BLAKE3 of `config.toml`.
+    /// [`config_digest`] of the settings.
     pub config_digest: String,
     /// [`crate::data::ImageSet::digest`].
     pub data_digest: String,
     /// The programs and machines that worked on it, in order.
     pub sessions: Vec<Session>,
-    /// Digests of the state, by rising steps.
+    /// Digests of the state, in order of steps.
     pub chain: Vec<Link>,
 }
 
-/// One stretch of a run on one machine.
+/// A part of a run, trained by one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Steps that were already taken.
@@ -48,7 +48,7 @@ pub struct Session {
     pub threads: usize,
 }
 
-/// The state at one moment.
+/// The state after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Steps taken.
@@ -56,7 +56,7 @@ pub struct Link {
     /// The epoch that ended here, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<usize>,
-    /// [`super::state::State::digest`] of parameters, optimizer and running numbers.
+    /// [`super::state::State::digest`] of parameters, optimizer and running statistics.
     pub digest: String,
 }
 
@@ -92,9 +92,9 @@ fn features() -> Vec<String> {
     all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_string()).collect()
 }
 
-/// BLAKE3 of a configuration's text.
+/// BLAKE3 of a configuration's flat text, which no version of the program writes differently.
 pub fn config_digest(config: &Config) -> String {
-    blake3::hash(config.to_toml().as_bytes()).to_hex().to_string()
+    blake3::hash(config.flat_text().as_bytes()).to_hex().to_string()
 }
 
 impl Manifest {
@@ -106,7 +106,7 @@ impl Manifest {
         let path = folder.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
-                Error::data(&path, "this run has no manifest; only a run that has begun has one")
+                Error::data(&path, "this run has no manifest: training has not started")
             }
             _ => Error::io("read", &path)(e),
         })?;
@@ -125,12 +125,12 @@ impl Manifest {
             Error::data(
                 &path,
                 format!(
-                    "not a usable manifest ({e}); `dynamoe resume` writes it anew if the run is not finished"
+                    "not a usable manifest ({e}); `dynamoe resume` rewrites it if the run is not finished"
                 ),
             )
         })?;
         if !manifest.chain.is_sorted_by(|a, b| a.step < b.step) {
-            return Err(Error::data(&path, "was edited: the steps of its digests do not rise"));
+            return Err(Error::data(&path, "was edited: the steps of its digests are not in order"));
         }
         Ok(manifest)
     }

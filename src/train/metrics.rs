@@ -1,4 +1,4 @@
-//! What a run measures: the lines of `metrics.jsonl` and the content of `summary.json`.
+//! The lines of `metrics.jsonl` and the content of `summary.json`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct StepRecord {
     /// The routers' losses by name, weighted, each summed over the layers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub router_losses: BTreeMap<String, f64>,
-    /// Share of the wanted assignments that found no room, in all layers together.
+    /// Share of the assignments dropped for lack of capacity, over all layers.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped_share: f64,
     /// Learning rate.
@@ -32,7 +32,7 @@ fn is_zero(x: &f64) -> bool {
     *x == 0.0
 }
 
-/// Share of the wanted assignments to experts that found no room.
+/// Share of the assignments to experts dropped for lack of capacity.
 pub fn dropped_share(layers: &[Usage]) -> f64 {
     let dropped: u64 = layers.iter().map(|layer| layer.dropped).sum();
     let served: u64 = layers.iter().flat_map(|layer| &layer.counts).sum();
@@ -48,11 +48,11 @@ pub struct EpochRecord {
     pub step: u64,
     /// Mean loss over the epoch's batches, with noise on the gates.
     pub train_loss: f64,
-    /// Share of right answers in the epoch, with noise on the gates.
+    /// Accuracy over the epoch, with noise on the gates.
     pub train_accuracy: f64,
     /// Mean loss on the test split.
     pub test_loss: f64,
-    /// Share of right answers on the test split.
+    /// Accuracy on the test split.
     pub test_accuracy: f64,
     /// How each layer used its experts on the test split.
     pub layers: Vec<LayerRecord>,
@@ -77,7 +77,7 @@ pub struct LayerRecord {
     pub effective_experts: f64,
     /// Mean over tokens of the entropy of the router's probabilities, in bits.
     pub routing_entropy_bits: f64,
-    /// Share of the wanted assignments that found no room.
+    /// Share of the assignments dropped for lack of capacity.
     #[serde(default)]
     pub dropped_share: f64,
     /// Share of the assignments that each expert served.
@@ -122,7 +122,7 @@ pub enum Line {
     Epoch(EpochRecord),
 }
 
-/// `summary.json`: what a run was and what came out.
+/// `summary.json`: a run and its results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Version of this layout.
@@ -138,13 +138,13 @@ pub struct Summary {
     pub best: Best,
     /// The first epoch that reached 95% of the final test accuracy.
     pub epochs_to_95: usize,
-    /// Epochs begun.
+    /// Epochs started.
     pub epochs: usize,
     /// Steps taken.
     pub steps: u64,
     /// How each layer used its experts on the test split, after the last step.
     pub layers: Vec<LayerRecord>,
-    /// BLAKE3 of all parameters and running numbers.
+    /// BLAKE3 of all parameters and running statistics.
     pub digests: Digests,
     /// Wall-clock time.
     pub seconds: Seconds,
@@ -197,16 +197,16 @@ impl ModelSummary {
 /// Loss and accuracy on the test split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Share of right answers.
+    /// Share of correct predictions.
     pub test_accuracy: f64,
     /// Mean loss.
     pub test_loss: f64,
-    /// Of text, what the loss comes to: [`perplexity`].
+    /// Of text: [`perplexity`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
 }
 
-/// The best epoch: of images the one with the highest accuracy, of text the one with the least loss.
+/// The best epoch: the highest accuracy for images, the lowest loss for text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Counted from 1.
@@ -237,7 +237,7 @@ pub struct Seconds {
     pub eval: f64,
 }
 
-/// How many equally likely tokens a loss per token stands for: `e^loss`.
+/// Perplexity of a loss per token: `e^loss`.
 pub fn perplexity(loss: f64) -> f64 {
     libm::exp(loss)
 }

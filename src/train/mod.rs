@@ -1,4 +1,12 @@
 //! From a configuration to a trained network in a run folder.
+//!
+//! - [`config`]: the settings of a run; [`Sources`](config::Sources) become a [`Config`](config::Config), and that a
+//!   [`Resolved`] one, whose layers have a known number of experts ([`learned::resolve`] if the schedule is learned).
+//! - [`step()`]: forward, backward, clipping, update. [`Learner`]: network, optimizer and the batch that comes next.
+//! - [`train`]: the loop over a [`Learner`] that logs, evaluates, saves and resumes; everything goes into a
+//!   [`RunFolder`]: settings, [`manifest`], [`metrics`], [`checkpoint`]s, summary.
+//! - [`verify`]: replays a run and finds the first difference. [`generate`]: text from a network. [`import`]: published
+//!   networks.
 
 pub mod checkpoint;
 pub mod config;
@@ -26,7 +34,7 @@ pub use step::{StepResult, step, watched_step};
 
 use crate::data::Dataset;
 use crate::engine::error::{Error, Result};
-use crate::train::config::Config;
+use crate::train::config::Resolved;
 use metrics::{EpochRecord, StepRecord, Summary};
 use run_folder::RunFolder;
 use trainer::Trainer;
@@ -34,22 +42,22 @@ use trainer::Trainer;
 /// Called with the folder and the records of all steps and epochs, before the summary marks the run as finished.
 pub type OnFinish<'a> = dyn FnMut(&RunFolder, &[StepRecord], &[EpochRecord]) -> Result<()> + 'a;
 
-/// What the caller of [`train`] sees and steers.
+/// Callbacks of [`train`], and how to stop it.
 pub struct Control<'a> {
     /// Called after every step with the record and the number of all steps.
     pub on_step: &'a mut dyn FnMut(&StepRecord, u64),
     /// Called after every epoch.
     pub on_epoch: &'a mut dyn FnMut(&EpochRecord),
-    /// Called once after the last epoch, to draw plots say.
+    /// Called once after the last epoch, for example to draw plots.
     pub on_finish: &'a mut OnFinish<'a>,
-    /// Set from outside (Ctrl-C) to save and stop.
+    /// Set by another thread (on Ctrl-C) to save and stop.
     pub stop: &'a AtomicBool,
 }
 
-/// How a run begins, or goes on.
+/// How a run starts or resumes.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// The checkpoint to go on from: `last`, or `step-N` (`best` lacks the optimizer's memory).
+    /// The checkpoint to resume from: `last`, or `step-N` (`best` has no optimizer state).
     pub checkpoint: &'a str,
     /// How many checkpoints to keep, the newest and those before it; at least one.
     pub keep_last: usize,
@@ -63,20 +71,20 @@ impl Default for Start<'_> {
     }
 }
 
-/// Trains a network and leaves everything in `folder`. A run that was stopped goes on where a
-/// checkpoint left it, and comes to the same bits as if it had not been.
+/// Trains a network and writes everything to `folder`. A stopped run resumes from a checkpoint, to the same bits as if
+/// it had not been stopped.
 ///
 /// # Errors
 /// NaN or infinity (the last good state is saved), a full disk, [`Error::Interrupted`] (after saving).
 pub fn train(
-    config: &Config,
+    config: &Resolved,
     data: &Dataset,
     folder: &RunFolder,
     start: &Start,
     control: &mut Control,
 ) -> Result<Summary> {
     let mut trainer = Trainer::new(config, data, folder, start)?;
-    // From here on there is always a good state to fall back on.
+    // From here on there is always a good state to return to.
     trainer.save()?;
     loop {
         if trainer.is_epoch_due()
@@ -89,7 +97,9 @@ pub fn train(
         }
         if control.stop.load(Ordering::Relaxed) {
             trainer.save()?;
-            return Err(Error::Interrupted { saved: folder.last(), next: "`dynamoe resume`" });
+            let path = folder.path().to_path_buf();
+            let next = format!("`dynamoe resume {}`", path.display());
+            return Err(Error::Interrupted { saved: path, next });
         }
         (control.on_step)(&trainer.step()?, trainer.total_steps());
     }
@@ -99,12 +109,12 @@ pub fn train(
 mod tests {
     use super::*;
     use crate::data;
-    use crate::train::config::Layers;
+    use crate::train::config::Sources;
 
     #[test]
     fn a_run_stopped_before_an_evaluation_makes_up_for_it() {
         let set = ["layers=1", "width=16", "epochs=3", "batch=512"].map(String::from).to_vec();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let base = tempfile::tempdir().unwrap();
         let run = |name: &str, stop_after: u64| {

@@ -10,9 +10,9 @@ use super::manifest::{self, Manifest};
 use super::metrics::{Line, StepRecord, Summary};
 use crate::engine::error::{Error, Result};
 use crate::engine::files;
-use crate::train::config::Config;
+use crate::train::config::{Resolved, Sources};
 
-/// The file that makes a folder a run's.
+/// The file that marks a folder as a run's.
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
@@ -23,16 +23,16 @@ pub const LAST: &str = "last";
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Held by the process that trains, so that no second one does; the system lets go of it in any case.
+    /// Held by the process that trains, so that no second one does; the system releases it when the process ends.
     _lock: Option<File>,
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run. Its `config.toml` marks it as taken.
+    /// Creates the folder of a new run. Its `config.toml` marks it as taken.
     ///
     /// # Errors
     /// A folder that already holds a run, or that cannot be written to.
-    pub fn create(path: &Path, config: &Config) -> Result<RunFolder> {
+    pub fn create(path: &Path, config: &Resolved) -> Result<RunFolder> {
         files::create_dir(path)?;
         let taken = || {
             Error::data(path, "this folder already holds a run; choose another with --out-dir, or delete it")
@@ -49,16 +49,16 @@ impl RunFolder {
         RunFolder { path: path.to_path_buf(), _lock: None }.locked()
     }
 
-    /// [`RunFolder::create`] in the first of `base`, `base-2`, `base-3`, .. that is not there yet.
+    /// [`RunFolder::create`] in the first of `base`, `base-2`, `base-3`, .. that does not exist.
     ///
     /// # Errors
     /// As [`RunFolder::create`].
-    pub fn create_numbered(base: &Path, config: &Config) -> Result<RunFolder> {
+    pub fn create_numbered(base: &Path, config: &Resolved) -> Result<RunFolder> {
         files::create_dir(base.parent().unwrap_or(Path::new(".")))?;
         for n in 1.. {
             let path =
                 if n == 1 { base.to_path_buf() } else { PathBuf::from(format!("{}-{n}", base.display())) };
-            // Making the folder decides between runs that start at the same moment.
+            // Creating the folder decides between runs that start at the same moment.
             match std::fs::create_dir(&path) {
                 Ok(()) => return RunFolder::create(&path, config),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -71,27 +71,25 @@ impl RunFolder {
     /// An existing run's folder.
     ///
     /// # Errors
-    /// A folder that is not there or holds no run.
-    pub fn open(path: &Path) -> Result<(RunFolder, Config)> {
+    /// A folder that does not exist or holds no run.
+    pub fn open(path: &Path) -> Result<(RunFolder, Resolved)> {
         let file = path.join(CONFIG);
         if !file.is_file() {
             let what = "not a run folder (it has no config.toml); give the folder that `dynamoe train` wrote";
             return Err(Error::data(path, what));
         }
-        let config =
-            Config::resolve(&crate::train::config::Layers { file: Some(&file), ..Default::default() })?;
+        let config = Resolved::resolve(&Sources { file: Some(&file), ..Sources::default() })?;
         Ok((RunFolder { path: path.to_path_buf(), _lock: None }, config))
     }
 
-    /// The same folder, with the right to write to it, and without files that a killed process left half
-    /// written.
+    /// The same folder, locked for writing, and without files that a killed process left unfinished.
     ///
     /// # Errors
     /// Another process that is training there.
     pub fn locked(self) -> Result<RunFolder> {
         let file = self.path.join(CONFIG);
         let lock = File::open(&file).map_err(Error::io("read", &file))?;
-        // A file system without locks cannot keep a second process out.
+        // Best effort: some file systems have no locks.
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
             let what = "another process is training in this folder; wait for it, or stop it first";
             return Err(Error::data(&self.path, what));
@@ -121,7 +119,7 @@ impl RunFolder {
         all.chain([self.last(), self.best()]).any(|folder| folder.join(checkpoint::FILE).exists())
     }
 
-    /// Makes the checkpoint in `folder` the newest.
+    /// Copies the checkpoint in `folder` to `last`.
     ///
     /// # Errors
     /// The system's, with the path.
@@ -132,7 +130,7 @@ impl RunFolder {
         files::write(&self.last().join(checkpoint::FILE), &bytes)
     }
 
-    /// Gives the newest checkpoint, written after step `newest`, a name of its own, beside that of the next.
+    /// Keeps the newest checkpoint, written after step `newest`, as `step-N` before the next overwrites it.
     ///
     /// # Errors
     /// The system's, with the path.
@@ -142,7 +140,7 @@ impl RunFolder {
             let kept = self.checkpoint(&format!("step-{step}"));
             files::create_dir(&kept)?;
             let kept = kept.join(checkpoint::FILE);
-            // A second name for the same file: the next checkpoint then takes the first name away from it.
+            // A second name for the same file; the next checkpoint replaces only the first name.
             let _ = fs::remove_file(&kept);
             fs::hard_link(&file, &kept)
                 .or_else(|_| fs::copy(&file, &kept).map(drop))
@@ -151,7 +149,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the oldest checkpoints beyond `count` in all, the newest among them.
+    /// Removes the oldest checkpoints, so that `count` remain with the newest.
     ///
     /// # Errors
     /// The system's, with the path.
@@ -163,7 +161,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the kept checkpoints of after step `step`, which a run that went back there no longer comes from.
+    /// Removes the kept checkpoints after step `step`, for a run that returned to that step.
     ///
     /// # Errors
     /// The system's, with the path.
@@ -174,12 +172,12 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the run came to its end.
+    /// Whether the run is finished.
     pub fn is_finished(&self) -> bool {
         self.path.join("summary.json").exists()
     }
@@ -219,20 +217,20 @@ impl RunFolder {
         Ok(lines.filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect())
     }
 
-    /// Refuses a `metrics.jsonl` that lacks lines of the first `step` steps.
+    /// Checks that `metrics.jsonl` has the lines of the first `step` steps.
     ///
     /// # Errors
-    /// Such a one, and the system's, with the path.
+    /// Missing lines, and the system's errors, with the path.
     pub fn check_metrics(&self, step: u64) -> Result<()> {
         let mut steps = self.steps()?;
         steps.retain(|record| record.step <= step);
         check_lines(&self.path.join(METRICS), &steps, step)
     }
 
-    /// Opens `metrics.jsonl` to append to, without any lines that come after step `step` or after epoch `epoch`.
+    /// Opens `metrics.jsonl` for appending, after removing lines after step `step` or epoch `epoch`.
     ///
     /// # Errors
-    /// Lines that are missing before it, and the system's, with the path.
+    /// Missing lines of earlier steps, and the system's, with the path.
     pub fn metrics(&self, step: u64, epoch: usize) -> Result<MetricsFile> {
         let is_known = |line: &Line| match line {
             Line::Step(record) => record.step <= step,
@@ -242,7 +240,7 @@ impl RunFolder {
         let mut steps = Vec::new();
         if path.exists() {
             let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            // The last line may be cut off: what does not parse came after the checkpoint.
+            // The last line may be truncated: what does not parse is newer than the checkpoint.
             let lines =
                 text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok().map(|l| (line, l)));
             let mut kept = String::new();
@@ -273,7 +271,7 @@ impl RunFolder {
     }
 }
 
-/// Refuses lines that are not those of steps 1 to `step`.
+/// Checks that the lines are those of steps 1 to `step`.
 fn check_lines(path: &Path, steps: &[StepRecord], step: u64) -> Result<()> {
     if steps.iter().map(|record| record.step).eq(1..=step) {
         return Ok(());
@@ -310,7 +308,7 @@ impl MetricsFile {
         writeln!(self.file, "{json}").map_err(Error::io("write", &self.path))
     }
 
-    /// Hands everything to the disk.
+    /// Writes everything to the disk.
     ///
     /// # Errors
     /// The system's, with the path.

@@ -1,4 +1,4 @@
-//! All that training changes, as named arrays and numbers; and its digest.
+//! Everything that training changes, as named arrays and numbers; and its digest.
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::kernels::{elem::Elem, par, simd::fast};
@@ -10,7 +10,7 @@ use crate::nn::{Item, Module};
 pub struct State<F: Elem> {
     /// Parameters in the model's order; then, with an optimizer, all first moments and all second.
     pub tensors: Vec<(String, Arr<F>)>,
-    /// Running numbers; NaN for one without a value yet.
+    /// Running statistics; NaN for one without a value yet.
     pub numbers: Vec<(String, f64)>,
 }
 
@@ -40,7 +40,7 @@ impl<F: Elem> State<F> {
 
     /// BLAKE3 as 64 hex digits. Hashed are, one after the other: for each array its name, a zero byte, the
     /// lengths of its axes, and the BLAKE3 hash of its elements; for each number its name, a zero byte, and
-    /// itself. Lengths are 8 bytes, numbers f64, all little-endian; every NaN counts as one and the same.
+    /// itself. Lengths are 8 bytes, numbers f64, all little-endian; all NaNs count as equal.
     pub fn digest(&self) -> String {
         let mut hashes = vec![[0; blake3::OUT_LEN]; self.tensors.len()];
         par::chunks(&mut hashes, 1, |i, hash| hash[0] = hash_elements(arr::data(&self.tensors[i].1)));
@@ -62,8 +62,8 @@ impl<F: Elem> State<F> {
 
 /// BLAKE3 of the little-endian bytes of `x`.
 fn hash_elements<F: Elem>(x: &[F]) -> [u8; blake3::OUT_LEN] {
-    /// Elements that are turned into bytes at a time: BLAKE3 takes 16 KiB at once with AVX-512, and several times
-    /// that still lie in the second-level cache.
+    /// Elements converted to bytes at a time: BLAKE3 takes 16 KiB at once with AVX-512, and this still fits in the
+    /// second-level cache.
     const BLOCK: usize = 16 * 1024;
     let (mut hasher, mut bytes) = (blake3::Hasher::new(), vec![0; BLOCK.min(x.len()) * size_of::<F>()]);
     for block in x.chunks(BLOCK) {

@@ -11,7 +11,7 @@ use crate::nn::optim::{self, Optimizer};
 use crate::nn::usage::Usage;
 use crate::nn::{Feed, Model, Module, Phase};
 
-/// What one step found.
+/// The result of one step.
 #[derive(Default)]
 pub struct StepResult {
     /// Mean loss of the batch, without the routers' own losses.
@@ -20,7 +20,7 @@ pub struct StepResult {
     pub losses: Vec<(&'static str, f64)>,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f64,
-    /// How many answers were right.
+    /// Correct predictions.
     pub right: usize,
     /// How each layer used its experts.
     pub usage: Vec<Usage>,
@@ -42,8 +42,8 @@ pub fn step<F: Elem>(
     watched_step(model, optimizer, vec![(feed.into(), targets)], Some(seed), rate, clip_norm, None)
 }
 
-/// [`step`] on several batches, whose gradients are added up as if they were one, with every array shown to `watch` in
-/// the order of execution; without a seed nothing is random.
+/// [`step`] on several batches, whose gradients are summed as if they were one batch. `watch` is called with every array
+/// in the order of execution; without a seed nothing is random.
 ///
 /// # Errors
 /// As [`step`].
@@ -62,7 +62,7 @@ pub fn watched_step<F: Elem>(
     let mut found = StepResult::default();
     for (part, (feed, targets)) in batches.into_iter().enumerate() {
         let tape = Tape::watched(Mode::Train, watch.clone());
-        // Each batch of a step has random numbers of its own.
+        // Each batch of a step has its own random numbers.
         let seed = seed.map(|seed| seed ^ ((part as u64) << 44));
         let (h, dispatch) = model.hidden(&tape, &feed, Phase::Train { seed, step })?;
         let Loss { mean: loss, right } = model.loss(h, &targets)?;
@@ -101,7 +101,7 @@ pub fn watched_step<F: Elem>(
 }
 
 impl StepResult {
-    /// Adds what one batch found, which has this share of the step's answers.
+    /// Adds the result of one batch, which has this share of the step's targets.
     fn add<F: Elem>(
         &mut self,
         share: f64,
@@ -138,7 +138,7 @@ fn with_routers<'t, F: Elem>(
     (total, by_name)
 }
 
-/// Shows what the optimizer made of every parameter.
+/// Calls `watch` with every parameter and its moments after the update.
 fn show_update<F: Elem>(
     model: &mut Model<F>,
     optimizer: &mut Optimizer<F>,

@@ -1,4 +1,4 @@
-//! A run in progress: what it learns, where it stands, and what it has written.
+//! A run in progress: its learner, its progress, and the files it writes.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -13,11 +13,11 @@ use super::{Progress, Start, checkpoint};
 use crate::data::Dataset;
 use crate::engine::error::{Error, Result};
 use crate::engine::kernels::par;
-use crate::train::config::Config;
+use crate::train::config::Resolved;
 
 /// A run in progress.
 pub struct Trainer<'a> {
-    config: &'a Config,
+    config: &'a Resolved,
     data: &'a Dataset,
     folder: &'a RunFolder,
     log: MetricsFile,
@@ -32,9 +32,9 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A run where a checkpoint left it, or before its first step if it has none.
+    /// A run from its checkpoint, or before its first step if it has none.
     pub fn new(
-        config: &'a Config,
+        config: &'a Resolved,
         data: &'a Dataset,
         folder: &'a RunFolder,
         start: &Start,
@@ -47,7 +47,10 @@ impl<'a> Trainer<'a> {
             let saved = checkpoint::load(&from)?;
             saved.check_config(config, folder.path())?;
             if saved.progress.data_digest != progress.data_digest {
-                return Err(Error::data(folder.path(), "the data set is another than the run began with"));
+                return Err(Error::data(
+                    folder.path(),
+                    "the data set has changed since the run began; put it back, or train again",
+                ));
             }
             saved.restore(&mut learner.model, &from)?;
             saved.restore_optimizer(&learner.model, &mut learner.optimizer, &from)?;
@@ -55,7 +58,7 @@ impl<'a> Trainer<'a> {
             saved_step = Some(progress.step);
         }
         if saved_step.is_some() && start.checkpoint != LAST {
-            // The newest checkpoint first, then the lines that it does not know: a kill in between loses none.
+            // The checkpoint first, then the newer lines: a kill in between loses nothing.
             folder.check_metrics(progress.step)?;
             folder.make_last(&from)?;
             folder.forget_after(progress.step)?;
@@ -95,9 +98,9 @@ impl<'a> Trainer<'a> {
         self.learner.ended_epoch().is_some_and(|epoch| epoch > self.progress.judged_epochs())
     }
 
-    /// Saves everything that going on needs.
+    /// Saves everything that resuming needs.
     pub fn save(&mut self) -> Result<()> {
-        // The lines before the checkpoint that counts them.
+        // The lines first: the checkpoint counts them.
         self.log.sync()?;
         let Progress { sessions, chain, data_digest, .. } = &self.progress;
         if self.keep_last > 1 {
@@ -121,7 +124,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Records the digest of the state, where one is due.
+    /// Records the digest of the state if one is due.
     fn record_digest(&mut self) {
         if self.learner.is_digest_due() {
             let digest = self.learner.state().digest();
@@ -137,7 +140,7 @@ impl<'a> Trainer<'a> {
             Ok(taken) => taken,
             Err(error) => {
                 self.log.sync()?;
-                // A loss that is NaN was ruined by the step before: then the newest checkpoint is the good one.
+                // If the loss is not finite, the step before diverged: the newest checkpoint is the good one.
                 if !matches!(&error, Error::NonFinite { loss, .. } if !loss.is_finite()) {
                     self.save()?;
                 }
@@ -161,7 +164,7 @@ impl<'a> Trainer<'a> {
         Ok(record)
     }
 
-    /// Evaluates, logs and saves at the end of an epoch; none if `stop` came first, and nothing is done then.
+    /// Evaluates, logs and saves at the end of an epoch; none, and nothing done, if `stop` came first.
     pub fn end_epoch(&mut self, stop: &AtomicBool) -> Result<Option<&EpochRecord>> {
         let start = Instant::now();
         let Some((scores, layers)) = evaluate_until(&self.learner.model, self.learner.test(), stop)? else {
@@ -202,7 +205,7 @@ impl<'a> Trainer<'a> {
             progress.best = Best { epoch, test_accuracy, test_loss };
             let parameters = State::of(&self.learner.model, None);
             let digest = parameters.digest();
-            // Nothing goes on from this one: it needs no record of the way here.
+            // Never resumed, so it needs no digests.
             let progress = Progress { chain: Vec::new(), ..progress.clone() };
             checkpoint::save(&self.folder.best(), self.config, parameters, digest, &progress)?;
         }
@@ -238,7 +241,7 @@ impl<'a> Trainer<'a> {
             digests: metrics::Digests { init: self.init_digest.clone(), last: last_digest },
             seconds: progress.seconds,
             samples_per_second: progress.seen as f64 / progress.seconds.train.max(1e-9),
-            seed: config.seed,
+            seed: config.train.seed,
             threads: par::threads(),
         };
         before(self.folder, self.log.steps(), &progress.history)?;

@@ -11,9 +11,9 @@ fn a_learned_schedule_is_analyzed_and_verified() {
     let config = std::fs::read_to_string(folder.join("run/config.toml")).unwrap();
     let config: toml::Table = toml::from_str(&config).unwrap();
     let experts: Vec<i64> =
-        config["experts"].as_array().unwrap().iter().map(|e| e.as_integer().unwrap()).collect();
+        config["model"]["experts"].as_array().unwrap().iter().map(|e| e.as_integer().unwrap()).collect();
     assert_eq!(
-        (config["schedule"].as_str(), experts.len(), experts.iter().sum::<i64>()),
+        (config["model"]["schedule"].as_str(), experts.len(), experts.iter().sum::<i64>()),
         (Some("learned"), 3, 12)
     );
     assert!(success(folder, &["verify", "run"]).contains("60 steps"));

@@ -60,7 +60,7 @@ fn a_step_goes_out_and_comes_back_to_the_same_bits() {
     assert!(cut.contains("not a usable step file"), "{cut}");
     assert!(
         refusal(folder, &["step", "x", "--run", "run", "--checkpoint", "best"])
-            .contains("the optimizer's memory")
+            .contains("the optimizer state of ")
     );
     assert!(!folder.join("x").exists());
 }

@@ -10,7 +10,7 @@ use crate::nn::optim::{Optimizer, Settings};
 use crate::nn::spec::Spec;
 use crate::nn::usage::Usage;
 use crate::nn::{Init, Model, Phase};
-use crate::train::config::{Config, Layers, PRESETS};
+use crate::train::config::{Config, PRESETS, Sources};
 use crate::train::{State, step};
 
 /// Seed of every random number.
@@ -64,7 +64,7 @@ impl Shape<'_> {
             set.extend([format!("layers={}", experts.len()), format!("experts={experts:?}")]);
         }
         set.extend(self.expert_hidden.map(|hidden| format!("expert_hidden={hidden}")));
-        let config = Config::resolve(&Layers { preset: Some(size), set, ..Layers::default() })?;
+        let config = Config::resolve(&Sources { preset: Some(size), set, ..Sources::default() })?;
         let spec = config.spec(input, classes);
         let largest = spec.parameters().max(batch * input.max(classes).max(spec.width));
         let what = "too large; batch times input and the number of parameters must stay below 2^28";

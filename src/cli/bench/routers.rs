@@ -13,7 +13,7 @@ use crate::cli::output::table;
 use crate::cli::progress::note;
 use crate::engine::kernels::par;
 use crate::nn::router::{NAMES, Settings};
-use crate::train::config::{Config, Layers};
+use crate::train::config::{Config, Sources};
 
 /// Images in a batch, numbers in an image, classes: MNIST's.
 const SHAPE: (usize, usize, usize) = (256, 784, 10);
@@ -63,12 +63,8 @@ fn measure(turns: usize) -> Result<Report> {
     let network = |&name: &&str| -> Result<(Vec<String>, Network)> {
         let mut settings = vec![format!("router={name}")];
         settings.extend(Settings::named(name)?.near_two().iter().map(|text| text.to_string()));
-        let config = Config::resolve(&Layers {
-            preset: Some("small"),
-            set: settings.clone(),
-            file: None,
-            text: None,
-        })?;
+        let config =
+            Config::resolve(&Sources { preset: Some("small"), set: settings.clone(), ..Sources::default() })?;
         Ok((settings, Network::new(&config.spec(inputs, classes), batch)))
     };
     let mut all: Vec<_> = NAMES.iter().map(network).collect::<Result<_>>()?;

@@ -216,7 +216,7 @@ fn describe(r: &StepReport) -> String {
         row("inference, one image", &r.eval_one_us, "us"),
         row("digest of the state", &r.digest_ms, "ms"),
     ]);
-    let every = Config::default().digest_every;
+    let every = Config::default().train.digest_every;
     let digest_share = 100.0 * r.digest_ms.median / (every as f64 * r.train_step_ms.median);
     let memory = r.peak_rss_mb.map_or(String::new(), |mb| format!("; {mb:.0} MB at most"));
     let allocations = r.allocations_per_step.map_or_else(

@@ -69,10 +69,12 @@ const STEPS: Effort = Effort { warm_up: 2, least: 7, most: 30, seconds: 4.0 };
 /// Measures and prints.
 pub fn run(args: Args) -> Result<()> {
     let Args { network, threads, output: Output { json, quick } } = args;
-    let config = Config::resolve(&network.layers([]))?;
+    let config = Config::resolve(&network.sources())?;
     if config.spec(1, 1).text.is_none() {
-        let what =
-            format!("{} is images; use `dynamoe bench step`, or --dataset tinyshakespeare", config.dataset);
+        let what = format!(
+            "{} is images; use `dynamoe bench step`, or --dataset tinyshakespeare",
+            config.data.dataset
+        );
         return Err(Error::config("dataset", what).into());
     }
     note("measuring");
@@ -82,15 +84,15 @@ pub fn run(args: Args) -> Result<()> {
 
 fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     // The number of characters depends on the text: a typical one.
-    let vocabulary = match config.tokenizer {
-        TokenizerKind::Gpt2 | TokenizerKind::Bytes => Tokenizer::new(config.tokenizer, &[]).vocabulary(),
+    let vocabulary = match config.data.tokenizer {
+        TokenizerKind::Gpt2 | TokenizerKind::Bytes => Tokenizer::new(config.data.tokenizer, &[]).vocabulary(),
         TokenizerKind::Chars | TokenizerKind::Numbers => 100,
     };
     let spec = config.checked_spec(0, vocabulary)?;
-    let mut model = Model::<f32>::new(&spec, &mut Init::new(config.seed));
+    let mut model = Model::<f32>::new(&spec, &mut Init::new(config.train.seed));
     let mut optimizer = Optimizer::new(config.optimizer_settings(), &model);
-    let (batch, sequence) = (config.batch, config.sequence);
-    let mut random = Stream::new(config.seed, Purpose::Check, 0, 0).generator();
+    let (batch, sequence) = (config.train.batch, config.data.sequence);
+    let mut random = Stream::new(config.train.seed, Purpose::Check, 0, 0).generator();
     let mut ids =
         |count: usize| -> Vec<u32> { (0..count).map(|_| random.bounded(vocabulary as u32)).collect() };
     let (inputs, targets) = (ids(batch * sequence), ids(batch * sequence));
@@ -98,7 +100,15 @@ fn measure(config: &Config, quick: bool) -> Result<TextReport> {
     let feed = Feed::Tokens(Tokens { ids: inputs[..].into(), starts });
     let effort = STEPS.or_quick(quick);
     let train_step_ms = time(effort, MS, || {
-        step(&mut model, &mut optimizer, feed.clone(), targets.clone(), 1, config.lr, config.clip_norm)?;
+        step(
+            &mut model,
+            &mut optimizer,
+            feed.clone(),
+            targets.clone(),
+            1,
+            config.optimizer.lr,
+            config.optimizer.clip_norm,
+        )?;
         Ok(())
     })?;
     let train_peak_rss_mb = peak_rss_mb();

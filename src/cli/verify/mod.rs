@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::engine::error::Error;
 use crate::engine::files;
 use crate::engine::kernels::simd;
-use crate::train::config::Config;
+use crate::train::config::Resolved;
 use crate::train::manifest::{self, Manifest, Session};
 use crate::train::run_folder::RunFolder;
 use crate::train::verify::{self, Condition, Replay, Trace, trace_path};
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// A run to replay.
 struct Recorded {
-    config: Config,
+    config: Resolved,
     data: Dataset,
     manifest: Manifest,
     total_steps: u64,
@@ -78,7 +78,7 @@ impl Recorded {
         }
         let data = examples::load(&config, data_dir)?;
         if data.digest() != manifest.data_digest {
-            let what = format!("was made with other data than this machine's {}", config.dataset);
+            let what = format!("was made with other data than this machine's {}", config.data.dataset);
             return Err(Error::data(run, what).into());
         }
         let total_steps = Learner::new(&config, &data)?.total_steps();

@@ -176,13 +176,13 @@ mod tests {
     use super::*;
     use crate::data::{self, Dataset};
     use crate::engine::kernels::simd;
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Resolved, Sources};
     use crate::train::manifest::{Link, Manifest};
 
     #[test]
     fn the_array_of_a_flipped_bit_is_named() {
         let set = ["layers=2", "width=16", "experts_max=4", "norm=post", "batch=64"].map(String::from).into();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let chain = {
             let mut learner = Learner::new(&config, &data).unwrap();

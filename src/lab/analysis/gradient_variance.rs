@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::data::{self, Dataset};
     use crate::train::Learner;
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Resolved, Sources};
 
     #[test]
     fn the_variance_from_products_equals_the_definition() {
@@ -149,7 +149,7 @@ mod tests {
     fn learner_of(settings: &[&str]) -> Option<Comparison> {
         let set =
             ["layers=2", "width=16", "experts_max=4"].iter().chain(settings).map(|s| s.to_string()).collect();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..20).for_each(|_| drop(learner.step(None).unwrap()));

@@ -85,7 +85,7 @@ pub fn compare(model: &Model<f32>, tokenizer: &Tokenizer, kinds: &Kinds) -> Resu
 mod tests {
     use super::*;
     use crate::nn::Init;
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Config, Sources};
 
     #[test]
     fn every_kind_is_counted_and_the_literal_rule_gives_equal_counts() {
@@ -99,7 +99,7 @@ mod tests {
                 router,
             ];
             let set = set.map(String::from).to_vec();
-            let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+            let config = Config::resolve(&Sources { set, ..Sources::default() }).unwrap();
             let model = Model::new(&config.spec(0, 256), &mut Init::new(1));
             compare(&model, &Tokenizer::Bytes, &read(None).unwrap()).unwrap()
         };

@@ -130,7 +130,7 @@ pub fn by_class(tokens: &[Token], layer: usize, classes: usize, experts: usize) 
 mod tests {
     use super::*;
     use crate::data::{self, Dataset};
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Resolved, Sources};
     use crate::train::{Learner, evaluate::evaluate};
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
     fn tokens_agree_with_the_evaluation_of_the_whole_split() {
         let set =
             ["layers=2", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..60).for_each(|_| drop(learner.step(None).unwrap()));

@@ -2,8 +2,9 @@
 
 use super::quantity::Quantity;
 use super::results::Store;
+use crate::nn::router::OrAuto;
 use crate::nn::spec::Spec;
-use crate::train::config::{Config, Layers};
+use crate::train::config::{Config, ModelSettings, Sources};
 use crate::train::metrics::mean_active;
 
 /// The size of the experiments.
@@ -60,7 +61,7 @@ impl Cell {
         // A Transformer's size is in its settings then.
         let quick = scale == Scale::Quick && !preset.starts_with("transformer");
         let preset = Some(if quick { "tiny" } else { preset });
-        let config = Config::resolve(&Layers { preset, set, ..Layers::default() });
+        let config = Config::resolve(&Sources { preset, set, ..Sources::default() });
         let config = config.unwrap_or_else(|error| panic!("cell {label}: {error}"));
         Cell { label, config, matched: Match::None, paper: Vec::new() }
     }
@@ -83,7 +84,8 @@ impl Cell {
 
     /// The configuration for a seed; `None` if it depends on a result that is missing.
     pub fn config(&self, seed: u64, store: &Store) -> Option<Config> {
-        let config = Config { seed, ..self.config.clone() };
+        let mut config = self.config.clone();
+        config.train.seed = seed;
         let spec = config.spec(1, 1);
         let reference = reference(&config).spec(1, 1);
         let hidden = match self.matched {
@@ -96,16 +98,16 @@ impl Cell {
                 nearest_hidden(&spec, |s| s.active_flops(&k), reference.nominal_flops())
             }
         };
-        Some(Config { expert_hidden: hidden, ..config })
+        config.model.expert_hidden = OrAuto::Set(hidden);
+        Some(config)
     }
 }
 
 /// The reference of matched cells: the same size and data with the first paper's router and schedule.
 fn reference(config: &Config) -> Config {
-    let defaults = Config::default();
-    let schedule = defaults.schedule;
-    let experts = schedule.experts(config.layers, config.experts_min, config.experts_max);
-    Config { routing: defaults.routing, schedule, experts, ..config.clone() }
+    let Config { model: ModelSettings { schedule, .. }, router, .. } = Config::default();
+    let model = ModelSettings { schedule, experts: OrAuto::AUTO, ..config.model.clone() };
+    Config { router, model, ..config.clone() }
 }
 
 /// The hidden width that brings `measure`, a linear function of it, closest to `target`.
@@ -127,7 +129,7 @@ mod tests {
         let settings = ["dataset=mnist", "router=top-k"];
         let cell = || Cell::new(Scale::Full, "small", "top-k", &settings);
         let plain = cell().config(3, &store).unwrap();
-        assert_eq!((plain.seed, plain.expert_hidden, plain.width), (3, 64, 128));
+        assert_eq!((plain.train.seed, plain.model.hidden(), plain.model.width), (3, 64, 128));
 
         let parameters = cell().matched(Match::Parameters);
         let uniform =
@@ -140,7 +142,7 @@ mod tests {
         // The measured layers have 1 active expert each, those of the reference 3, 2, 1 and 1.
         let measured = Outcome::Trained(Box::new(trained(0.9, &[8, 6, 3, 1])));
         store.append(Record::new(&plain, measured)).unwrap();
-        assert_eq!(flops.config(3, &store).unwrap().expert_hidden, 64 * 7 / 4);
+        assert_eq!(flops.config(3, &store).unwrap().model.hidden(), 64 * 7 / 4);
         assert_eq!(flops.config(2, &store), None, "each seed has a measurement of its own");
     }
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::experiment::Experiment;
 use super::results::{Outcome, Record, Store, Trained};
-use crate::train::config::{Config, Layers};
+use crate::train::config::{Config, Sources};
 use crate::train::metrics::{Best, LayerRecord, Scores, Seconds};
 
 /// The configuration of `settings` with this seed.
 pub fn config(settings: &[&str], seed: u64) -> Config {
     let set = settings.iter().map(|s| s.to_string()).chain([format!("seed={seed}")]).collect();
-    Config::resolve(&Layers { set, ..Layers::default() }).unwrap()
+    Config::resolve(&Sources { set, ..Sources::default() }).unwrap()
 }
 
 /// A synthetic trained network in which every token has one expert per layer.
@@ -55,7 +55,10 @@ pub fn filled(
         for experiment in experiments {
             for cell in &experiment.cells {
                 let config = cell.config(seed, &store).expect("cells come after those they are made of");
-                let network = trained(accuracy(experiment.name, &cell.label, seed), &config.experts);
+                let network = trained(
+                    accuracy(experiment.name, &cell.label, seed),
+                    &config.model.experts().unwrap_or_default(),
+                );
                 store.append(Record::new(&config, Outcome::Trained(Box::new(network)))).unwrap();
             }
         }

@@ -91,13 +91,17 @@ impl Trained {
 impl Record {
     /// The outcome of training with a configuration.
     pub fn new(config: &Config, outcome: Outcome) -> Record {
-        let value = |config: &Config| serde_json::to_value(config).expect("a configuration is plain data");
-        let (defaults, mine) = (value(&Config::default()), value(config));
-        let mine = mine.as_object().expect("a configuration is a table").clone();
-        let other = |(key, value): &(String, serde_json::Value)| key != "seed" && defaults[key] != *value;
+        let defaults: toml::Table = Config::default().flat().into_iter().collect();
+        let other = |(key, value): &(String, toml::Value)| key != "seed" && defaults.get(key) != Some(value);
+        let json = |value| serde_json::to_value::<toml::Value>(value).expect("a setting is plain data");
         Record {
-            seed: config.seed,
-            settings: mine.into_iter().filter(other).collect(),
+            seed: config.train.seed,
+            settings: config
+                .flat()
+                .into_iter()
+                .filter(other)
+                .map(|(key, value)| (key, json(value)))
+                .collect(),
             version: env!("CARGO_PKG_VERSION").into(),
             outcome,
         }

@@ -17,7 +17,7 @@ use crate::engine::kernels::par;
 use crate::lab::analysis::tokens::Classes;
 use crate::lab::analysis::{gradient_variance, tokens};
 use crate::nn::{Init, Model};
-use crate::train::config::Config;
+use crate::train::config::{Config, DataSettings};
 use crate::train::learned;
 use crate::train::metrics::{Seconds, StepRecord, Summary};
 use crate::train::run_folder::{LAST, RunFolder};
@@ -162,7 +162,7 @@ impl Plan<'_> {
     }
 
     fn interrupted(&self) -> Error {
-        Error::Interrupted { saved: self.folder.to_path_buf(), next: "the same command" }
+        Error::Interrupted { saved: self.folder.to_path_buf(), next: "the same command".into() }
     }
 
     /// The run folder of a cell while it trains.
@@ -254,21 +254,22 @@ fn analyze(
 ) -> Result<(Vec<usize>, Option<gradient_variance::Comparison>)> {
     let saved = checkpoint::load(&folder.last())?;
     let input = &saved.progress.input;
-    let mut model = Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.seed));
+    let mut model =
+        Model::new(&config.spec(input.features(), input.classes()), &mut Init::new(config.train.seed));
     saved.restore(&mut model, &folder.last())?;
     let tokens = tokens::observe(&model, &data.test, &Classes::of(input))?;
-    let patterns = (0..config.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
-    Ok((patterns, gradient_variance::compare(&model, &data.train, config.seed)?))
+    let patterns = (0..config.model.layers).map(|layer| tokens::patterns(&tokens, layer).len()).collect();
+    Ok((patterns, gradient_variance::compare(&model, &data.train, config.train.seed)?))
 }
 
 /// The settings that determine the data of a cell.
 fn data_key(config: &Config) -> String {
-    let Config { dataset, tokenizer, sequence, pack, .. } = config;
+    let DataSettings { dataset, tokenizer, sequence, pack } = &config.data;
     format!("{dataset} {tokenizer:?} {sequence} {pack}")
 }
 
 /// Optimizer steps of a complete training.
 fn steps(config: &Config, data: &BTreeMap<String, Dataset>) -> u64 {
-    let all = steps_per_epoch(config, &data[&data_key(config)]) * config.epochs as u64;
-    if config.max_steps > 0 { all.min(config.max_steps) } else { all }
+    let all = steps_per_epoch(config, &data[&data_key(config)]) * config.train.epochs as u64;
+    if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
 }

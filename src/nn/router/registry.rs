@@ -170,7 +170,7 @@ impl Settings {
     }
 
     /// The same in the order of the documentation.
-    fn values(&self) -> Vec<(&'static str, toml::Value)> {
+    pub fn values(&self) -> Vec<(&'static str, toml::Value)> {
         let mut values = vec![("name", toml::Value::from(self.name()))];
         values.extend(own!(&self.choice, own => own.values()));
         if constants(&self.choice).losses.is_some() {

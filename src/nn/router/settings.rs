@@ -50,7 +50,7 @@ pub enum Auto {
     Auto,
 }
 
-impl<T: Copy> OrAuto<T> {
+impl<T> OrAuto<T> {
     /// `"auto"`.
     pub const AUTO: OrAuto<T> = OrAuto::Auto(Auto::Auto);
 

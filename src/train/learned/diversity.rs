@@ -4,8 +4,8 @@
 //! - **spectral entropy** of the covariance of its outputs: `-sum p log p / log d` over the shares p of its
 //!   eigenvalues, 1 where all directions are used alike;
 //! - **curvature**: the trace of the loss's Hessian with respect to its outputs by Hutchinson probes,
-//!   `v (grad(h + e v) - grad(h - e v)) / 2e`, per image or token. Choices are frozen: one whose loss goes through
-//!   experts that change on the way is left out of a probe (with attention a token's gradient holds the losses of all
+//!   `v (grad(h + e v) - grad(h - e v)) / 2e`, per image or token. The choice of experts is frozen: a token whose loss
+//!   passes through experts that change is left out of a probe (with attention a token's gradient holds the losses of all
 //!   later tokens of its sequence, too);
 //! - **complexity**: `(C(in, out) - C(in)) / |out|` with deflate on 8-bit random projections, what the outputs add to
 //!   the inputs;
@@ -31,7 +31,7 @@ use crate::engine::kernels::routes::Routes;
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Feed, Model, Phase};
 
-/// Images, or about as many tokens, that are looked at, at most.
+/// The most images, or about as many tokens, to measure on.
 const ROWS: usize = 1024;
 /// Micro-batches for the noise of gradients, and images (or about as many tokens) in each.
 const MICRO_BATCHES: (usize, usize) = (32, 32);
@@ -113,7 +113,7 @@ fn noise_to_signal(model: &Model<f32>, examples: &Examples, batches: &[&[u32]]) 
     Ok(squares.iter().zip(&sums).map(ratio).collect())
 }
 
-/// What goes into the first layer, and what comes out of each, (T, d).
+/// The inputs of the first layer, and the outputs of each, (T, d).
 fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
     let tape = Tape::new(Mode::Infer);
     let mut h = model.start(&tape, feed)?;
@@ -125,7 +125,7 @@ fn outputs(model: &Model<f32>, feed: &Feed<f32>) -> Result<Vec<Arr<f32>>> {
     Ok(all)
 }
 
-/// `(v - mean) / deviation` of each; zeros where nothing varies, or something is no number.
+/// `(v - mean) / deviation` of each; zeros if nothing varies or a value is not finite.
 pub fn standardized(values: &[f64]) -> Vec<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::data::{self, Dataset};
     use crate::train::Learner;
-    use crate::train::config::{Config, Layers};
+    use crate::train::config::{Resolved, Sources};
 
     #[test]
     fn a_change_clears_what_comes_before_it_in_its_sequence() {
@@ -291,7 +291,7 @@ mod tests {
     fn a_profile_is_finite_repeatable_and_centered() {
         let set =
             ["layers=3", "width=16", "experts_max=4", "percentile_scope=batch"].map(String::from).to_vec();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let mut learner = Learner::new(&config, &data).unwrap();
         (0..40).for_each(|_| drop(learner.step(None).unwrap()));
@@ -311,7 +311,7 @@ mod tests {
     fn the_curvature_of_a_linear_head_is_the_one_of_softmax() {
         // After the last layer only norm and head follow. Against the exact trace by differences along every axis.
         let set = ["layers=1", "width=6", "norm=post"].map(String::from).to_vec();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
+        let config = Resolved::resolve(&Sources { set, ..Sources::default() }).unwrap();
         let data = Dataset::from(data::load("digits", None).unwrap());
         let learner = Learner::new(&config, &data).unwrap();
         let seen: Vec<u32> = (0..64).collect();

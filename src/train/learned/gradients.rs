@@ -6,8 +6,8 @@ use crate::engine::error::{Error, Result};
 use crate::engine::tape::{Mode, Tape};
 use crate::nn::{Model, Module, Phase};
 
-/// Shows `see` the gradient of every parameter for each micro-batch, with the batch's number and the parameter's name;
-/// the mean number of experts of each layer.
+/// Calls `see` with the gradient of every parameter for each micro-batch, with the batch's number and the parameter's
+/// name. Returns the mean number of active experts of each layer.
 pub fn gradients(
     model: &Model<f32>,
     examples: &Examples,

@@ -1,4 +1,4 @@
-//! The learned schedule: train briefly, measure each layer's diversity, allocate as many experts as uniform has.
+//! The learned schedule: train briefly, measure each layer's diversity, allocate the uniform schedule's total of experts.
 
 pub mod diversity;
 pub mod gradients;
@@ -6,42 +6,47 @@ pub mod spectrum;
 
 use crate::data::Dataset;
 use crate::engine::error::{Error, Result};
+use crate::nn::router::OrAuto;
 use crate::nn::schedule::Schedule;
 use crate::train::Learner;
-use crate::train::config::Config;
+use crate::train::config::{Config, ModelSettings, Resolved};
 use diversity::profile;
 
-/// The brief training's share of the epochs; it has one at least.
+/// The brief training has the epochs divided by this, at least one.
 const SHARE: usize = 10;
 
-/// `config` with a list of experts, if its schedule is to be learned and has none yet. A function of configuration and
-/// data, like everything that comes after it.
+/// `config` with the experts of every layer; a learned schedule is learned by a brief training. A function of
+/// configuration and data, like everything that follows.
 ///
 /// # Errors
 /// NaN or infinity in the brief training.
-pub fn resolve(config: Config, data: &Dataset) -> Result<Config> {
-    if config.schedule != Schedule::Learned || !config.experts.is_empty() {
-        return Ok(config);
+pub fn resolve(config: Config, data: &Dataset) -> Result<Resolved> {
+    if config.model.experts().is_some() {
+        return config.try_into();
     }
-    let Config { layers, experts_min: min, experts_max: max, .. } = config;
-    let epochs = (config.epochs / SHARE).max(1);
-    let brief = Config { schedule: Schedule::Uniform, epochs, ..config.clone() };
+    let ModelSettings { layers, experts_min: min, experts_max: max, .. } = config.model;
+    let epochs = (config.train.epochs / SHARE).max(1);
+    let mut brief = config.clone();
+    (brief.model.schedule, brief.train.epochs) = (Schedule::Uniform, epochs);
+    let brief = brief.try_into()?;
     let mut learner = Learner::new(&brief, data)?;
     while !learner.is_done() {
         learner.step(None).map_err(|error| match error {
             Error::NonFinite { step, what, .. } => {
                 let what = format!(
-                    "the brief training for it broke off at step {step}: {what}; lower lr or set clip_norm"
+                    "the brief training for the learned one failed at step {step}: {what}; lower lr or set clip_norm"
                 );
                 Error::config("schedule", what)
             }
             other => other,
         })?;
     }
-    let layers_seen = profile(&learner.model, learner.train(), config.seed)?;
+    let layers_seen = profile(&learner.model, learner.train(), config.train.seed)?;
     let scores: Vec<f64> = layers_seen.iter().map(|layer| layer.score).collect();
     let budget = Schedule::Uniform.experts(layers, min, max).iter().sum();
-    Ok(Config { experts: allocate(&scores, min, max, budget), ..config })
+    let mut config = config;
+    config.model.experts = OrAuto::Set(allocate(&scores, min, max, budget));
+    config.try_into()
 }
 
 /// Experts for each layer by its score, `round(min + (max - min) (D - least) / (largest - least))`; then, under a
@@ -74,7 +79,7 @@ pub fn allocate(scores: &[f64], min: usize, max: usize, budget: usize) -> Vec<us
 mod tests {
     use super::*;
     use crate::data::{self, Dataset};
-    use crate::train::config::Layers;
+    use crate::train::config::Sources;
 
     #[test]
     fn experts_follow_the_scores_under_a_budget() {
@@ -94,14 +99,15 @@ mod tests {
     fn a_schedule_is_learned_once_and_keeps_the_budget() {
         let set = ["layers=3", "width=16", "experts_max=6", "schedule=learned", "epochs=2"];
         let set = set.map(String::from).to_vec();
-        let config = Config::resolve(&Layers { set, ..Layers::default() }).unwrap();
-        assert!(config.experts.is_empty());
+        let config = Config::resolve(&Sources { set, ..Sources::default() }).unwrap();
+        assert!(config.model.experts().is_none());
         let data = Dataset::from(data::load("digits", None).unwrap());
         let learned = resolve(config.clone(), &data).unwrap();
-        assert_eq!((learned.experts.len(), learned.experts.iter().sum::<usize>()), (3, 9));
-        assert!(learned.experts.iter().all(|e| (1..=6).contains(e)));
-        assert_eq!(learned.spec(64, 10).experts, learned.experts);
-        assert_eq!(resolve(learned.clone(), &data).unwrap(), learned);
+        let experts = learned.model.experts().unwrap();
+        assert_eq!((experts.len(), experts.iter().sum::<usize>()), (3, 9));
+        assert!(experts.iter().all(|e| (1..=6).contains(e)));
+        assert_eq!(learned.spec(64, 10).experts, experts);
+        assert_eq!(resolve(learned.clone().into_config(), &data).unwrap(), learned);
         assert_eq!(resolve(config, &data).unwrap(), learned);
     }
 }

@@ -1,5 +1,6 @@
-//! Two recorded runs side by side: settings, data, digests, metrics, traces.
+//! Compares two recorded runs: settings, data, digests, metrics, traces.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::trace::{Difference, Trace};
@@ -9,10 +10,10 @@ use crate::train::manifest::{Link, Manifest};
 use crate::train::metrics::StepRecord;
 use crate::train::run_folder::RunFolder;
 
-/// What two runs have in common, and where they part.
+/// What two runs have in common, and where they differ.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Comparison {
-    /// Names of the settings that differ; digests are recorded as often as each run asks for.
+    /// Names of the settings that differ, except `digest_every`.
     pub settings: Vec<String>,
     /// Whether the data is the same.
     pub same_data: bool,
@@ -37,7 +38,7 @@ impl Comparison {
     }
 }
 
-/// Where the trace of a step is kept in a run's folder.
+/// The path of a step's trace in a run's folder.
 pub fn trace_path(run: &Path, step: u64) -> PathBuf {
     run.join("traces").join(format!("step-{step}.safetensors"))
 }
@@ -69,7 +70,7 @@ pub fn compare(a: &Path, b: &Path) -> Result<Comparison> {
     })
 }
 
-/// The records of both lists, which rise by `step`, that have a step in common.
+/// The records of both lists, sorted by `step`, that have a step in common.
 fn common<'a, T>(
     a: &'a [T],
     b: &'a [T],
@@ -80,10 +81,10 @@ fn common<'a, T>(
 
 /// Names of the settings that differ and may change a result.
 fn differing_settings(a: &Config, b: &Config) -> Vec<String> {
-    let table = |config: &Config| toml::Table::try_from(config).expect("a configuration is a table");
-    let (a, b) = (table(a), table(b));
-    let differs = |key: &&String| a[*key] != b[*key] && *key != "digest_every";
-    a.keys().filter(differs).cloned().collect()
+    let (a, b): (toml::Table, toml::Table) = (a.flat().into_iter().collect(), b.flat().into_iter().collect());
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let differs = |key: &&String| a.get(*key) != b.get(*key) && *key != "digest_every";
+    keys.into_iter().filter(differs).cloned().collect()
 }
 
 /// The first difference in the earliest step of which both have a trace.

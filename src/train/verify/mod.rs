@@ -1,8 +1,8 @@
-//! Proving that a run can be reproduced: replays it from its manifest and finds the first difference.
+//! Replays a run, compares it with its manifest and finds the first difference.
 //!
 //! [`replay`] trains again and compares digests with the recorded ones. Where one differs, [`locate`] goes back
-//! to the last that did not, lets a reference and the run under test take the same steps side by side, and
-//! names the first array, in the order of execution, in which they part.
+//! to the last that did not, takes the same steps under a reference condition and the tested one, and names the first
+//! array, in the order of execution, that differs.
 
 mod compare;
 pub mod step_file;
@@ -47,28 +47,28 @@ impl Condition {
     }
 }
 
-/// Where a replay came to.
+/// The outcome of a replay.
 pub enum Replay<'a> {
-    /// Every recorded digest up to here came out again.
+    /// Every recorded digest was reproduced.
     Same {
         /// The training at the end.
         learner: Learner<'a>,
         /// How many digests were compared.
         compared: usize,
     },
-    /// One did not, or the training broke off before it.
+    /// One was not, or the training failed before it.
     Differs {
         /// After how many steps.
         step: u64,
-        /// What came out here: another digest, or NaN.
+        /// What was found instead: another digest, or NaN.
         what: String,
         /// The training at the last digest that agreed; none if already the first differs.
         agreed: Option<Learner<'a>>,
     },
 }
 
-/// Takes `steps` steps from the start, under the current condition, and compares each digest in `chain` on the
-/// way. `fault` falsifies one array; `on_step` is told the number of steps taken.
+/// Takes `steps` steps from the start, under the current condition, and compares each digest in `chain`.
+/// `fault` flips one bit; `on_step` is called with the number of steps taken.
 ///
 /// # Errors
 /// Those of training, except for NaN and infinity, which are a difference.
@@ -106,13 +106,13 @@ pub fn replay<'a>(
     }
 }
 
-/// One step, with the fault if it falls in it.
+/// One step, with the fault if it is in this step.
 fn take_step(learner: &mut Learner, fault: Option<Fault>) -> Result<()> {
     let due = fault.filter(|fault| fault.step == learner.steps() + 1);
     learner.step(due.map(Fault::watch)).map(drop)
 }
 
-/// The first step, and in it the first array, in which two conditions part.
+/// The first step, and in it the first array, in which two conditions differ.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Located {
     /// Counted from 1.
@@ -122,8 +122,8 @@ pub struct Located {
     pub difference: Difference,
 }
 
-/// Lets two conditions take the same steps from `start` until step `until`, and finds where they part;
-/// `fault` falsifies the second.
+/// Takes the same steps from `start` to step `until` under two conditions, and finds where they differ; `fault` flips a
+/// bit in the second.
 ///
 /// # Errors
 /// Those of training, except for NaN and infinity.
@@ -165,7 +165,7 @@ fn digest_after_step(learner: &mut Learner, fault: Option<Fault>) -> Result<Opti
     }
 }
 
-/// The most logits that [`inference_digest`] looks at: a vocabulary times a split would not fit in memory.
+/// The most logits in [`inference_digest`]: vocabulary times split would not fit in memory.
 const LOGITS: usize = 1 << 26;
 
 /// The digest of the logits of all `examples`, or of as many as have 2^26 logits, taken in batches of `batch`.
@@ -190,12 +190,12 @@ mod tests {
     use super::*;
     use crate::data::{self, Dataset};
     use crate::engine::kernels::random::{Purpose, Stream};
-    use crate::train::config::Config;
+    use crate::train::config::Resolved;
 
     const STEPS: u64 = 40;
 
-    fn config() -> Config {
-        let layers = crate::train::config::Layers {
+    fn config() -> Resolved {
+        let layers = crate::train::config::Sources {
             set: [
                 "layers=2",
                 "width=16",
@@ -208,11 +208,11 @@ mod tests {
             .to_vec(),
             ..Default::default()
         };
-        Config::resolve(&layers).unwrap()
+        Resolved::resolve(&layers).unwrap()
     }
 
     /// The digests of an undisturbed training, recorded where they are due.
-    fn record(config: &Config, data: &Dataset) -> Vec<Link> {
+    fn record(config: &Resolved, data: &Dataset) -> Vec<Link> {
         let mut learner = Learner::new(config, data).unwrap();
         let mut chain = Vec::new();
         loop {
@@ -248,7 +248,7 @@ mod tests {
             let Replay::Differs { step, agreed, .. } = outcome else {
                 // A bit in what nothing depends on, such as the gradient of a gate that was not chosen.
                 without_effect += 1;
-                assert!(without_effect < 20, "faults are overlooked");
+                assert!(without_effect < 20, "faults are missed");
                 continue;
             };
             let agreed = agreed.unwrap();
@@ -274,7 +274,7 @@ mod tests {
             Trace::record(&mut before, None).unwrap().first_zero("optimizer: first moment");
         let fault = Fault { step: 10, array, element, bit: 31 };
         let outcome = replay(learner(), &chain, STEPS, Some(fault), &mut |_| ()).unwrap();
-        let Replay::Differs { step, agreed, .. } = outcome else { panic!("overlooked") };
+        let Replay::Differs { step, agreed, .. } = outcome else { panic!("missed") };
         let located =
             locate(agreed.unwrap(), step, condition(1), condition(2), Some(fault)).unwrap().unwrap();
         assert_eq!((located.step, located.difference.array, located.difference.ulps), (10, array, Some(1)));

@@ -1,4 +1,4 @@
-//! One training step as a safetensors file: for comparing this engine with any other, either way.
+//! One training step as a safetensors file, to compare this engine with others.
 //!
 //! | name | shape | what |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | `inputs`, `starts`, `targets` | (T), (S + 1), (T) | or of text: tokens, where sequences begin and the last ends, the tokens that follow |
 //! | `steps` | () | steps taken before |
 //! | a name as in checkpoints | | parameters, `optimizer.first.` and `optimizer.second.` moments, before the step |
-//! | `state.` and a name | () | running numbers such as thresholds, before the step, f64 |
+//! | `state.` and a name | () | running statistics such as thresholds, before the step, f64 |
 //! | `outputs`, `loss` | (T, classes), () | logits (of images), and their mean cross-entropy |
 //! | `router_losses.` and a name | () | what the routers add to the loss, weighted |
 //! | `routing.L.chosen`, `routing.L.weights` | (T, E) | layer L's experts for each token, and their weights |
@@ -40,7 +40,7 @@ const STARTS: &str = "starts";
 const STEPS: &str = "steps";
 const STATE: &str = "state.";
 
-/// What stands beside the arrays.
+/// The file's header.
 #[derive(Serialize)]
 struct Header<'a> {
     config: &'a crate::train::config::Config,
@@ -52,7 +52,7 @@ struct Header<'a> {
     gradient_norm: f64,
 }
 
-/// What was taken from a file.
+/// What was read from a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// How many parameters.
@@ -63,11 +63,11 @@ pub struct Taken {
     pub batch: bool,
 }
 
-/// Takes parameters, moments, running numbers and the count of steps from a file into `learner`, and the batch, if
-/// there is one. What the file does not have stays; the results of a step are passed over.
+/// Reads parameters, moments, running statistics and the step count from a file into `learner`, and the batch, if there
+/// is one. What the file does not have is kept; the results of a step are ignored.
 ///
 /// # Errors
-/// A damaged file, unknown names, arrays of another shape, targets that are no classes.
+/// A damaged file, unknown names, arrays of another shape, targets out of range.
 pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)> {
     let tensors::Content { mut tensors, .. } = tensors::read(path, "step file")?;
     let bad = |what: String| Error::data(path, what);
@@ -174,7 +174,7 @@ pub fn take(learner: &mut Learner, path: &Path) -> Result<(Taken, Option<Batch>)
     }
 }
 
-/// Takes one step on `batch`, or on the next batch of the data, and writes all of it down.
+/// Takes one step on `batch`, or on the next batch of the data, and writes it to a file.
 ///
 /// # Errors
 /// NaN or infinity in the step, and the system's, with the path.
@@ -264,7 +264,7 @@ fn spread(some: &Arr<f32>, rows: &[u32], shape: &[usize]) -> Arr<f32> {
     whole
 }
 
-/// Which experts each token goes to in the step to come, and with what weights.
+/// The experts of each token in the next step, and their weights.
 fn routing(learner: &Learner, feed: &Feed<f32>, tensors: &mut Vec<(String, Tensor)>) -> Result<()> {
     let tape = Tape::new(Mode::Infer);
     let phase = Phase::Train { seed: learner.seed(), step: learner.steps() };

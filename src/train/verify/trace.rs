@@ -13,7 +13,7 @@ use crate::engine::watch::{Seen, Watch};
 use crate::nn::param;
 use crate::train::{Learner, State};
 
-/// The arrays of a step in order, each with what it is; then the model's running numbers.
+/// The arrays of a step in order, each with a description; then the model's running statistics.
 pub struct Trace {
     arrays: Vec<(String, Arr<f32>)>,
     numbers: Vec<(String, f64)>,
@@ -39,13 +39,13 @@ pub struct Difference {
     pub array: usize,
     /// How many arrays the step has.
     pub arrays: usize,
-    /// What it is: the pass, the layer, the operation.
+    /// Its pass, layer and operation.
     pub what: String,
     /// How many elements differ.
     pub differing: usize,
     /// How many there are.
     pub elements: usize,
-    /// By how many units in the last place they differ at most; none if the array is missing or has another shape.
+    /// The largest difference in units in the last place; none if the array is missing or has another shape.
     pub ulps: Option<u64>,
 }
 
@@ -76,8 +76,7 @@ impl Fault {
 }
 
 impl Trace {
-    /// Takes a step and writes down everything in it; where it breaks off with NaN or infinity, everything up
-    /// to there.
+    /// Takes a step and records every array; if it fails with NaN or infinity, every array up to there.
     ///
     /// # Errors
     /// Those of training.
@@ -121,7 +120,7 @@ impl Trace {
         self.arrays.is_empty()
     }
 
-    /// The first array in which `other` differs, or that one of the two has not.
+    /// The first array that differs, or that only one of the two has.
     pub fn first_difference(&self, other: &Trace) -> Option<Difference> {
         let count = |trace: &Trace| trace.arrays.len() + trace.numbers.len();
         let arrays = count(self).max(count(other));
@@ -137,7 +136,7 @@ impl Trace {
                         return found(i, what, differing, a.len(), Some(most));
                     }
                 }
-                // Another array altogether, or none: as when a choice of experts changed a shape.
+                // Another array, or none: a different choice of experts changes shapes.
                 (Some((what, a)), _) | (None, Some((what, a))) => {
                     return found(i, what, a.len(), a.len(), None);
                 }
@@ -159,7 +158,7 @@ impl Trace {
         None
     }
 
-    /// Writes every array into a safetensors file, under its number and what it is.
+    /// Writes every array to a safetensors file, named by its number and description.
     ///
     /// # Errors
     /// The system's, with the path.
@@ -177,7 +176,7 @@ impl Trace {
     /// A file that is missing, damaged or no trace.
     pub fn read(path: &Path) -> Result<Trace> {
         let no_trace =
-            || Error::data(path, "not a usable trace; write it anew with `dynamoe verify --trace`");
+            || Error::data(path, "not a usable trace; write it again with `dynamoe verify --trace`");
         let tensors::Content { tensors, header } = tensors::read(path, "trace")?;
         let numbers: Vec<(String, u64)> =
             header.and_then(|header| serde_json::from_str(&header).ok()).ok_or_else(no_trace)?;
@@ -190,7 +189,8 @@ impl Trace {
     }
 }
 
-/// How many numbers apart two are, at least 1; none if a digest takes them for the same: equal bits, or two NaNs.
+/// The distance of two numbers in units in the last place, at least 1; none if a digest does not distinguish them: equal
+/// bits, or two NaNs.
 fn apart(a: f32, b: f32) -> Option<u64> {
     let whole = |x: f32| ordered(i64::from(x.to_bits() as i32), i64::from(i32::MAX));
     let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
@@ -218,7 +218,7 @@ mod tests {
         let next = f32::from_bits(1.0f32.to_bits() + 1);
         assert_eq!((apart(1.0, next), apart(next, 1.0), apart(1.0, 1.0)), (Some(1), Some(1), None));
         assert_eq!(apart(f32::from_bits(1), -f32::from_bits(1)), Some(2));
-        // A digest tells the two zeros apart, but not one NaN from another.
+        // A digest distinguishes the two zeros, but not two NaNs.
         assert_eq!((apart(0.0, -0.0), apart64(0.0, -0.0)), (Some(1), Some(1)));
         assert_eq!((apart(0.0, f32::from_bits(3)), apart(f32::NAN, -f32::NAN)), (Some(3), None));
         assert!(apart(f32::NAN, 1.0).unwrap() > 1 << 20);

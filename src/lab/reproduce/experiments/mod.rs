@@ -65,7 +65,7 @@ mod tests {
                 let labels: BTreeSet<&str> = experiment.cells.iter().map(|c| c.label.as_str()).collect();
                 assert_eq!(labels.len(), experiment.cells.len(), "{}", experiment.name);
                 let spec = |c: &Cell| c.config.spec(1, 1);
-                assert!(experiment.cells.iter().all(|c| spec(c).experts.len() == c.config.layers));
+                assert!(experiment.cells.iter().all(|c| spec(c).experts.len() == c.config.model.layers));
             }
         }
     }

@@ -80,7 +80,7 @@ pub fn balance(scale: Scale) -> Experiment {
             let settings = settings.iter().map(String::as_str).chain(more.iter().copied());
             small(scale, format!("{label}, {with}"), "mnist", &settings.collect::<Vec<_>>())
         };
-        let routing = cell("", &[]).config.routing.settings().expect("a router's defaults");
+        let routing = cell("", &[]).config.router;
         let published = routing.published_losses().unwrap_or_default();
         let mut these = match routing.name() {
             // One expert, or all of them: nothing to balance.

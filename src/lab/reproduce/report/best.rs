@@ -22,7 +22,8 @@ pub fn blocks(store: &Store) -> Vec<Block> {
             record.settings.get(key).and_then(serde_json::Value::as_u64).unwrap_or(default) as usize
         };
         let default = crate::train::config::Config::default();
-        let shape = (number("layers", default.layers as u64), number("width", default.width as u64));
+        let shape =
+            (number("layers", default.model.layers as u64), number("width", default.model.width as u64));
         let Some(size) = PRESETS.iter().position(|&(_, layers, width)| (layers, width) == shape) else {
             continue;
         };

@@ -6,8 +6,9 @@ use crate::lab::analysis::stats::Mean;
 use crate::lab::reproduce::paper::{SMALL_PARAMETERS, TABLE3, TABLE6, TABLE7};
 use crate::lab::reproduce::quantity::{Quantity, efficiency};
 use crate::lab::reproduce::results::{Record, Store};
+use crate::nn::router::percentile;
 use crate::nn::spec::{Norm, Spec};
-use crate::train::config::{Config, Layers};
+use crate::train::config::{Config, Sources};
 
 /// The section on inconsistencies.
 pub fn blocks(store: &Store) -> Vec<Block> {
@@ -19,7 +20,7 @@ pub fn blocks(store: &Store) -> Vec<Block> {
 /// The network of size Small for MNIST with further settings.
 fn small(settings: &[&str]) -> Spec {
     let set = settings.iter().map(|s| s.to_string()).collect();
-    let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() });
+    let config = Config::resolve(&Sources { preset: Some("small"), set, ..Sources::default() });
     config.expect("settings in the source are valid").spec(784, 10)
 }
 
@@ -34,7 +35,7 @@ fn is_literal(record: &Record) -> bool {
 }
 
 fn constant_k(store: &Store) -> Vec<Block> {
-    let tau = Config::default().routing.tau;
+    let tau = percentile::Settings::default().tau;
     let rows = TABLE6.map(|(experts, active, ..)| {
         let (k, batch) = (token_scope_k(experts, tau), ((1.0 - tau) * experts as f64).max(1.0));
         let fits = if active == k as f64 { "yes" } else { "no" };
@@ -95,7 +96,8 @@ fn equal_taus(store: &Store) -> Vec<Block> {
         let found = |tau: &str, seed: u64| {
             let setting = format!("tau={tau}");
             let set = vec!["dataset=mnist".into(), setting, format!("seed={seed}")];
-            let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() }).ok()?;
+            let config =
+                Config::resolve(&Sources { preset: Some("small"), set, ..Sources::default() }).ok()?;
             Some(store.get(&config)?.trained()?.digest.clone())
         };
         let pairs: Vec<bool> =
@@ -158,7 +160,8 @@ fn efficiencies(store: &Store) -> Vec<Block> {
         let count = small(&settings.each_ref().map(String::as_str)).parameters();
         let found = |seed: u64| {
             let set = [vec!["dataset=mnist".into(), format!("seed={seed}")], settings.to_vec()].concat();
-            let config = Config::resolve(&Layers { preset: Some("small"), set, ..Layers::default() }).ok()?;
+            let config =
+                Config::resolve(&Sources { preset: Some("small"), set, ..Sources::default() }).ok()?;
             Some(Quantity::Efficiency.of(store.get(&config)?.trained()?))
         };
         let ours = Mean::of(&store.seeds().into_iter().filter_map(found).collect::<Vec<_>>());

@@ -86,7 +86,7 @@ fn networks_that_diverged_are_named() {
         let config = cell.config(seed, &store).unwrap();
         let outcome = match (&cell.label[..], seed) {
             ("E16-1", _) | ("E2-1", 1) => Outcome::Diverged("step 7".into()),
-            _ => Outcome::Trained(Box::new(trained(0.9, &config.experts))),
+            _ => Outcome::Trained(Box::new(trained(0.9, &config.model.experts().unwrap_or_default()))),
         };
         store.append(Record::new(&config, outcome)).unwrap();
     }

@@ -44,7 +44,7 @@ pub fn data_mut<F: Elem>(array: &mut Arr<F>) -> &mut [F] {
     array.as_slice_mut().expect("arrays of the engine are contiguous")
 }
 
-/// Gives the buffer back to the pool if nobody else holds it.
+/// Returns the buffer to the pool if the array is not shared.
 pub fn recycle<F: Elem>(array: Arr<F>) {
     if let Ok(owned) = array.try_into_owned_nocopy() {
         pool::give(owned.into_raw_vec_and_offset().0);
@@ -59,7 +59,7 @@ pub fn map<F: Elem>(x: &Arr<F>, f: impl Fn(F) -> F + Sync) -> Arr<F> {
     out
 }
 
-/// `f(x, y)` for each pair of elements of two arrays of one shape.
+/// `f(x, y)` for each pair of elements of two arrays of the same shape.
 #[inline(always)]
 pub fn zip<F: Elem>(x: &Arr<F>, y: &Arr<F>, f: impl Fn(F, F) -> F + Sync) -> Arr<F> {
     let mut out = uninit(x.shape());
@@ -67,7 +67,7 @@ pub fn zip<F: Elem>(x: &Arr<F>, y: &Arr<F>, f: impl Fn(F, F) -> F + Sync) -> Arr
     out
 }
 
-/// `a + b`, in the buffer of the one that nobody else holds, if there is one.
+/// `a + b`, computed in place in whichever of the two is not shared, if either.
 pub fn sum<F: Elem>(a: Arr<F>, b: Arr<F>) -> Arr<F> {
     let (mine, other) = match b.try_into_owned_nocopy() {
         Ok(mine) => (Ok(mine), a),

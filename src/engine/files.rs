@@ -1,4 +1,4 @@
-//! Writing files so that a crash or a full disk never leaves half of one.
+//! Atomic files: a crash or a full disk never leaves half of one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::engine::error::{Error, Result};
 
 /// Writes `bytes` to a temporary name beside `path`, syncs, and renames: `path` holds either its old
-/// content or all of the new. A link is followed; a device or a pipe is written to as it is.
+/// content or all of the new. A link is followed; a device or a pipe is written to directly.
 ///
 /// # Errors
 /// The system's, with the path; the temporary file is removed.
@@ -20,15 +20,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     through_temporary(&target, bytes, |from, to| fs::rename(from, to)).map_err(Error::io("write", path))
 }
 
-/// Makes a file that was not there, whole or not at all.
+/// Creates a new file, completely or not at all.
 ///
 /// # Errors
-/// The system's, with the path: [`std::io::ErrorKind::AlreadyExists`] if it was there.
+/// The system's, with the path: [`std::io::ErrorKind::AlreadyExists`] if the file exists.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let link = |from: &Path, to: &Path| match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
-        // A file system without second names: look, then rename.
+        // A file system without hard links: check, then rename.
         Err(_) if to.exists() => Err(ErrorKind::AlreadyExists.into()),
         Err(_) => fs::rename(from, to),
     };
@@ -44,13 +44,13 @@ fn through_temporary(
     let mut name = target.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = target.with_file_name(name);
-    // What is there under this name was left by a process of the same number that was killed.
+    // A file of this name was left by a killed process with the same id.
     let mut file = File::create(&temporary)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.and_then(|()| place(&temporary, target)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })?;
-    // The new name itself is only safe once the folder is; where a folder cannot be synced, so be it.
+    // The rename is durable once the folder is synced. Best effort: not every system can sync a folder.
     if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
         let _ = folder.sync_all();
     }
@@ -73,7 +73,7 @@ pub fn remove_temporary(folder: &Path) {
     }
 }
 
-/// Makes a folder and those above it.
+/// Creates a folder and its parents.
 ///
 /// # Errors
 /// The system's, with the path.
@@ -105,7 +105,7 @@ mod tests {
         for name in ["notes.tmp", "a.b.tmp", "a.json.4711.tmp", &ours] {
             fs::write(path(name), b"half").unwrap();
         }
-        // One of this process's own number is in nobody's way.
+        // One with this process's own id is left alone.
         write(&path("a.json"), b"whole").unwrap();
         create(&path("b.json"), b"new").unwrap();
         assert!(create(&path("b.json"), b"other").is_err());

@@ -18,7 +18,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Errors up to here come from the differences themselves.
+    /// Errors up to this size come from the differences themselves.
     pub const TOLERANCE: f64 = 1e-6;
 
     /// Whether every derivative agrees.
@@ -101,7 +101,7 @@ pub fn random(shape: &[usize], seed: u64) -> Arr<f64> {
     arr::from_vec(shape, numbers.into_iter().map(f64::from).collect())
 }
 
-/// Random numbers from 0.5 up, for functions that need positive arguments.
+/// Random numbers of at least 0.5, for functions of positive arguments.
 pub fn random_positive(shape: &[usize], seed: u64) -> Arr<f64> {
     arr::map(&random(shape, seed), |x| 0.5 + x.abs())
 }

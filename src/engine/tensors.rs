@@ -10,13 +10,13 @@ use crate::engine::arr::{self, Arr};
 use crate::engine::error::{Error, Result};
 use crate::engine::files;
 
-/// The file's one metadata key (several would come out in random order and change its bytes).
+/// The only metadata key of the file (several would be written in random order and change its bytes).
 const KEY: &str = "dynamoe";
 
-/// An array as it lies in a file.
+/// An array as stored in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// The kind of its elements.
+    /// The element type.
     pub dtype: Dtype,
     /// The length of each axis.
     pub shape: Vec<usize>,
@@ -25,7 +25,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Of f32 numbers.
+    /// An array of f32.
     pub fn f32(array: &Arr<f32>) -> Tensor {
         let bytes = arr::data(array).iter().flat_map(|v| v.to_le_bytes()).collect();
         Tensor { dtype: Dtype::F32, shape: array.shape().to_vec(), bytes }
@@ -36,13 +36,13 @@ impl Tensor {
         Tensor { dtype: Dtype::F64, shape: vec![], bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// Its one f64 number, if it is that.
+    /// Its value, if it is a single f64.
     pub fn to_number(&self) -> Option<f64> {
         let bytes = (self.dtype == Dtype::F64).then(|| self.bytes.as_slice().try_into().ok())??;
         Some(f64::from_le_bytes(bytes))
     }
 
-    /// Of whole numbers.
+    /// An array of integers.
     pub fn i64(shape: &[usize], numbers: impl Iterator<Item = i64>) -> Tensor {
         Tensor {
             dtype: Dtype::I64,
@@ -51,18 +51,18 @@ impl Tensor {
         }
     }
 
-    /// Of truth values.
+    /// An array of booleans.
     pub fn bool(shape: &[usize], values: impl Iterator<Item = bool>) -> Tensor {
         Tensor { dtype: Dtype::BOOL, shape: shape.to_vec(), bytes: values.map(u8::from).collect() }
     }
 
-    /// Its f32 numbers, if it has such.
+    /// Its elements, if they are f32.
     pub fn to_f32(&self) -> Option<Arr<f32>> {
         let numbers = || self.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
         (self.dtype == Dtype::F32).then(|| arr::from_vec(&self.shape, numbers()))
     }
 
-    /// As an array of f32 from f32 or either kind of half as wide numbers; none of another kind.
+    /// Its elements as f32, if they are f32, f16 or bf16.
     pub fn widened(&self) -> Option<Arr<f32>> {
         let halves = || self.bytes.as_chunks().0.iter();
         let numbers = match self.dtype {
@@ -73,7 +73,7 @@ impl Tensor {
         Some(arr::from_vec(&self.shape, numbers))
     }
 
-    /// Its whole numbers, if it has such.
+    /// Its elements, if they are integers.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let numbers = || self.bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
         (self.dtype == Dtype::I64).then(numbers)
@@ -85,11 +85,11 @@ impl Tensor {
 pub struct Content {
     /// The arrays by name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// What this program wrote beside them, as JSON; none in a file from elsewhere.
+    /// The JSON header that this program wrote; `None` in a file from another program.
     pub header: Option<String>,
 }
 
-/// Whether arrays of this shape can be: its axes, none counted that is 0, fit in memory.
+/// Whether an array of this shape can exist: the product of its nonzero axes does not overflow.
 fn is_possible(shape: &[usize]) -> bool {
     let axes = shape.iter().filter(|&&axis| axis > 0);
     axes.copied().try_fold(8usize, usize::checked_mul).is_some_and(|bytes| bytes <= isize::MAX as usize)
@@ -98,13 +98,13 @@ fn is_possible(shape: &[usize]) -> bool {
 /// Writes arrays under different names, and `header` beside them.
 ///
 /// # Errors
-/// The system's, and a header beyond the format's limit; an older file stays as it was.
+/// The system's, and a header beyond the format's limit; an existing file is unchanged.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], header: String) -> Result<()> {
     let views = tensors.iter().map(|(name, Tensor { dtype, shape, bytes })| {
         (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape needs"))
     });
     let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), header)])));
-    // The format's limit: 100 MB for what stands beside the arrays.
+    // The format's limit for the header: 100 MB.
     let file = file.map_err(|e| Error::data(path, format!("cannot be written as safetensors ({e})")))?;
     files::write(path, &file)
 }

@@ -1,7 +1,7 @@
-//! Watching a computation: every array of a step, as it comes up, with the place where it does.
+//! Watching a computation: a watcher is shown every array of a step, in order, with its place in the network.
 //!
-//! Nothing is watched in training. Verification watches two runs and compares; `dynamoe step` writes down what
-//! it sees. A watcher may also change what it is shown: that is how tests make a fault.
+//! Training has no watcher. Verification watches two runs and compares them; `dynamoe step` records what it is shown. A
+//! watcher may also change an array: that is how tests inject a fault.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::arr::Arr;
 
-/// Is shown every array, in the order in which they come up.
+/// A function that is shown every array, in the order of execution.
 pub type Watch<F> = Rc<RefCell<dyn FnMut(Seen, &mut Arr<F>)>>;
 
-/// The identity of a parameter: what finds it on a tape and its gradient after the backward pass. It is no part of
-/// any result.
+/// The identity of a parameter. It finds the parameter on a tape, and its gradient after the backward pass; no result
+/// depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamId(u64);
 
@@ -30,7 +30,7 @@ impl ParamId {
 /// What an array is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The value that operation `op` gave.
+    /// The output of operation `op`.
     Value {
         /// Where in the network.
         place: Place,
@@ -39,7 +39,7 @@ pub enum Seen {
         /// The parameter, if it is one.
         parameter: Option<ParamId>,
     },
-    /// The gradient that operation `op` handed back to one of its inputs, added to what that input had already.
+    /// The gradient of an input of operation `op`, summed up to and including this operation.
     Gradient {
         /// Where in the network the operation is.
         place: Place,
@@ -50,9 +50,9 @@ pub enum Seen {
         /// The parameter, if the input is one.
         parameter: Option<ParamId>,
     },
-    /// The global norm of all gradients, to look at only: one element.
+    /// The global norm of all gradients, one element; changing it has no effect.
     GradientNorm,
-    /// What the optimizer made.
+    /// A result of the optimizer.
     Update {
         /// The parameter.
         parameter: ParamId,

@@ -54,7 +54,7 @@ impl<F: Elem> Op<F, 1> for Dropout {
 
 impl<'t, F: Elem> Var<'t, F> {
     /// Zeroes each element with probability `p` and divides the others by `1 - p`, so that the mean stays;
-    /// `p = 0` changes nothing. Which ones is up to `stream`: the same elements whenever it is the same.
+    /// `p = 0` changes nothing. `stream` decides which: the same stream zeroes the same elements.
     #[track_caller]
     pub fn dropout(self, p: f64, stream: &Stream) -> Self {
         if p == 0.0 { self } else { Var::apply(Dropout { p, stream: *stream }, [self]) }

@@ -2,8 +2,7 @@
 
 use super::elementwise::elementwise;
 use crate::engine::gradcheck::{Check, gradcheck, random};
-use crate::engine::kernels::elem::Elem;
-use crate::engine::kernels::scalar::Scalar;
+use crate::engine::kernels::{elem::Elem, scalar::Scalar};
 use crate::engine::tape::Var;
 
 elementwise! {

@@ -44,13 +44,13 @@ fn gather<F: Elem>(x: &Arr<F>, indices: &[u32], shape: &[usize]) -> Arr<F> {
     out
 }
 
-/// Row i of `x` is added to row `indices[i]` of zeros, in rising order of i.
+/// Row i of `x` is added to row `indices[i]` of zeros, in ascending order of i.
 fn scatter_add<F: Elem>(x: &Arr<F>, indices: &[u32], shape: &[usize]) -> Arr<F> {
     let mut out = arr::zeros(shape);
     let width = out.len() / shape[0].max(1);
     let rows = shape[0].div_ceil(SCATTER_TASKS).max(CHUNK / width.max(1));
     let x = arr::data(x);
-    // A task owns some rows of the result, and looks through all indices for theirs.
+    // A task owns some rows of the result and searches all indices for them.
     par::chunks(arr::data_mut(&mut out), rows * width, |task, out| {
         let first = task * rows;
         let own = first..first + out.len() / width;
@@ -92,7 +92,7 @@ impl<F: Elem> Op<F, 1> for GatherRows {
 
 impl<'t, F: Elem> Var<'t, F> {
     /// Row `indices[i]` of a `[rows, ..]` as row i of the result `[indices.len(), ..]`. The gradients of
-    /// a row that is taken several times are added in rising order of i.
+    /// a row that is taken several times are added in ascending order of i.
     #[track_caller]
     pub fn gather_rows(self, indices: &[u32]) -> Self {
         Var::apply(GatherRows { indices: indices.to_vec() }, [self])
@@ -124,7 +124,7 @@ impl<F: Elem> Op<F, 1> for ScatterAddRows {
 }
 
 impl<'t, F: Elem> Var<'t, F> {
-    /// Adds row i of an `[n, ..]` to row `indices[i]` of the result `[rows, ..]`, in rising order of i;
+    /// Adds row i of an `[n, ..]` to row `indices[i]` of the result `[rows, ..]`, in ascending order of i;
     /// rows without an index are 0.
     #[track_caller]
     pub fn scatter_add_rows(self, indices: &[u32], rows: usize) -> Self {
@@ -167,7 +167,7 @@ impl<F: Elem> Op<F, 1> for Embedding {
 
 impl<'t, F: Elem> Var<'t, F> {
     /// The rows of this table `[V, d]` that `ids`, of the given shape, name: `shape` + `[d]`. Gradients
-    /// are added in rising order of position.
+    /// are added in ascending order of position.
     #[track_caller]
     pub fn embedding(self, ids: &[u32], shape: &[usize]) -> Self {
         Var::apply(Embedding::new(ids, shape), [self])

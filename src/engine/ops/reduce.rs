@@ -11,7 +11,7 @@ use crate::engine::gradcheck::{Check, gradcheck, random};
 use crate::engine::kernels::{elem::Elem, reduce, rows, select};
 use crate::engine::tape::{Ctx, Op, Var, shape_error};
 
-/// The axes to reduce, rising.
+/// The axes to reduce, ascending.
 struct Axes(Vec<usize>);
 
 impl Axes {
@@ -32,7 +32,7 @@ impl Axes {
         Ok(())
     }
 
-    /// As `check`, for reductions that mean nothing where there are no elements.
+    /// As `check`, for reductions that are undefined without elements.
     fn check_not_empty(&self, op: &'static str, shape: &[usize]) -> Result<()> {
         self.check(op, shape)?;
         if self.width(shape) == 0 {
@@ -96,7 +96,7 @@ impl Axes {
         out
     }
 
-    /// Sums: whole rows onto each other where only leading axes go, else each row by itself.
+    /// Sums: adds whole rows if only leading axes are reduced, else sums each row.
     fn sum<F: Elem>(&self, x: &Arr<F>) -> Arr<F> {
         let leading = self.0.iter().copied().eq(0..self.0.len());
         if leading && !self.0.is_empty() && self.0.len() < x.ndim() {

@@ -1,4 +1,4 @@
-//! Causal attention of several heads in one operation that keeps no array of queries by keys.
+//! Causal attention of several heads in one operation, which never stores the matrix of queries by keys.
 
 use std::sync::Arc;
 

@@ -124,7 +124,7 @@ impl<F: Elem> Fused<F, 6> for Experts {
     }
 }
 
-/// Five tokens to three experts: one token has two, one has none, and the last expert gets nothing.
+/// Five tokens and three experts: one token has two experts, one has none, and the last expert has no tokens.
 const MASK: [bool; 15] =
     [true, false, false, true, true, false, false, false, false, false, true, false, true, false, false];
 

@@ -42,7 +42,7 @@ impl<F: Elem> Op<F, 3> for Linear {
     fn backward(&self, ctx: Ctx<F, (), 3>, gy: &Arr<F>) -> [Option<Arr<F>>; 3] {
         let [x, w, _] = ctx.x;
         let (rows, inner, out) = (x.shape()[0], x.shape()[1], w.shape()[1]);
-        // Of the affine map's output; sharing `gy` costs nothing.
+        // The gradient of the affine map's output; without an activation it is `gy` itself, shared.
         let g = match self.0 {
             Activation::None => gy.clone(),
             Activation::Relu => arr::zip(

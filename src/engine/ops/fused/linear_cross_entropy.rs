@@ -1,4 +1,4 @@
-//! The head over a vocabulary and its loss in one operation: no array of tokens by vocabulary is ever whole.
+//! The head over a vocabulary and its loss in one operation, which never stores the matrix of tokens by vocabulary.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,14 @@ const NAME: &str = "linear_cross_entropy";
 /// Mean over tokens of `-log softmax(h W^T + b)[target]`, 0 where there is no token.
 ///
 /// Inputs: h (T, d), W (V, d), whose rows are the vocabulary's vectors as in a table of embeddings, and b (V) or no
-/// third input. The gradients come with the loss, chunk by chunk, and wait for the backward pass.
+/// third input. The gradients are computed with the loss, chunk by chunk, and saved for the backward pass.
 #[derive(Clone)]
 pub struct LinearCrossEntropy {
-    /// The right word of each token.
+    /// The target of each token, below V.
     pub targets: Arc<[u32]>,
-    /// Whether the gradients will be asked for. Without this a backward pass computes everything again.
+    /// Whether the gradients will be needed. Without this a backward pass computes everything again.
     pub gradients: bool,
-    /// To this is added how many targets had the largest logit (of equal ones the first).
+    /// The number of targets with the largest logit (the first of equal ones) is added to this.
     pub right: Arc<AtomicUsize>,
 }
 
@@ -53,7 +53,7 @@ impl LinearCrossEntropy {
         Ok(())
     }
 
-    /// The mean loss, how many targets led, and the gradients of h, W and b if they are wanted.
+    /// The mean loss, the number of targets with the largest logit, and on request the gradients of h, W and b.
     fn run<F: Elem, const N: usize>(
         &self,
         x: [&Arr<F>; N],
@@ -90,7 +90,7 @@ impl<F: Elem, const N: usize> Op<F, N> for LinearCrossEntropy {
     }
     fn backward(&self, ctx: Ctx<F, Self::Saved, N>, gy: &Arr<F>) -> [Option<Arr<F>>; N] {
         let gy = arr::data(gy)[0];
-        let gradients = ctx.saved.clone().or_else(|| self.run(ctx.x, true).2).expect("were asked for");
+        let gradients = ctx.saved.clone().or_else(|| self.run(ctx.x, true).2).expect("computed on request");
         let times = |g: &Arr<F>| {
             arr::map(
                 g,

@@ -1,4 +1,4 @@
-//! Logits over a vocabulary, all of them: for generation and for looking at answers.
+//! All logits over a vocabulary, for generation and analysis.
 
 use crate::engine::arr::{self, Arr};
 use crate::engine::error::Result;
@@ -7,7 +7,7 @@ use crate::engine::kernels::{elem::Elem, gemm, gemm::Mat, reduce};
 use crate::engine::tape::{Ctx, Fused, Op, Var, shape_error};
 
 /// `h W^T + b` for h (T, d), W (V, d), with a vector for each token of the vocabulary, b (V) or none. In training
-/// [`super::linear_cross_entropy`] takes the loss without having all logits at once.
+/// [`super::linear_cross_entropy`] computes the loss without storing all logits.
 pub struct Logits;
 
 fn forward<F: Elem>(h: &Arr<F>, w: &Arr<F>, b: Option<&Arr<F>>) -> Result<Arr<F>> {

@@ -1,5 +1,5 @@
-//! Operations that do the work of several small ones in one pass over the data. Each spells itself out in
-//! small operations (`reference`): that is what it means, and what its tests compare it with.
+//! Operations that do the work of several small ones in one pass over the data. Each has a `reference` in small
+//! operations: its definition, which its tests compare it with.
 
 use crate::engine::error::Result;
 use crate::engine::gradcheck::Check;
@@ -33,7 +33,7 @@ pub fn checks() -> Vec<Check> {
     files.into_iter().flatten().collect()
 }
 
-/// Sequences one after another must fill the rows: `starts` has the first row of each, and the end of the last.
+/// Consecutive sequences must fill the rows: `starts` has the first row of each, and the end of the last.
 fn check_starts(op: &'static str, starts: &[usize], rows: usize, shapes: &[&[usize]]) -> Result<()> {
     if starts.first() == Some(&0) && starts.last() == Some(&rows) && starts.is_sorted() {
         return Ok(());

@@ -10,14 +10,14 @@ use crate::engine::kernels::elem::Elem;
 use crate::engine::kernels::rotary::{Turns, turn};
 use crate::engine::tape::{Ctx, Fused, Op, Var, shape_error};
 
-/// Turns the pair (i, i + dh/2) of each head by `position * theta^(-2i/dh)`, for x (T, heads * dh).
+/// Rotates the pair (i, i + dh/2) of each head by `position * theta^(-2i/dh)`, for x (T, heads * dh).
 ///
 /// A position counts from the start of its sequence. (Su and others, "RoFormer", 2021; the pairs are those of LLaMA.)
 #[derive(Clone, Debug)]
 pub struct Rotary {
     /// The first row of each sequence, and the end of the last.
     pub starts: Arc<[usize]>,
-    /// Numbers dh of a head.
+    /// Width dh of a head.
     pub head: usize,
     /// The base of the angles.
     pub theta: f64,
@@ -64,7 +64,7 @@ impl<F: Elem> Op<F, 1> for Rotary {
         let turns = self.turns();
         Ok((self.turned(x, &turns, false), turns))
     }
-    /// A turn's transpose is the turn back.
+    /// The transpose of a rotation is the rotation back.
     fn backward(&self, ctx: Ctx<F, Turns<F>, 1>, gy: &Arr<F>) -> [Option<Arr<F>>; 1] {
         [Some(self.turned(gy, ctx.saved, true))]
     }

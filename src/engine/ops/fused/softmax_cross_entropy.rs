@@ -14,7 +14,7 @@ const NAME: &str = "softmax_cross_entropy";
 
 /// Mean over tokens of `-log softmax(logits)[target]`, for logits (T, C).
 pub struct SoftmaxCrossEntropy {
-    /// The right class of each token.
+    /// The target class of each token.
     pub targets: Arc<[u32]>,
 }
 
@@ -36,7 +36,7 @@ impl<F: Elem> Op<F, 1> for SoftmaxCrossEntropy {
         }
         let x = arr::data(logits);
         let probabilities = probabilities(logits);
-        // From the logits again, since the logarithm of a tiny probability is not exact.
+        // From the logits, since the logarithm of a tiny probability is inexact.
         let mut losses = Buffer::new(tokens);
         rows::fold(
             &mut losses,

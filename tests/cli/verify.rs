@@ -75,7 +75,7 @@ fn a_run_is_verified_and_differences_are_named() {
     let mut shuffled = manifest.clone();
     shuffled["chain"].as_array_mut().unwrap().swap(1, 2);
     for (text, part) in [
-        (shuffled.to_string(), "the steps of its digests do not rise"),
+        (shuffled.to_string(), "the steps of its digests are not in order"),
         (manifest.to_string().replace("\"step\":60", "\"step\":6000"), "digests beyond the run's 60 steps"),
         (r#"{"schema_version":9}"#.into(), "layout version 9"),
         ("{".into(), "not a usable manifest"),

@@ -171,7 +171,7 @@ pub struct Network {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of all random numbers
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63))]
     seed: Option<u64>,
 }
 

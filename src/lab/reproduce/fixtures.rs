@@ -57,7 +57,7 @@ pub fn filled(
                 let config = cell.config(seed, &store).expect("cells come after those they are made of");
                 let network = trained(
                     accuracy(experiment.name, &cell.label, seed),
-                    &config.model.experts().unwrap_or_default(),
+                    &config.model.experts().unwrap_or_else(|| config.spec(1, 1).experts),
                 );
                 store.append(Record::new(&config, Outcome::Trained(Box::new(network)))).unwrap();
             }

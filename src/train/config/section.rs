@@ -37,9 +37,10 @@ pub fn read<T: DeserializeOwned>(key: &str, value: &toml::Value, valid: &str) ->
         .map_err(|_| Error::config(key, format!("{value} is not valid; it must be {valid}")))
 }
 
-/// A setting's value in TOML.
+/// A setting's value in TOML. TOML has no whole numbers from 2^63 on: such a value, out of range everywhere, is a string.
 pub fn write<T: Serialize>(value: &T) -> toml::Value {
-    toml::Value::try_from(value).expect("a setting is a TOML value")
+    toml::Value::try_from(value)
+        .unwrap_or_else(|_| serde_json::to_string(value).expect("a setting is plain data").into())
 }
 
 /// Declares a section: for each setting its documentation, name, type and default, the valid values in words, and the

@@ -165,6 +165,8 @@ fn bad_settings_are_refused_by_name_value_and_range() {
         let line = refusal(setting);
         assert!(line.contains(part), "{setting}: {line}");
     }
+    let seed = Config::resolve(&Sources { seed: Some(u64::MAX), ..Sources::default() }).unwrap_err();
+    assert!(seed.to_string().contains("18446744073709551615"), "{seed}");
     let custom = set(&["schedule=custom", "experts=[1,2]"]).err().unwrap().to_string();
     assert!(custom.contains("one for each layer"), "{custom}");
     let preset = Config::resolve(&Sources { preset: Some("smal"), ..Sources::default() });

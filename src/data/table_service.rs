@@ -71,7 +71,7 @@ impl Table<'_> {
             let url = format!("{}&offset={start}&length={PAGE}", self.address);
             let page = self.page(&url)?;
             let fail = |what: &str| {
-                let what = format!("{what}; run the same command again, or report it if this goes on");
+                let what = format!("{what}; run the same command again, or report it if this happens again");
                 Error::Download { url: url.clone(), what }
             };
             if *total.get_or_insert(page.num_rows_total) != page.num_rows_total {

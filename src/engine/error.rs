@@ -95,7 +95,7 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 /// # Errors
 /// The setting's name, its value and what it must be.
 pub fn require(key: &str, ok: bool, value: &dyn std::fmt::Display, must: &str) -> Result<()> {
-    if ok { Ok(()) } else { Err(Error::config(key, format!("{value} is impossible; it must be {must}"))) }
+    if ok { Ok(()) } else { Err(Error::config(key, format!("{value} is not valid; it must be {must}"))) }
 }
 
 impl Error {

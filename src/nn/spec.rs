@@ -20,7 +20,7 @@ pub enum Norm {
 /// What a network is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Numbers in an image; of no account for text.
+    /// Numbers in a row of input; unused for text.
     pub inputs: usize,
     /// Classes to tell apart, or tokens of the vocabulary.
     pub classes: usize,

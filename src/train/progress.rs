@@ -1,4 +1,4 @@
-//! Where a run stands, and what its network takes: what a checkpoint keeps beside the arrays.
+//! Where a run stands and what its network takes: what a checkpoint keeps beside the arrays.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,18 +6,18 @@ use super::manifest::{Link, Session};
 use super::metrics::{Best, EpochRecord, Seconds};
 use crate::data::{Dataset, Encoding};
 
-/// Where a run stands; with the parameters and the optimizer's memory it is all that going on needs.
+/// Where a run stands: with the parameters and the optimizer state, all that resuming needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Steps taken.
     pub step: u64,
-    /// Sum of the losses of this epoch's steps, each times its answers.
+    /// Sum of the losses of this epoch's steps, each times its number of targets.
     pub epoch_loss: f64,
-    /// Right answers in this epoch.
+    /// Correct predictions in this epoch.
     pub epoch_correct: usize,
-    /// Answers that this epoch's steps asked for.
+    /// Targets of this epoch's steps so far.
     pub epoch_seen: usize,
-    /// Answers that all steps asked for.
+    /// Targets of all steps so far.
     #[serde(default)]
     pub seen: u64,
     /// The best epoch so far.

@@ -33,7 +33,7 @@ fn a_step_goes_out_and_comes_back_to_the_same_bits() {
     let (c, d) = (read("c.safetensors"), read("d.safetensors"));
     assert!(c["inputs"] == d["inputs"] && c["head.w"] == d["head.w"] && c["head.w"] != a["head.w"]);
     assert!(c["routing.0.weights"] != d["routing.0.weights"], "the noise is left out");
-    // With moments and running numbers: the steps of a router whose biases decide go on elsewhere.
+    // With moments and buffers: a router whose biases decide continues from the file alone.
     let biased = ["--preset", "tiny", "--set", "router=loss-free"];
     success(
         folder,

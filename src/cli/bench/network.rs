@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn impossible_shapes_are_refused_in_one_line() {
+    fn invalid_shapes_are_refused_in_one_line() {
         let small = || Shape::of_size("small");
         for (shape, part) in [
             (Shape::of_size("smal"), "setting size: `smal` is none of"),
-            (Shape { batch: 0, ..small() }, "setting batch: 0 is impossible"),
-            (Shape { input: 0, ..small() }, "setting input: 0 is impossible"),
-            (Shape { classes: 0, ..small() }, "setting classes: 0 is impossible"),
-            (Shape { experts: Some(vec![0]), ..small() }, "setting experts: [0] is impossible"),
+            (Shape { batch: 0, ..small() }, "setting batch: 0 is not valid"),
+            (Shape { input: 0, ..small() }, "setting input: 0 is not valid"),
+            (Shape { classes: 0, ..small() }, "setting classes: 0 is not valid"),
+            (Shape { experts: Some(vec![0]), ..small() }, "setting experts: [0] is not valid"),
             (Shape { norm: "psot", ..small() }, "setting norm: "),
             (Shape { batch: 1 << 20, ..small() }, "must stay below 2^28"),
         ] {

@@ -10,7 +10,7 @@ pub struct Standardize {
     std: f32,
     scale: f32,
     /// The standardized value of every byte.
-    table: [f32; 256],
+    table: Box<[f32; 256]>,
 }
 
 impl Standardize {
@@ -51,7 +51,7 @@ impl Standardize {
     }
 
     fn with_table(mean: f32, std: f32, scale: f32) -> Standardize {
-        let table = std::array::from_fn(|value| (value as f32 / scale - mean) / std);
+        let table = Box::new(std::array::from_fn(|value| (value as f32 / scale - mean) / std));
         Standardize { mean, std, scale, table }
     }
 

@@ -83,7 +83,7 @@ mod tests {
                 assert_eq!(find(short(&place)).unwrap(), place, "no key is in two sections");
             }
         }
-        assert!(find("optimiser.lr").unwrap_err().to_string().contains("no section optimiser"));
+        assert!(find("optmizer.lr").unwrap_err().to_string().contains("no section optmizer"));
         assert!(find("model.widht").unwrap_err().to_string().contains("nearest is `model.width`"));
         assert!(find("tua").unwrap_err().to_string().contains("nearest is `tau`"));
         assert!(find("name").is_err());

@@ -153,7 +153,7 @@ impl Trace {
                 _ => None,
             };
             let name = a.or(b).map_or("", |(name, _)| name);
-            return found(self.arrays.len() + i, &format!("running number {name}"), 1, 1, distance);
+            return found(self.arrays.len() + i, &format!("buffer {name}"), 1, 1, distance);
         }
         None
     }
@@ -245,8 +245,8 @@ mod tests {
         );
         assert_eq!(one.first_difference(&through_file(trace(1.0, 0.5))), None);
         let number = one.first_difference(&trace(1.0, 0.5 + f64::EPSILON)).unwrap();
-        assert_eq!((number.what.as_str(), number.ulps), ("running number n", Some(2)));
-        assert_eq!(number.to_string(), "array 4 of 4 (running number n): 1 of 1 elements, by up to 2 ulp");
+        assert_eq!((number.what.as_str(), number.ulps), ("buffer n", Some(2)));
+        assert_eq!(number.to_string(), "array 4 of 4 (buffer n): 1 of 1 elements, by up to 2 ulp");
         // One array less, on either side.
         let mut short = trace(1.0, 0.5);
         short.arrays.pop();

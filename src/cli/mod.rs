@@ -2,8 +2,8 @@
 //!
 //! A verb's file holds `Args`, its flags as the parser understands them, and `run`, which does the work with what the
 //! layers below offer. The first line of the comment on `Args` is the verb's line in `--help`. Flags that several verbs
-//! share are in [`flags`]; [`output`] prints, [`threads`] runs work on a pool, [`progress`] shows how far it is,
-//! [`trained`] opens a run's network.
+//! share are in `flags`; `output` prints, `threads` runs work on a pool, `progress` shows how far it is,
+//! `trained` opens a run's network.
 
 /// Declares verbs: an enum for the parser with a variant for each module, and `run`, which hands the flags to the module.
 macro_rules! verbs {

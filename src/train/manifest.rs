@@ -18,7 +18,7 @@ pub struct Manifest {
     pub schema_version: u32,
     /// [`config_digest`] of the settings.
     pub config_digest: String,
-    /// [`crate::data::ImageSet::digest`].
+    /// [`crate::data::Dataset::digest`].
     pub data_digest: String,
     /// The programs and machines that worked on it, in order.
     pub sessions: Vec<Session>,

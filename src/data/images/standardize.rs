@@ -1,6 +1,6 @@
 //! Turns stored bytes into standardized numbers: mean 0 and deviation 1 over the training pixels.
 
-use super::Images;
+use super::stored::Images;
 use crate::engine::{Error, Result};
 
 /// One mean and one standard deviation for all pixels of a set, after scaling to 0..1.

@@ -53,11 +53,13 @@ fn what_does_not_fit_is_named() {
         std::fs::write(copy.path().join("config.json"), config.replace(from, to)).unwrap();
     };
     with("\"num_experts\": 4", "\"num_experts\": 5");
-    assert!(refusal().contains("model.layers.0.mlp.router.weight is [4, 8]; config.json makes it [5, 8]"));
+    assert!(
+        refusal().contains("model.layers.0.mlp.router.weight is [4, 8]; by config.json it must be [5, 8]")
+    );
     with("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
     assert!(refusal().contains("model.layers.3.input_norm.weight is missing"), "{}", refusal());
     with("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2");
-    assert!(refusal().contains("is no part of such a network"), "{}", refusal());
+    assert!(refusal().contains("is not part of the network that config.json describes"), "{}", refusal());
     with("\"silu\"", "\"gelu\"");
     assert!(refusal().contains("hidden_act is gelu"));
     with("\"num_attention_heads\": 2", "\"num_attention_heads\": 3");

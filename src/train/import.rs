@@ -206,7 +206,7 @@ fn fill(
         name.ends_with("rotary_emb.inv_freq") || (published.tie_word_embeddings && name == "lm_head.weight")
     };
     match arrays.keys().find(|name| !expected(name)) {
-        Some(name) => Err(bad(format!("{name} is no part of such a network"))),
+        Some(name) => Err(bad(format!("{name} is not part of the network that config.json describes"))),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Downloads one file of a publisher: resumed where it broke off, checked, and put in place whole.
+//! Downloads one published file: resumes an interrupted download, checks the sum, and renames the complete file.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,7 +16,7 @@ use crate::engine::{Error, Result};
 /// How long to wait for a connection or for the next bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How to speak to any publisher.
+/// The HTTP settings for all publishers.
 pub fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -31,13 +31,13 @@ pub fn progress_bar(name: &'static str, counts: &str, visible: bool) -> Progress
     if !visible {
         return ProgressBar::hidden();
     }
-    // indicatif itself stays silent when stderr is no terminal.
+    // indicatif itself stays silent when stderr is not a terminal.
     let template = format!("{{msg}} [{{bar:30}}] {counts}, {{eta}} left");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(name)
 }
 
-/// Downloads one file to `FILE.part`, checks its sum, and renames it; the path it then has.
+/// Downloads one file to `FILE.part`, checks its sum and renames it. Returns the final path.
 pub fn download(
     agent: &Agent,
     file: &DataFile,
@@ -84,7 +84,7 @@ pub fn download(
     Ok(path)
 }
 
-/// One file on its way: from `url` into `part`.
+/// A download in progress, from `url` into `part`.
 struct Download<'a> {
     agent: &'a Agent,
     url: String,
@@ -98,7 +98,7 @@ impl Download<'_> {
         Error::Download { url: self.url.clone(), what: what.into() }
     }
 
-    /// The MD5 sum of what has arrived.
+    /// The MD5 sum of the bytes received so far.
     fn sum(&mut self) -> Result<String> {
         self.part
             .seek(SeekFrom::Start(0))
@@ -106,8 +106,8 @@ impl Download<'_> {
             .map_err(Error::io("read", &self.part_path))
     }
 
-    /// Receives what is missing. A part that does not fit what the server has is dropped, and all is
-    /// received anew.
+    /// Receives the missing bytes. A part that does not match the server's file is discarded, and the download
+    /// starts again.
     fn receive(&mut self) -> Result<()> {
         let have = self.part.metadata().map_err(Error::io("read", &self.part_path))?.len();
         let response = self.request(have)?;
@@ -122,7 +122,7 @@ impl Download<'_> {
         }
     }
 
-    /// Asks for everything from byte `start` on.
+    /// Requests everything from byte `start` to the end.
     fn request(&self, start: u64) -> Result<Response<Body>> {
         let mut request = self.agent.get(&self.url).header(header::ACCEPT_ENCODING, "identity");
         if start > 0 {

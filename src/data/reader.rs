@@ -1,4 +1,4 @@
-//! Reads files, gzipped or not, in bounded memory, and sums them.
+//! Reads files, gzipped or not, in bounded memory, and computes their MD5 sums.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use crate::engine::{Error, Result};
 /// What to do about a damaged file, as the end of an error line.
 pub(crate) const REPLACE: &str = "delete it and run `dynamoe data fetch` for this set";
 
-/// The most uncompressed bytes any one file may hold: 1 GiB, several times the largest known file.
+/// The largest uncompressed size of a file: 1 GiB, several times the largest known file.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// The bytes of `path`, uncompressed when the file begins with gzip's magic bytes, whatever its name.
@@ -35,8 +35,8 @@ pub(crate) fn open(path: &Path) -> Result<Source<'_>> {
 }
 
 impl Source<'_> {
-    /// Appends up to `count` bytes to `out`, fewer only at the end of the file. Memory grows with what is
-    /// really there, not with `count`.
+    /// Appends up to `count` bytes to `out`, fewer only at the end of the file. Memory grows with the bytes
+    /// actually read, not with `count`.
     pub(crate) fn read_up_to(&mut self, count: u64, out: &mut Vec<u8>) -> Result<()> {
         match self.take(count).read_to_end(out) {
             Ok(_) => Ok(()),
@@ -44,7 +44,7 @@ impl Source<'_> {
         }
     }
 
-    /// Reads on to the end and forgets it, so that gzip's own sum is checked.
+    /// Reads to the end and discards the bytes, so that gzip's own checksum is verified.
     pub(crate) fn drain(&mut self) -> Result<()> {
         match std::io::copy(&mut self.take(MAX_BYTES), &mut std::io::sink()) {
             Ok(_) => Ok(()),
@@ -52,7 +52,7 @@ impl Source<'_> {
         }
     }
 
-    /// Turns a read error into its line: a damaged gzip stream is the file's fault, all else the system's.
+    /// Converts a read error: a damaged gzip stream is an error of the file, anything else of the system.
     fn explain(&self, error: std::io::Error) -> Error {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         let got = self.got;

@@ -10,11 +10,11 @@ use ureq::http::header::RETRY_AFTER;
 
 use crate::engine::{Error, Result};
 
-/// Rows of a page: the most that the service gives.
+/// Rows per page: the maximum of the service.
 const PAGE: usize = 100;
-/// How often a page is asked for. Without other word from the service the waits between are 1, 2 and 4 s.
+/// Attempts per page. Unless the service says otherwise, the waits between them are 1, 2 and 4 s.
 const TRIES: u32 = 4;
-/// The longest wait that a service may ask for.
+/// The longest wait that is accepted from a service.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The largest page that is read.
 const MAX_BYTES: u64 = 64 << 20;
@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A table and how to reach it.
 pub struct Table<'a> {
     pub agent: &'a Agent,
-    /// Its address, with all of the query but offset and length.
+    /// Its address with the query, except offset and length.
     pub address: &'a str,
     /// Sleeps.
     pub wait: &'a dyn Fn(Duration),
@@ -49,11 +49,11 @@ struct Cells {
     text: String,
 }
 
-/// Why a page did not come.
+/// Why a page could not be fetched.
 struct Failure {
     /// What happened and what to do.
     what: String,
-    /// How long to wait before another try, if one may help.
+    /// The wait before another attempt, if one can help.
     again: Option<Duration>,
 }
 
@@ -61,8 +61,8 @@ impl Table<'_> {
     /// The texts of all rows, in order.
     ///
     /// # Errors
-    /// [`Error::Download`] with the page's address when it does not come after several tries, or is not what the
-    /// service should give.
+    /// [`Error::Download`] with the page's address, if it cannot be fetched in several attempts or is not in the
+    /// service's format.
     pub fn texts(&self) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         let mut total = None;
@@ -101,7 +101,7 @@ impl Table<'_> {
         }
     }
 
-    /// One page, asked for again where that may help.
+    /// One page, with further attempts where they can help.
     fn page(&self, url: &str) -> Result<Page> {
         let mut tries = 0;
         loop {
@@ -117,7 +117,7 @@ impl Table<'_> {
         }
     }
 
-    /// Asks for a page once; `pause` is the wait before another try if the service does not name one.
+    /// Requests a page once; `pause` is the wait before another attempt unless the service names one.
     fn page_once(&self, url: &str, pause: Duration) -> std::result::Result<Page, Failure> {
         let again = |what| Failure { what, again: Some(pause) };
         let cut = |error: &dyn std::fmt::Display| {

@@ -17,7 +17,7 @@ pub enum TokenizerKind {
     Bytes,
     /// One token per character of the training text
     Chars,
-    /// Ids of tokens, written as numbers: for networks from elsewhere
+    /// Token ids, written as numbers: for imported networks
     Numbers,
 }
 
@@ -25,20 +25,20 @@ pub enum TokenizerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tokenizer {
-    /// GPT-2's byte pairs: 50,256 pieces, and the end of a text.
+    /// GPT-2's byte pairs: 50,256 pieces and the end-of-text token.
     Gpt2,
     /// The 256 bytes of UTF-8.
     Bytes,
-    /// The characters of the training text in ascending order; the id after them stands for every other one.
+    /// The characters of the training text in ascending order; the next id stands for any other character.
     Chars(Vec<char>),
-    /// So many ids, which are written as numbers.
+    /// This many ids, written as numbers.
     Numbers(usize),
 }
 
-/// What an id that stands for no text is shown as.
+/// How an id without text is shown.
 const UNKNOWN: &str = "\u{FFFD}";
 
-/// The most white space in a row that GPT-2's pattern is given before something else: on a million it gives up.
+/// The longest run of white space that is passed to GPT-2's pattern: on a million characters it gives up.
 const WHITE_SPACE: usize = 100_000;
 
 impl Tokenizer {
@@ -68,7 +68,7 @@ impl Tokenizer {
         }
     }
 
-    /// The number of ids: each is below.
+    /// The number of ids; every id is smaller.
     pub fn vocabulary(&self) -> usize {
         match self {
             Tokenizer::Gpt2 => 50_257,
@@ -78,12 +78,12 @@ impl Tokenizer {
         }
     }
 
-    /// The id between two texts, where there is one. No text is encoded as it, not even its name.
+    /// The id that separates two texts, if there is one. No text is encoded as it, not even its name.
     pub fn end_of_text(&self) -> Option<u32> {
         matches!(self, Tokenizer::Gpt2).then_some(50_256)
     }
 
-    /// Ids below this one stand for text, those from it on for none.
+    /// Ids below this one stand for text; the others do not.
     pub fn readable(&self) -> usize {
         match self {
             Tokenizer::Chars(alphabet) => alphabet.len().max(1),
@@ -91,8 +91,8 @@ impl Tokenizer {
         }
     }
 
-    /// The first piece of a text that no id stands for: a character that is not in the alphabet, or what is no number
-    /// or too large a one.
+    /// The first piece of a text without an id: a character outside the alphabet, or something that is not a number
+    /// or too large.
     pub fn unknown<'a>(&self, text: &'a str) -> Option<&'a str> {
         match self {
             Tokenizer::Gpt2 | Tokenizer::Bytes => None,
@@ -109,8 +109,8 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of a text; what no id stands for ([`Tokenizer::unknown`]) is left out or, of characters, becomes the
-    /// unknown one.
+    /// The ids of a text. A piece without an id ([`Tokenizer::unknown`]) is left out; a character becomes the unknown
+    /// id.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match self {
             Tokenizer::Gpt2 => gpt2_parts(text).flat_map(|part| gpt2().encode_ordinary(part)).collect(),
@@ -122,7 +122,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of ids; bytes that are no UTF-8 are replaced.
+    /// The text of ids; bytes that are not UTF-8 are replaced.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).collect();
         String::from_utf8_lossy(&bytes).into_owned()
